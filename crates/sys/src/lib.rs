@@ -1,1 +1,20 @@
-//! sys
+//! The kernel's door: everything adit asks of Linux, as small safe types.
+//!
+//! This crate knows no WireGuard: it moves bytes between descriptors and memory, and says
+//! truthfully what the kernel said. It is the only one of the workspace that may contain `unsafe`.
+//! What `rustix` wraps is taken from there; what is left (batches of datagrams with control
+//! messages, the ioctls of a TUN, a reuseport filter, signalfd) is here, one operation a block.
+//!
+//! No function here blocks, except [`poll::Epoll::wait`], and none on the data path allocates.
+
+mod batch;
+pub mod clock;
+mod control;
+pub mod namespace;
+pub mod netlink;
+pub mod poll;
+pub mod random;
+pub mod signals;
+pub mod tun;
+pub mod udp;
+pub mod watch;
