@@ -1,0 +1,245 @@
+//! Waiting: one thread, many descriptors, no wake-up without a reason.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::io::{Errno, read, write};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+/// A set of descriptors to wait for, level triggered: what is not drained is reported again.
+#[derive(Debug)]
+pub struct Epoll(OwnedFd);
+
+/// What to wait for on a descriptor. That it broke is always reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Something to read.
+    Readable,
+    /// Room to write.
+    Writable,
+    /// Either.
+    Both,
+}
+
+/// One descriptor that has something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The number it was added with.
+    pub token: u64,
+    /// A read will not block; it may return an error.
+    pub readable: bool,
+    /// A write will not block; it may return an error.
+    pub writable: bool,
+    /// An error is pending or the other end is gone (`EPOLLERR`, `EPOLLHUP`): for a TUN, that its
+    /// interface was deleted.
+    pub broken: bool,
+}
+
+/// Where [`Epoll::wait`] puts what it found. Allocated once, reused by every call.
+pub struct Events(Vec<epoll::Event>);
+
+impl Epoll {
+    /// An empty set.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENFILE` or `ENOMEM`.
+    pub fn new() -> io::Result<Epoll> {
+        Ok(Epoll(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+    }
+
+    /// Adds a descriptor; `token` tells it apart in [`Readiness`]. Closing its last copy removes
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if it is there already, `EPERM` if it is of a kind that cannot be waited for.
+    pub fn add(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::add(
+            &self.0,
+            source,
+            epoll::EventData::new_u64(token),
+            interest.flags(),
+        )?)
+    }
+
+    /// Changes the token and the interest of a descriptor that was added.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it was not.
+    pub fn modify(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(
+            &self.0,
+            source,
+            epoll::EventData::new_u64(token),
+            interest.flags(),
+        )?)
+    }
+
+    /// Removes a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it was not added.
+    pub fn remove(&self, source: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.0, source)?)
+    }
+
+    /// Waits until a descriptor has something to say or `timeout` has passed; `None` waits forever.
+    /// It may also return early with no events, when a signal or a debugger interrupted it.
+    ///
+    /// # Errors
+    ///
+    /// None that a caller could cause.
+    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        // A timeout of more seconds than the kernel can count is forever.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        events.0.clear();
+        match epoll::wait(
+            &self.0,
+            rustix::buffer::spare_capacity(&mut events.0),
+            timeout.as_ref(),
+        ) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Interest {
+    fn flags(self) -> epoll::EventFlags {
+        match self {
+            Interest::Readable => epoll::EventFlags::IN,
+            Interest::Writable => epoll::EventFlags::OUT,
+            Interest::Both => epoll::EventFlags::IN | epoll::EventFlags::OUT,
+        }
+    }
+}
+
+impl Events {
+    /// Room for `capacity` descriptors per wait (at least one); what does not fit is reported by
+    /// the next.
+    #[must_use]
+    pub fn new(capacity: usize) -> Events {
+        Events(Vec::with_capacity(capacity.max(1)))
+    }
+
+    /// What the last wait found.
+    pub fn iter(&self) -> impl Iterator<Item = Readiness> + '_ {
+        self.0.iter().map(|event| {
+            // An epoll_event is packed on x86-64, so its fields are copied out, not borrowed.
+            let (flags, data) = (event.flags, event.data);
+            Readiness {
+                token: data.u64(),
+                readable: flags.contains(epoll::EventFlags::IN),
+                writable: flags.contains(epoll::EventFlags::OUT),
+                broken: flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP),
+            }
+        })
+    }
+}
+
+/// A wake-up that one thread sends to another (eventfd). Signals that meet before they are drained
+/// are one.
+#[derive(Debug)]
+pub struct Event(OwnedFd);
+
+impl Event {
+    /// An event that was not signalled.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENFILE` or `ENOMEM`.
+    pub fn new() -> io::Result<Event> {
+        Ok(Event(eventfd(
+            0,
+            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
+        )?))
+    }
+
+    /// Makes the descriptor readable.
+    pub fn signal(&self) {
+        // It can fail only when 2^64 - 2 signals were not drained: then it is readable.
+        let _ = write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    /// Makes the descriptor unreadable; true if it was signalled since the last time. Drain first,
+    /// then look at what the signal was about, so that a signal in between is not lost.
+    pub fn drain(&self) -> bool {
+        drain_counter(&self.0)
+    }
+}
+
+impl AsFd for Event {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// One deadline (timerfd on `CLOCK_BOOTTIME`, so that it is due at once after a suspend that it did
+/// not survive).
+#[derive(Debug)]
+pub struct Timer(OwnedFd);
+
+impl Timer {
+    /// A timer that is not set.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENFILE` or `ENOMEM`.
+    pub fn new() -> io::Result<Timer> {
+        Ok(Timer(timerfd_create(
+            TimerfdClockId::Boottime,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )?))
+    }
+
+    /// Makes the descriptor readable at `deadline` (as [`clock::boottime`](crate::clock::boottime)
+    /// counts), once; at once if it has passed; never if there is none. It replaces the previous
+    /// deadline and what was not drained of it.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the deadline is more seconds away than the kernel can count.
+    pub fn set(&self, deadline: Option<Duration>) -> io::Result<()> {
+        // The kernel takes zero for "never".
+        let deadline = deadline.map_or(Duration::ZERO, |deadline| {
+            deadline.max(Duration::from_nanos(1))
+        });
+        let it_value = Timespec::try_from(deadline).map_err(|_| Errno::INVAL)?;
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value,
+        };
+        timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &once)?;
+        Ok(())
+    }
+
+    /// Makes the descriptor unreadable; true if the deadline was reached since it was set.
+    pub fn drain(&self) -> bool {
+        drain_counter(&self.0)
+    }
+}
+
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Reads the counter of an eventfd or timerfd; false if it was zero (`EAGAIN`).
+fn drain_counter(counter: &OwnedFd) -> bool {
+    read(counter, &mut [0; 8]).is_ok()
+}
