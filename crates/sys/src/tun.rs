@@ -1,0 +1,354 @@
+//! TUN: packets to and from the machine's own network stack.
+
+use std::ffi::OsString;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::{array, ptr};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+
+/// One queue of a TUN interface, non-blocking. The interface lives as long as one of its queues is
+/// open.
+#[derive(Debug)]
+pub struct Tun {
+    fd: OwnedFd,
+    vnet_header: bool,
+}
+
+impl Tun {
+    /// Creates the interface `name`, down, with as many queues as asked for (at least one), each
+    /// carrying packets behind a [`VnetHeader`]. In `name`, the kernel replaces a `%d` by the first
+    /// free number.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if the name is taken, by whatever kind of interface; `EPERM` without
+    /// `CAP_NET_ADMIN`; `EINVAL` if the kernel cannot use the name; `ENOENT` or `ENODEV` if
+    /// /dev/net/tun is missing or its driver is.
+    pub fn create(name: &str, queues: usize) -> io::Result<Vec<Tun>> {
+        let mut request = InterfaceRequest::named(name)?;
+        let multi_queue = if queues > 1 { libc::IFF_MULTI_QUEUE } else { 0 };
+        let shape = flag(libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | multi_queue);
+        let mut tuns = Vec::with_capacity(queues.max(1));
+        // Without IFF_TUN_EXCL, a queue would silently join a multi-queue interface that somebody
+        // else made. The answer carries the name that the kernel chose, for the queues after the
+        // first.
+        request.flags = shape | flag(libc::IFF_TUN_EXCL);
+        tuns.push(Tun::attach(&mut request)?);
+        for _ in 1..queues {
+            request.flags = shape;
+            tuns.push(Tun::attach(&mut request)?);
+        }
+        Ok(tuns)
+    }
+
+    fn attach(request: &mut InterfaceRequest) -> io::Result<Tun> {
+        let fd = open(
+            "/dev/net/tun",
+            OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        ioctl(fd.as_fd(), Request::SetInterface(request))?;
+        ioctl(fd.as_fd(), Request::SetVnetHeaderSize(&VNET_HEADER_SIZE))?;
+        Ok(Tun {
+            fd,
+            vnet_header: true,
+        })
+    }
+
+    /// Takes over a queue that somebody else opened and handed down.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTTY` or `EBADFD` if it is no queue of an interface; `EINVAL` if packets would come with
+    /// an Ethernet or a `tun_pi` header, which nothing here reads.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Tun> {
+        let mut request = InterfaceRequest::EMPTY;
+        ioctl(fd.as_fd(), Request::GetInterface(&mut request))?;
+        let has = |wanted| request.flags & flag(wanted) == flag(wanted);
+        if !has(libc::IFF_TUN | libc::IFF_NO_PI) {
+            return Err(Errno::INVAL.into());
+        }
+        let vnet_header = has(libc::IFF_VNET_HDR);
+        if vnet_header {
+            ioctl(fd.as_fd(), Request::SetVnetHeaderSize(&VNET_HEADER_SIZE))?;
+        }
+        fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
+        fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
+        Ok(Tun { fd, vnet_header })
+    }
+
+    /// Whether each packet, read or written, stands behind a [`VnetHeader`]. Always so where
+    /// [`Tun::create`] made it.
+    #[must_use]
+    pub fn has_vnet_header(&self) -> bool {
+        self.vnet_header
+    }
+
+    /// The interface's present name: it can be renamed at any time.
+    ///
+    /// # Errors
+    ///
+    /// `EBADFD` if the interface was deleted.
+    pub fn name(&self) -> io::Result<OsString> {
+        let mut request = InterfaceRequest::EMPTY;
+        ioctl(self.as_fd(), Request::GetInterface(&mut request))?;
+        Ok(request.name())
+    }
+
+    /// Says what the reader of this interface takes off the kernel's hands. It holds for all its
+    /// queues. Packets may then be read that are larger than the MTU or lack a checksum; without a
+    /// [`VnetHeader`] nothing but [`Offload::NONE`] makes sense.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the kernel does not know one of them (USO before Linux 6.2); nothing has changed
+    /// then.
+    pub fn set_offload(&self, offload: Offload) -> io::Result<()> {
+        ioctl(self.as_fd(), Request::SetOffload(offload.flags())).map(drop)
+    }
+
+    /// Reads one packet, with its [`VnetHeader`] if it has one; what does not fit into `buffer` is
+    /// cut off.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is none; `EIO` while the interface is down; `EBADFD` once it was
+    /// deleted.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(&self.fd, buffer)?)
+    }
+
+    /// Writes one packet (behind its [`VnetHeader`] if it has one), gathered from at most 1024
+    /// pieces.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` while the interface is down; `EINVAL` if the kernel does not like the header or the
+    /// packet is no IP; `EBADFD` once the interface was deleted; `ENOBUFS`, `ENOMEM` or
+    /// `WouldBlock` if it has no room.
+    pub fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(rustix::io::writev(&self.fd, pieces)?)
+    }
+
+    /// Whether the interface is up. It works from another network namespace, too.
+    ///
+    /// # Errors
+    ///
+    /// `EBADFD` if the interface was deleted.
+    pub fn is_up(&self) -> io::Result<bool> {
+        let mut queue = [PollFd::new(&self.fd, PollFlags::OUT)];
+        poll(&mut queue, Some(&rustix::time::Timespec::default()))?;
+        let [queue] = queue;
+        // The driver calls a queue writable exactly while its interface has IFF_UP.
+        match queue.revents() {
+            events if events.contains(PollFlags::ERR) => Err(Errno::BADFD.into()),
+            events => Ok(events.contains(PollFlags::OUT)),
+        }
+    }
+
+    /// The network namespace that the interface is in at present: it can be moved at any time.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` without `CAP_NET_ADMIN` over that namespace, `EBADFD` if the interface was deleted.
+    pub fn network_namespace(&self) -> io::Result<OwnedFd> {
+        let fd = ioctl(self.as_fd(), Request::GetNetworkNamespace)?;
+        // SAFETY: the ioctl has just made this descriptor and nothing else owns it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// What the reader of a TUN does in the kernel's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offload {
+    /// Complete the checksums of packets that are marked [`VnetHeader::NEEDS_CSUM`]. The others
+    /// require it.
+    pub checksum: bool,
+    /// Cut TCP super-packets, over IPv4 and IPv6, with ECN or without.
+    pub tcp: bool,
+    /// Cut UDP super-packets (USO), over IPv4 and IPv6. Linux 6.2 and later.
+    pub udp: bool,
+}
+
+impl Offload {
+    /// The kernel does everything itself.
+    pub const NONE: Offload = Offload {
+        checksum: false,
+        tcp: false,
+        udp: false,
+    };
+
+    fn flags(self) -> libc::c_uint {
+        [
+            (self.checksum, libc::TUN_F_CSUM),
+            (
+                self.tcp,
+                libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN,
+            ),
+            (self.udp, libc::TUN_F_USO4 | libc::TUN_F_USO6),
+        ]
+        .into_iter()
+        .fold(0, |flags, (on, flag)| if on { flags | flag } else { flags })
+    }
+}
+
+/// What stands before each packet and says what is left to do for it: `struct virtio_net_hdr`, in
+/// the machine's byte order (virtio 1.2 §5.1.6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VnetHeader {
+    /// [`NEEDS_CSUM`](Self::NEEDS_CSUM), [`DATA_VALID`](Self::DATA_VALID) or neither.
+    pub flags: u8,
+    /// One of the `GSO_` kinds, perhaps with [`GSO_ECN`](Self::GSO_ECN) added.
+    pub gso_type: u8,
+    /// Length of all headers of a super-packet; a hint that cannot be trusted on forwarded packets.
+    pub hdr_len: u16,
+    /// Payload bytes of each segment of a super-packet but the last.
+    pub gso_size: u16,
+    /// From which byte of the packet on to sum, if `NEEDS_CSUM`.
+    pub csum_start: u16,
+    /// How many bytes behind `csum_start` the sum goes.
+    pub csum_offset: u16,
+}
+
+impl VnetHeader {
+    /// Its length in bytes.
+    pub const LEN: usize = 1 + 1 + 4 * 2;
+
+    /// The checksum field holds only the sum of the pseudo-header.
+    pub const NEEDS_CSUM: u8 = 1;
+    /// The checksum was verified.
+    pub const DATA_VALID: u8 = 2;
+
+    /// A packet like any other.
+    pub const GSO_NONE: u8 = 0;
+    /// A TCP super-packet over IPv4.
+    pub const GSO_TCPV4: u8 = 1;
+    /// A TCP super-packet over IPv6.
+    pub const GSO_TCPV6: u8 = 4;
+    /// A UDP super-packet (USO): the datagrams of one flow in a row.
+    pub const GSO_UDP_L4: u8 = 5;
+    /// Added to a TCP kind: CWR is set, on the first segment only.
+    pub const GSO_ECN: u8 = 0x80;
+
+    /// Splits the header off what was read from a TUN; `None` if there is not even a header.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<(VnetHeader, &[u8])> {
+        let (&[flags, gso_type, ref fields @ ..], packet) =
+            bytes.split_first_chunk::<{ VnetHeader::LEN }>()?;
+        let &[h0, h1, s0, s1, c0, c1, o0, o1] = fields;
+        let [hdr_len, gso_size, csum_start, csum_offset] =
+            [[h0, h1], [s0, s1], [c0, c1], [o0, o1]].map(u16::from_ne_bytes);
+        Some((
+            VnetHeader {
+                flags,
+                gso_type,
+                hdr_len,
+                gso_size,
+                csum_start,
+                csum_offset,
+            },
+            packet,
+        ))
+    }
+
+    /// The header as it is written before a packet.
+    #[must_use]
+    pub fn encode(&self) -> [u8; VnetHeader::LEN] {
+        let [h0, h1] = self.hdr_len.to_ne_bytes();
+        let [s0, s1] = self.gso_size.to_ne_bytes();
+        let [c0, c1] = self.csum_start.to_ne_bytes();
+        let [o0, o1] = self.csum_offset.to_ne_bytes();
+        [self.flags, self.gso_type, h0, h1, s0, s1, c0, c1, o0, o1]
+    }
+}
+
+const _: () = assert!(VnetHeader::LEN == 10);
+const VNET_HEADER_SIZE: libc::c_int = VnetHeader::LEN as libc::c_int;
+
+/// The part of `struct ifreq` that a TUN looks at.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; libc::IFNAMSIZ],
+    flags: u16,
+    unused: [u8; size_of::<libc::ifreq>() - libc::IFNAMSIZ - size_of::<u16>()],
+}
+
+const _: () = assert!(size_of::<InterfaceRequest>() == size_of::<libc::ifreq>());
+
+impl InterfaceRequest {
+    const EMPTY: InterfaceRequest = InterfaceRequest {
+        name: [0; libc::IFNAMSIZ],
+        flags: 0,
+        unused: [0; size_of::<libc::ifreq>() - libc::IFNAMSIZ - size_of::<u16>()],
+    };
+
+    /// The name must leave room for its closing zero, and have none inside.
+    fn named(name: &str) -> io::Result<InterfaceRequest> {
+        let name = name.as_bytes();
+        if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains(&0) {
+            return Err(Errno::INVAL.into());
+        }
+        let name = array::from_fn(|at| name.get(at).copied().unwrap_or_default());
+        Ok(InterfaceRequest {
+            name,
+            ..InterfaceRequest::EMPTY
+        })
+    }
+
+    fn name(&self) -> OsString {
+        let name = self
+            .name
+            .split(|&byte| byte == 0)
+            .next()
+            .unwrap_or_default();
+        OsString::from_vec(name.to_vec())
+    }
+}
+
+/// An interface flag as `struct ifreq` holds it: all that concern a TUN fit into 16 bits.
+fn flag(flag: libc::c_int) -> u16 {
+    flag as u16
+}
+
+/// The ioctls of a TUN, each with the argument that the kernel expects of it.
+enum Request<'a> {
+    SetInterface(&'a mut InterfaceRequest),
+    GetInterface(&'a mut InterfaceRequest),
+    SetVnetHeaderSize(&'a libc::c_int),
+    SetOffload(libc::c_uint),
+    GetNetworkNamespace,
+}
+
+fn ioctl(fd: BorrowedFd<'_>, request: Request<'_>) -> io::Result<RawFd> {
+    let (number, argument) = match request {
+        Request::SetInterface(name) => (libc::TUNSETIFF, ptr::from_mut(name).cast()),
+        Request::GetInterface(name) => (libc::TUNGETIFF, ptr::from_mut(name).cast()),
+        // The kernel only reads it.
+        Request::SetVnetHeaderSize(size) => {
+            (libc::TUNSETVNETHDRSZ, ptr::from_ref(size).cast_mut().cast())
+        }
+        // Not a pointer, but the flags themselves.
+        Request::SetOffload(flags) => (
+            libc::TUNSETOFFLOAD,
+            ptr::without_provenance_mut(flags as usize),
+        ),
+        Request::GetNetworkNamespace => (libc::TUNGETDEVNETNS, ptr::null_mut::<libc::c_void>()),
+    };
+    // SAFETY: the match above gives each request the argument that its driver expects, alive until
+    // the call returns. A descriptor of another driver rejects the numbers, which are the TUN
+    // driver's own.
+    match unsafe { libc::ioctl(fd.as_raw_fd(), number, argument) } {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result),
+    }
+}
