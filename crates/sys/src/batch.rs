@@ -1,0 +1,470 @@
+//! Many datagrams a system call: recvmmsg(2) and sendmmsg(2), with the kernel's trains (`UDP_GRO`,
+//! `UDP_SEGMENT`).
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd};
+use std::{io, iter, mem, ptr};
+
+use crate::control::Control;
+use crate::udp::Udp;
+
+/// One of our own addresses, as a datagram from afar found it or a datagram of ours shall bear it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// The address.
+    pub address: IpAddr,
+    /// The index of the interface that the datagram came in by.
+    pub interface: u32,
+}
+
+/// What one datagram or one train of datagrams brought.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Received<'a> {
+    /// Who sent it; a link-local address keeps its scope.
+    pub from: SocketAddr,
+    /// Where it was addressed to.
+    pub local: Option<Local>,
+    /// Its traffic class; the low two bits are ECN.
+    pub tos: u8,
+    /// Every datagram of the train has this length, except the last, which may be shorter. Never
+    /// zero, so that it can be given to `chunks_mut`.
+    pub segment_size: usize,
+    /// The payloads, one behind the other.
+    pub bytes: &'a mut [u8],
+}
+
+/// What one datagram or one train of datagrams shall be.
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// The address it bears, one of `to`'s family; another is ignored, as is its interface unless
+    /// the address is link-local: a route may change its interface, and the address stays good
+    /// (spec §5.1 N20, N22).
+    pub source: Option<Local>,
+    /// Its traffic class; the low two bits are ECN.
+    pub tos: u8,
+    /// Cut `bytes` into datagrams of this length, the last perhaps shorter. At most 64 of them are
+    /// safe everywhere.
+    pub segment_size: Option<u16>,
+    /// The payload.
+    pub bytes: &'a [u8],
+}
+
+/// Buffers for one call of [`Udp::receive`], allocated and touched once.
+#[derive(Debug)]
+pub struct ReceiveBatch {
+    frames: Frames,
+    buffers: Vec<u8>,
+    slot_size: usize,
+    ready: usize,
+}
+
+impl ReceiveBatch {
+    /// Room for `slots` datagrams or trains (at least one) of at most `slot_size` bytes each. A
+    /// train can hold as much as the largest datagram: 65,535 bytes less its headers.
+    #[must_use]
+    pub fn new(slots: usize, slot_size: usize) -> ReceiveBatch {
+        let (slots, slot_size) = (slots.max(1), slot_size.max(1));
+        // Zeros would be lent by the kernel page by page, later, on the data path.
+        let buffers = vec![0xff; slots * slot_size];
+        ReceiveBatch {
+            frames: Frames::new(slots),
+            buffers,
+            slot_size,
+            ready: 0,
+        }
+    }
+
+    /// What the last call received, in order, without what it had to cut short.
+    pub fn datagrams(&mut self) -> impl Iterator<Item = Received<'_>> {
+        let buffers = self.buffers.chunks_exact_mut(self.slot_size);
+        let frames = self
+            .frames
+            .headers
+            .iter()
+            .zip(&self.frames.slots)
+            .take(self.ready);
+        frames
+            .zip(buffers)
+            .filter_map(|((header, slot), buffer)| slot.read(header, buffer))
+    }
+
+    /// How many of the last call were cut short, because a slot was too small for them or, on a
+    /// kernel that says more than this one, their control messages were too long. They are not
+    /// among the datagrams.
+    #[must_use]
+    pub fn truncated(&self) -> usize {
+        self.frames
+            .headers
+            .iter()
+            .take(self.ready)
+            .filter(|header| is_truncated(header))
+            .count()
+    }
+}
+
+/// The lists that one call of [`Udp::send`] hands to the kernel, allocated once.
+#[derive(Debug)]
+pub struct SendBatch {
+    frames: Frames,
+}
+
+impl SendBatch {
+    /// Room for `slots` datagrams or trains (at least one; the kernel takes no more than 1024).
+    #[must_use]
+    pub fn new(slots: usize) -> SendBatch {
+        SendBatch {
+            frames: Frames::new(slots.max(1)),
+        }
+    }
+}
+
+impl Udp {
+    /// Receives what is there, as far as `batch` has room, in place of what it held. Returns how
+    /// much, at least one.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if nothing is there. Whatever else the kernel reports concerns a datagram, not
+    /// the socket, unless it does not end.
+    pub fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
+        batch.ready = 0;
+        let buffers = batch.buffers.chunks_exact_mut(batch.slot_size);
+        for ((header, slot), buffer) in batch.frames.iter_mut().zip(buffers) {
+            slot.fill(
+                header,
+                buffer.as_mut_ptr(),
+                buffer.len(),
+                size_of::<Address>(),
+                Control::LEN,
+            );
+        }
+        let headers = &mut batch.frames.headers;
+        batch.ready = retry_if_interrupted(|| {
+            // SAFETY: each of the `len` headers was pointed above at its own slot and buffer, with
+            // their true lengths; all three belong to `batch`, which is borrowed until the call
+            // returns.
+            unsafe {
+                libc::recvmmsg(
+                    self.as_fd().as_raw_fd(),
+                    headers.as_mut_ptr(),
+                    headers.len() as _,
+                    libc::MSG_DONTWAIT as _,
+                    ptr::null_mut(),
+                )
+            }
+        })?;
+        Ok(batch.ready)
+    }
+
+    /// Sends the first of `datagrams`, as many as `batch` has room for and the kernel takes;
+    /// returns how many that were. What stopped it is said by the next call, which begins with what
+    /// stopped it.
+    ///
+    /// # Errors
+    ///
+    /// Only if nothing was sent, the error of the first: `WouldBlock` if the queue is full; `EIO`,
+    /// `EINVAL` or `EMSGSIZE` if a train cannot be cut on this path; `EINVAL`, `ENETUNREACH` or
+    /// `EADDRNOTAVAIL` if its source address is no longer ours; and whatever routes and firewalls
+    /// say.
+    pub fn send<'a>(
+        &self,
+        batch: &mut SendBatch,
+        datagrams: impl IntoIterator<Item = Outgoing<'a>>,
+    ) -> io::Result<usize> {
+        let mut filled = 0;
+        for ((header, slot), datagram) in batch.frames.iter_mut().zip(datagrams) {
+            slot.write(header, &datagram);
+            filled += 1;
+        }
+        let headers = &mut batch.frames.headers;
+        retry_if_interrupted(|| {
+            // SAFETY: the first `filled` headers were pointed above at their slots, borrowed until
+            // the call returns, and at bytes that live for 'a, thus longer than this call. The
+            // kernel only reads them.
+            unsafe {
+                libc::sendmmsg(
+                    self.as_fd().as_raw_fd(),
+                    headers.as_mut_ptr(),
+                    filled,
+                    (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+                )
+            }
+        })
+    }
+}
+
+fn retry_if_interrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<usize> {
+    loop {
+        if let Ok(count) = usize::try_from(call()) {
+            return Ok(count);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// The lists that the kernel reads: one header for each datagram, which points into the slot of the
+/// same number.
+#[derive(Debug)]
+struct Frames {
+    headers: Vec<libc::mmsghdr>,
+    slots: Vec<Slot>,
+}
+
+/// What a header points to, besides the payload.
+struct Slot {
+    piece: libc::iovec,
+    address: Address,
+    control: Control,
+}
+
+// SAFETY: the pointers in it are dead: `receive` and `send` set those that the kernel may follow
+// anew in every call, from what they have borrowed, and nothing else follows any.
+unsafe impl Send for Frames {}
+
+impl Frames {
+    fn new(slots: usize) -> Frames {
+        // SAFETY: a header is pointers, which may be null, and integers.
+        let header: libc::mmsghdr = unsafe { mem::zeroed() };
+        let slot = || Slot {
+            piece: libc::iovec {
+                iov_base: ptr::null_mut(),
+                iov_len: 0,
+            },
+            address: Address::default(),
+            control: Control::EMPTY,
+        };
+        Frames {
+            headers: vec![header; slots],
+            slots: iter::repeat_with(slot).take(slots).collect(),
+        }
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = (&mut libc::mmsghdr, &mut Slot)> {
+        self.headers.iter_mut().zip(&mut self.slots)
+    }
+}
+
+impl Slot {
+    /// Points `header` at this slot and at `length` bytes of payload.
+    fn fill(
+        &mut self,
+        header: &mut libc::mmsghdr,
+        payload: *mut u8,
+        length: usize,
+        address_length: usize,
+        control_length: usize,
+    ) {
+        self.piece = libc::iovec {
+            iov_base: payload.cast(),
+            iov_len: length,
+        };
+        let header = &mut header.msg_hdr;
+        header.msg_name = (&raw mut self.address).cast();
+        header.msg_namelen = address_length as _;
+        header.msg_iov = &raw mut self.piece;
+        header.msg_iovlen = 1;
+        header.msg_control = self.control.as_mut_ptr().cast();
+        header.msg_controllen = control_length as _;
+        header.msg_flags = 0;
+    }
+
+    fn write(&mut self, header: &mut libc::mmsghdr, datagram: &Outgoing<'_>) {
+        self.address = datagram.to.into();
+        let control_length = self.write_control(datagram);
+        let payload = datagram.bytes.as_ptr().cast_mut();
+        self.fill(
+            header,
+            payload,
+            datagram.bytes.len(),
+            self.address.length(),
+            control_length,
+        );
+    }
+
+    /// Control messages cost time, so only those that say something are written.
+    fn write_control(&mut self, datagram: &Outgoing<'_>) -> usize {
+        let mut end = 0;
+        let mut push = |level, kind, data: &[u8]| end = self.control.push(end, level, kind, data);
+        if let Some(size) = datagram
+            .segment_size
+            .filter(|&size| usize::from(size) < datagram.bytes.len())
+        {
+            push(libc::SOL_UDP, UDP_SEGMENT, &size.to_ne_bytes());
+        }
+        let (level, tos) = match datagram.to {
+            SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
+            SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        };
+        if datagram.tos != 0 {
+            push(level, tos, &i32::from(datagram.tos).to_ne_bytes());
+        }
+        match (
+            datagram.to,
+            datagram
+                .source
+                .map(|source| (source.address, source.interface)),
+        ) {
+            (SocketAddr::V4(_), Some((IpAddr::V4(address), interface))) => {
+                let interface = if address.is_link_local() {
+                    interface
+                } else {
+                    0
+                };
+                let [i0, i1, i2, i3] = interface.to_ne_bytes();
+                let [a0, a1, a2, a3] = address.octets();
+                // struct in_pktinfo: interface, source, and a destination that is not read.
+                push(
+                    level,
+                    libc::IP_PKTINFO,
+                    &[i0, i1, i2, i3, a0, a1, a2, a3, 0, 0, 0, 0],
+                );
+            }
+            (SocketAddr::V6(_), Some((IpAddr::V6(address), interface))) => {
+                let interface = if address.is_unicast_link_local() {
+                    interface
+                } else {
+                    0
+                };
+                // struct in6_pktinfo: source, interface.
+                let mut info = [0; 16 + 4];
+                let bytes = address.octets().into_iter().chain(interface.to_ne_bytes());
+                info.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+                push(level, libc::IPV6_PKTINFO, &info);
+            }
+            _ => {}
+        }
+        end
+    }
+
+    /// What the kernel put here and into `buffer`; `None` if it had to cut it short.
+    fn read<'a>(&self, header: &libc::mmsghdr, buffer: &'a mut [u8]) -> Option<Received<'a>> {
+        if is_truncated(header) {
+            return None;
+        }
+        let from = self.address.decode()?;
+        let bytes = buffer.get_mut(..header.msg_len as usize)?;
+        let mut received = Received {
+            from,
+            local: None,
+            tos: 0,
+            segment_size: bytes.len().max(1),
+            bytes,
+        };
+        for (level, kind, data) in self.control.messages(header.msg_hdr.msg_controllen as _) {
+            match (level, kind, data) {
+                (libc::SOL_UDP, UDP_GRO, &[s0, s1, s2, s3]) => {
+                    let size = i32::from_ne_bytes([s0, s1, s2, s3]);
+                    received.segment_size = usize::try_from(size).map_or(1, |size| size.max(1));
+                }
+                (libc::IPPROTO_IP, libc::IP_TOS, &[tos]) => received.tos = tos,
+                // An int of which only the low byte is used.
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &[t0, t1, t2, t3]) => {
+                    received.tos = i32::from_ne_bytes([t0, t1, t2, t3]) as u8;
+                }
+                // The address that an answer should bear, which for a broadcast is not the one it
+                // was sent to.
+                (libc::IPPROTO_IP, libc::IP_PKTINFO, &[i0, i1, i2, i3, a0, a1, a2, a3, ..]) => {
+                    let interface = u32::from_ne_bytes([i0, i1, i2, i3]);
+                    received.local = Some(Local {
+                        address: [a0, a1, a2, a3].into(),
+                        interface,
+                    });
+                }
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info) => {
+                    received.local =
+                        info.split_first_chunk::<16>()
+                            .and_then(|(address, interface)| {
+                                let interface = u32::from_ne_bytes(*interface.first_chunk()?);
+                                Some(Local {
+                                    address: IpAddr::from(*address),
+                                    interface,
+                                })
+                            });
+                }
+                _ => {}
+            }
+        }
+        Some(received)
+    }
+}
+
+impl std::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slot").finish_non_exhaustive()
+    }
+}
+
+fn is_truncated(header: &libc::mmsghdr) -> bool {
+    header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0
+}
+
+/// linux/udp.h; libc does not have them for every C library.
+const UDP_SEGMENT: i32 = 103;
+const UDP_GRO: i32 = 104;
+
+/// `struct sockaddr_in6`, and in its first half `struct sockaddr_in`.
+#[repr(C)]
+#[derive(Default)]
+struct Address {
+    family: u16,
+    port: [u8; 2],
+    /// The address of IPv4; the flow label of IPv6, which is not used.
+    v4: [u8; 4],
+    /// The address of IPv6; its first half belongs to IPv4, too, but means nothing there.
+    v6: [u8; 16],
+    scope: u32,
+}
+
+const _: () = assert!(size_of::<Address>() == size_of::<libc::sockaddr_in6>());
+const _: () = assert!(align_of::<Address>() == align_of::<libc::sockaddr_in6>());
+
+impl Address {
+    fn length(&self) -> usize {
+        if self.family == AF_INET {
+            size_of::<libc::sockaddr_in>()
+        } else {
+            size_of::<Address>()
+        }
+    }
+
+    fn decode(&self) -> Option<SocketAddr> {
+        let port = u16::from_be_bytes(self.port);
+        match self.family {
+            AF_INET => Some(SocketAddr::from((self.v4, port))),
+            AF_INET6 => Some(SocketAddrV6::new(self.v6.into(), port, 0, self.scope).into()),
+            _ => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        let port = address.port().to_be_bytes();
+        match address {
+            SocketAddr::V4(address) => Address {
+                family: AF_INET,
+                port,
+                v4: address.ip().octets(),
+                ..Address::default()
+            },
+            SocketAddr::V6(address) => {
+                let (v6, scope) = (address.ip().octets(), address.scope_id());
+                Address {
+                    family: AF_INET6,
+                    port,
+                    v6,
+                    scope,
+                    ..Address::default()
+                }
+            }
+        }
+    }
+}
+
+const AF_INET: u16 = libc::AF_INET as u16;
+const AF_INET6: u16 = libc::AF_INET6 as u16;

@@ -1,0 +1,319 @@
+//! UDP sockets: a group of them on one port, and what is asked of each.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
+
+pub use crate::batch::{Local, Outgoing, ReceiveBatch, Received, SendBatch};
+
+/// Which internet protocol a socket speaks. A socket for IPv6 never sees IPv4 in disguise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// The sockets of one family on one port, of which each datagram reaches exactly one, chosen by its
+/// first bytes. So a flood of handshakes cannot crowd data out of its queue, and a session's data
+/// stay with one worker.
+///
+/// The choice is a courtesy, not a promise: until the filter is attached, where it is refused, and
+/// where the kernel joined the datagrams of a train, any socket may get anything.
+#[derive(Debug)]
+pub struct Group {
+    /// Socket `i` gets the datagrams that begin with a 4 and whose fifth byte is `i`, modulo their
+    /// number.
+    pub data: Vec<Udp>,
+    /// Gets all the others.
+    pub handshake: Udp,
+    /// Whether the kernel accepted the filter that tells them apart. If not, it deals datagrams out
+    /// by their addresses and ports.
+    pub steered: bool,
+}
+
+impl Group {
+    /// Opens `data_sockets` sockets (a power of two, at most 128) and one for handshakes, all bound
+    /// to the wildcard address and `port` in the calling thread's network namespace; port 0 lets
+    /// the kernel choose. `mark` is put on whatever they send, 0 for none.
+    ///
+    /// The port is ours alone: the first socket is bound without `SO_REUSEPORT`. Only then is the
+    /// port opened to the others, and by the kernel's rule only to sockets that ask for it as the
+    /// same user.
+    ///
+    /// # Errors
+    ///
+    /// `EADDRINUSE` if anything else has the port, `EAFNOSUPPORT` if the kernel does not speak the
+    /// family, `EPERM` if there is a mark but no `CAP_NET_ADMIN`, `EINVAL` for another number of
+    /// sockets.
+    pub fn bind(family: Family, port: u16, data_sockets: usize, mark: u32) -> io::Result<Group> {
+        let count = u8::try_from(data_sockets)
+            .ok()
+            .filter(|count| count.is_power_of_two())
+            .ok_or(Errno::INVAL)?;
+        let first = Udp::open(family, mark)?;
+        first.bind(port)?;
+        first.set(REUSEPORT, 1)?;
+        let port = first.port()?;
+        let join = || {
+            let socket = Udp::open(family, mark)?;
+            socket.set(REUSEPORT, 1)?;
+            socket.bind(port)?;
+            Ok::<_, io::Error>(socket)
+        };
+        let mut data = Vec::with_capacity(data_sockets);
+        data.push(first);
+        for _ in 1..data_sockets {
+            data.push(join()?);
+        }
+        let handshake = join()?;
+        let steered = handshake.steer(count).is_ok();
+        Ok(Group {
+            data,
+            handshake,
+            steered,
+        })
+    }
+
+    /// The port that all of them are bound to.
+    ///
+    /// # Errors
+    ///
+    /// None that a caller could cause.
+    pub fn port(&self) -> io::Result<u16> {
+        self.handshake.port()
+    }
+
+    /// Marks whatever is sent from now on (`SO_MARK`), for the machine's routing rules; 0 for no
+    /// mark.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` without `CAP_NET_ADMIN` or `CAP_NET_RAW`.
+    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
+        self.sockets().try_for_each(|socket| socket.set_mark(mark))
+    }
+
+    /// All of them, data first.
+    pub fn sockets(&self) -> impl Iterator<Item = &Udp> {
+        self.data.iter().chain([&self.handshake])
+    }
+}
+
+/// Opens a group for each family, on the same port. A family that the kernel does not speak is left
+/// out; with port 0, ports are drawn until one is free for both (spec §1.12).
+///
+/// # Errors
+///
+/// As for [`Group::bind`]; nothing stays open then. `EAFNOSUPPORT` only if neither family exists.
+pub fn bind_pair(
+    port: u16,
+    data_sockets: usize,
+    mark: u32,
+) -> io::Result<(Option<Group>, Option<Group>)> {
+    const ATTEMPTS: usize = 100;
+    let bind = |family, port| match Group::bind(family, port, data_sockets, mark) {
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(None),
+        result => result.map(Some),
+    };
+    let mut attempt = 1;
+    loop {
+        let v4 = bind(Family::V4, port)?;
+        let same_port = v4.as_ref().map_or(Ok(port), Group::port)?;
+        match bind(Family::V6, same_port) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && port == 0 && attempt < ATTEMPTS =>
+            {
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+            Ok(None) if v4.is_none() => return Err(Errno::AFNOSUPPORT.into()),
+            Ok(v6) => return Ok((v4, v6)),
+        }
+    }
+}
+
+/// One UDP socket, non-blocking, that tells where each datagram was addressed to and how it was
+/// marked, and lets the network fragment what it sends.
+#[derive(Debug)]
+pub struct Udp {
+    fd: OwnedFd,
+    family: Family,
+}
+
+impl Udp {
+    fn open(family: Family, mark: u32) -> io::Result<Udp> {
+        let (domain, options) = match family {
+            Family::V4 => (AddressFamily::INET, V4_OPTIONS),
+            Family::V6 => (AddressFamily::INET6, V6_OPTIONS),
+        };
+        let fd = socket_with(
+            domain,
+            SocketType::DGRAM,
+            SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let udp = Udp { fd, family };
+        options
+            .iter()
+            .try_for_each(|&(option, value)| udp.set(option, value))?;
+        if mark != 0 {
+            udp.set_mark(mark)?;
+        }
+        // The forced variant may exceed the machine's limit but needs a capability; without it, as
+        // much as allowed.
+        for (forced, polite) in [(RCVBUFFORCE, RCVBUF), (SNDBUFFORCE, SNDBUF)] {
+            udp.set(forced, BUFFER)
+                .or_else(|_| udp.set(polite, BUFFER))?;
+        }
+        // Without it each datagram arrives alone: slower, and no less right.
+        let _ = udp.set_gro(true);
+        Ok(udp)
+    }
+
+    fn bind(&self, port: u16) -> io::Result<()> {
+        let any = match self.family {
+            Family::V4 => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+            Family::V6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        };
+        Ok(bind(&self.fd, &any)?)
+    }
+
+    /// The family of its addresses.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// The port it is bound to.
+    ///
+    /// # Errors
+    ///
+    /// None that a caller could cause.
+    pub fn port(&self) -> io::Result<u16> {
+        Ok(SocketAddr::try_from(getsockname(&self.fd)?)?.port())
+    }
+
+    /// Marks whatever is sent from now on (`SO_MARK`), for the machine's routing rules; 0 for no
+    /// mark.
+    ///
+    /// # Errors
+    ///
+    /// `EPERM` without `CAP_NET_ADMIN` or `CAP_NET_RAW`.
+    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
+        self.set(MARK, mark.cast_signed())
+    }
+
+    /// Whether the kernel may join datagrams of one flow into a train (`UDP_GRO`). On from the
+    /// start where it can.
+    ///
+    /// # Errors
+    ///
+    /// `ENOPROTOOPT` before Linux 5.0.
+    pub fn set_gro(&self, on: bool) -> io::Result<()> {
+        self.set(GRO, on.into())
+    }
+
+    fn set(&self, (level, name): (i32, i32), value: libc::c_int) -> io::Result<()> {
+        // SAFETY: the kernel reads the four bytes of `value`; none of the options in this module
+        // takes a pointer.
+        let result = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                level,
+                name,
+                (&raw const value).cast(),
+                size_of_val(&value) as _,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    /// Tells the kernel how to choose among the sockets of this one's group: see [`Group`].
+    fn steer(&self, data_sockets: u8) -> io::Result<()> {
+        let instruction = |code: u32, k: u32, jf: u8| libc::sock_filter {
+            code: code as u16,
+            jt: 0,
+            jf,
+            k,
+        };
+        // Byte 0 is the first of the UDP payload. A load beyond the end returns 0: data socket 0.
+        let mut filter = [
+            instruction(BPF_LD | BPF_B | BPF_ABS, 0, 0),
+            instruction(BPF_JMP | BPF_JEQ | BPF_K, 4, 3),
+            instruction(BPF_LD | BPF_B | BPF_ABS, 4, 0),
+            instruction(BPF_ALU | BPF_AND | BPF_K, u32::from(data_sockets - 1), 0),
+            instruction(BPF_RET | BPF_A, 0, 0),
+            instruction(BPF_RET | BPF_K, u32::from(data_sockets), 0),
+        ];
+        let program = libc::sock_fprog {
+            len: filter.len() as u16,
+            filter: filter.as_mut_ptr(),
+        };
+        let (level, name) = REUSEPORT_FILTER;
+        // SAFETY: `program` describes `filter`, and the kernel copies both before the call returns.
+        let result = unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                level,
+                name,
+                (&raw const program).cast(),
+                size_of_val(&program) as _,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+impl AsFd for Udp {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+type SocketOption = (libc::c_int, libc::c_int);
+
+const REUSEPORT: SocketOption = (libc::SOL_SOCKET, libc::SO_REUSEPORT);
+const REUSEPORT_FILTER: SocketOption = (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF);
+const MARK: SocketOption = (libc::SOL_SOCKET, libc::SO_MARK);
+const RCVBUF: SocketOption = (libc::SOL_SOCKET, libc::SO_RCVBUF);
+const RCVBUFFORCE: SocketOption = (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE);
+const SNDBUF: SocketOption = (libc::SOL_SOCKET, libc::SO_SNDBUF);
+const SNDBUFFORCE: SocketOption = (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE);
+/// `UDP_GRO` (linux/udp.h), which libc does not have for every C library.
+const GRO: SocketOption = (libc::SOL_UDP, 104);
+
+/// As much as wireguard-go asks for; the kernel doubles it for its own bookkeeping.
+const BUFFER: libc::c_int = 7 << 20;
+
+/// Where each datagram was addressed to, its traffic class, and don't-fragment off (spec §1.12).
+const V4_OPTIONS: &[(SocketOption, libc::c_int)] = &[
+    ((libc::IPPROTO_IP, libc::IP_PKTINFO), 1),
+    ((libc::IPPROTO_IP, libc::IP_RECVTOS), 1),
+    (
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+        libc::IP_PMTUDISC_DONT,
+    ),
+];
+const V6_OPTIONS: &[(SocketOption, libc::c_int)] = &[
+    ((libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1),
+    ((libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO), 1),
+    ((libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS), 1),
+    (
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
+        libc::IPV6_PMTUDISC_DONT,
+    ),
+];
