@@ -1,0 +1,243 @@
+//! What can be changed, in words and in rtnetlink's numbers.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use sys::netlink::{CREATE, EXCLUSIVE, LINK_MTU, LINK_NAME, Message};
+
+use crate::read::{
+    AF_INET, AF_INET6, IFA_ADDRESS, IFA_LOCAL, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_TABLE,
+    RTN_UNICAST,
+};
+use crate::{Error, MAIN_TABLE, Network, Prefix, Route};
+
+// linux/rtnetlink.h, linux/if_link.h, linux/veth.h, linux/if_addr.h, linux/if.h
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
+const IFF_UP: u32 = 1;
+const IFA_F_NODAD: u8 = 2;
+/// The origin that ip(8) gives to the routes that it adds.
+const RTPROT_BOOT: u8 = 3;
+const RT_SCOPE_UNIVERSE: u8 = 0;
+const RT_SCOPE_LINK: u8 = 253;
+
+/// One change to a network namespace.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// Makes two links of these names, each of which delivers what the other sends.
+    CreateVeth(&'a str, &'a str),
+    /// Deletes a link, and with it its addresses and routes (and a veth's peer).
+    DeleteLink(&'a str),
+    /// Moves a link into another network namespace, where it arrives down and without addresses.
+    MoveLink(&'a str, BorrowedFd<'a>),
+    /// Renames a link, from and to.
+    RenameLink(&'a str, &'a str),
+    /// Lets a link carry packets.
+    SetUp(&'a str),
+    /// Stops it.
+    SetDown(&'a str),
+    /// Sets a link's largest packet, in bytes.
+    SetMtu(&'a str, u32),
+    /// Gives a link an address, and the route to its network. An IPv6 address is usable at once: it is not searched
+    /// for duplicates, which delays it by a second.
+    AddAddress(&'a str, Prefix),
+    /// Takes an address away, with the route to its network.
+    RemoveAddress(&'a str, Prefix),
+    /// Adds a route; fails with EEXIST if it is there.
+    AddRoute(&'a Route),
+    /// Removes a route.
+    RemoveRoute(&'a Route),
+}
+
+impl fmt::Display for Change<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateVeth(link, peer) => write!(f, "create veth {link} with peer {peer}"),
+            Self::DeleteLink(link) => write!(f, "delete link {link}"),
+            Self::MoveLink(link, _) => write!(f, "move link {link} to another network namespace"),
+            Self::RenameLink(link, name) => write!(f, "rename link {link} to {name}"),
+            Self::SetUp(link) => write!(f, "set link {link} up"),
+            Self::SetDown(link) => write!(f, "set link {link} down"),
+            Self::SetMtu(link, mtu) => write!(f, "set the MTU of {link} to {mtu}"),
+            Self::AddAddress(link, address) => write!(f, "add address {address} to {link}"),
+            Self::RemoveAddress(link, address) => write!(f, "remove address {address} from {link}"),
+            Self::AddRoute(route) => write!(f, "add route {route}"),
+            Self::RemoveRoute(route) => write!(f, "remove route {route}"),
+        }
+    }
+}
+
+impl Network {
+    /// Makes one change, which the kernel does wholly or not at all.
+    pub fn apply(&mut self, change: Change<'_>) -> Result<(), Error> {
+        self.message(change)
+            .and_then(|message| self.socket.request(&message))
+            .map(drop)
+            .map_err(|cause| Error::new(change.to_string(), cause))
+    }
+
+    /// Makes changes in their order, up to the first that fails.
+    pub fn apply_all(&mut self, changes: &[Change<'_>]) -> Result<(), Error> {
+        changes.iter().try_for_each(|change| self.apply(*change))
+    }
+
+    fn message(&mut self, change: Change<'_>) -> io::Result<Message> {
+        let set = |index| Message::new(RTM_NEWLINK, 0, &link_header(index, None));
+        Ok(match change {
+            Change::CreateVeth(link, peer) => create_veth(link, peer),
+            Change::DeleteLink(link) => {
+                Message::new(RTM_DELLINK, 0, &link_header(self.index(link)?, None))
+            }
+            Change::MoveLink(link, network) => {
+                set(self.index(link)?).with(IFLA_NET_NS_FD, &network.as_raw_fd().to_ne_bytes())
+            }
+            Change::RenameLink(link, name) => {
+                set(self.index(link)?).with(LINK_NAME, &terminated(name))
+            }
+            Change::SetMtu(link, mtu) => set(self.index(link)?).with(LINK_MTU, &mtu.to_ne_bytes()),
+            Change::SetUp(link) => {
+                Message::new(RTM_NEWLINK, 0, &link_header(self.index(link)?, Some(true)))
+            }
+            Change::SetDown(link) => {
+                Message::new(RTM_NEWLINK, 0, &link_header(self.index(link)?, Some(false)))
+            }
+            Change::AddAddress(link, address) => {
+                address_message(RTM_NEWADDR, CREATE | EXCLUSIVE, self.index(link)?, address)
+            }
+            Change::RemoveAddress(link, address) => {
+                address_message(RTM_DELADDR, 0, self.index(link)?, address)
+            }
+            Change::AddRoute(route) => route_message(
+                RTM_NEWROUTE,
+                CREATE | EXCLUSIVE,
+                self.index(&route.link)?,
+                route,
+            ),
+            Change::RemoveRoute(route) => {
+                route_message(RTM_DELROUTE, 0, self.index(&route.link)?, route)
+            }
+        })
+    }
+
+    fn index(&mut self, link: &str) -> io::Result<u32> {
+        self.link_named(link).map(|link| link.index)
+    }
+}
+
+fn create_veth(link: &str, peer: &str) -> Message {
+    let header = link_header(0, None);
+    Message::new(RTM_NEWLINK, CREATE | EXCLUSIVE, &header)
+        .with(LINK_NAME, &terminated(link))
+        .nested(IFLA_LINKINFO, &[], |information| {
+            information
+                .with(IFLA_INFO_KIND, b"veth")
+                .nested(IFLA_INFO_DATA, &[], |data| {
+                    data.nested(VETH_INFO_PEER, &header, |other| {
+                        other.with(LINK_NAME, &terminated(peer))
+                    })
+                })
+        })
+}
+
+/// `ifinfomsg`: family, padding, hardware type, index, flags, which of the flags to change.
+pub(crate) fn link_header(index: u32, up: Option<bool>) -> Vec<u8> {
+    let flags = if up == Some(true) { IFF_UP } else { 0 };
+    let mask = if up.is_some() { IFF_UP } else { 0 };
+    [0, index, flags, mask]
+        .iter()
+        .flat_map(|number| number.to_ne_bytes())
+        .collect()
+}
+
+pub(crate) fn terminated(name: &str) -> Vec<u8> {
+    name.bytes().chain([0]).collect()
+}
+
+/// `ifaddrmsg`: family, prefix length, flags, scope, index.
+fn address_message(kind: u16, flags: u16, index: u32, address: Prefix) -> Message {
+    let [i0, i1, i2, i3] = index.to_ne_bytes();
+    let (family, bytes) = octets(address.address);
+    Message::new(
+        kind,
+        flags,
+        &[
+            family,
+            address.length,
+            IFA_F_NODAD,
+            RT_SCOPE_UNIVERSE,
+            i0,
+            i1,
+            i2,
+            i3,
+        ],
+    )
+    .with(IFA_LOCAL, &bytes)
+    .with(IFA_ADDRESS, &bytes)
+}
+
+/// `rtmsg`: family, lengths of destination and source, TOS, table, origin, scope, type, flags.
+fn route_message(kind: u16, flags: u16, index: u32, route: &Route) -> Message {
+    let (family, destination) = octets(route.destination.address);
+    let scope = match route.gateway {
+        None if family == AF_INET => RT_SCOPE_LINK,
+        _ => RT_SCOPE_UNIVERSE,
+    };
+    let length = route.destination.length;
+    let message = Message::new(
+        kind,
+        flags,
+        &[
+            family,
+            length,
+            0,
+            0,
+            0,
+            RTPROT_BOOT,
+            scope,
+            RTN_UNICAST,
+            0,
+            0,
+            0,
+            0,
+        ],
+    )
+    .with(RTA_DST, &destination)
+    .with(RTA_OIF, &index.to_ne_bytes())
+    .with(RTA_TABLE, &route.table.to_ne_bytes());
+    match route.gateway {
+        Some(gateway) => message.with(RTA_GATEWAY, &octets(gateway).1),
+        None => message,
+    }
+}
+
+fn octets(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (AF_INET, address.octets().to_vec()),
+        IpAddr::V6(address) => (AF_INET6, address.octets().to_vec()),
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.destination)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        write!(f, " dev {}", self.link)?;
+        if self.table != MAIN_TABLE {
+            write!(f, " table {}", self.table)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! What is there: links, addresses and routes as the kernel lists them.
+
+use std::io;
+use std::net::IpAddr;
+
+use sys::netlink::{Attributes, DUMP, LINK_NAME, LinkEvent, Message, Reply};
+
+use crate::change::{link_header, terminated};
+use crate::{Error, Network, Prefix};
+
+// linux/rtnetlink.h, linux/if_addr.h, bits/socket.h
+const RTM_GETLINK: u16 = 18;
+const RTM_GETADDR: u16 = 22;
+const RTM_GETROUTE: u16 = 26;
+pub(crate) const AF_INET: u8 = 2;
+pub(crate) const AF_INET6: u8 = 10;
+pub(crate) const IFA_ADDRESS: u16 = 1;
+pub(crate) const IFA_LOCAL: u16 = 2;
+pub(crate) const RTA_DST: u16 = 1;
+pub(crate) const RTA_OIF: u16 = 4;
+pub(crate) const RTA_GATEWAY: u16 = 5;
+pub(crate) const RTA_TABLE: u16 = 15;
+pub(crate) const RTN_UNICAST: u8 = 1;
+/// `ifaddrmsg` and `rtmsg`.
+const ADDRESS_HEADER: usize = 4 + 4;
+const ROUTE_HEADER: usize = 8 + 4;
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its number, unique within its network namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// Largest packet, in bytes.
+    pub mtu: u32,
+}
+
+/// An address of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The index of its link.
+    pub link: u32,
+    /// The address, and how much of it names the network.
+    pub address: Prefix,
+}
+
+/// A way to a destination. Reads as ip(8) would be told: "10.0.0.0/8 via 192.0.2.1 dev eth0".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub destination: Prefix,
+    /// Through whom, if not directly.
+    pub gateway: Option<IpAddr>,
+    /// The name of the link that packets leave through.
+    pub link: String,
+    /// The routing table, usually [`crate::MAIN_TABLE`].
+    pub table: u32,
+}
+
+impl Network {
+    /// Every link, in the kernel's order.
+    pub fn links(&mut self) -> Result<Vec<Link>, Error> {
+        self.list(
+            "list the links",
+            &Message::new(RTM_GETLINK, DUMP, &link_header(0, None)),
+            read_link,
+        )
+    }
+
+    /// The link of this name; ENODEV if there is none.
+    pub fn link(&mut self, name: &str) -> Result<Link, Error> {
+        self.link_named(name)
+            .map_err(|cause| Error::new(format!("find link {name}"), cause))
+    }
+
+    /// Every address, of both families.
+    pub fn addresses(&mut self) -> Result<Vec<Address>, Error> {
+        self.list(
+            "list the addresses",
+            &Message::new(RTM_GETADDR, DUMP, &[0; ADDRESS_HEADER]),
+            read_address,
+        )
+    }
+
+    /// Every unicast route through one link, of both families and all tables.
+    pub fn routes(&mut self) -> Result<Vec<Route>, Error> {
+        let links = self.links()?;
+        let name = |index| {
+            links
+                .iter()
+                .find(|link| link.index == index)
+                .map(|link| link.name.clone())
+        };
+        let question = Message::new(RTM_GETROUTE, DUMP, &[0; ROUTE_HEADER]);
+        self.list("list the routes", &question, |reply| {
+            read_route(reply, name)
+        })
+    }
+
+    pub(crate) fn link_named(&mut self, name: &str) -> io::Result<Link> {
+        let question =
+            Message::new(RTM_GETLINK, 0, &link_header(0, None)).with(LINK_NAME, &terminated(name));
+        let replies = self.socket.request(&question)?;
+        replies
+            .iter()
+            .find_map(read_link)
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn list<T>(
+        &mut self,
+        attempt: &str,
+        question: &Message,
+        read: impl Fn(&Reply) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        let replies = self
+            .socket
+            .request(question)
+            .map_err(|cause| Error::new(attempt, cause))?;
+        Ok(replies.iter().filter_map(read).collect())
+    }
+}
+
+fn read_link(reply: &Reply) -> Option<Link> {
+    let LinkEvent {
+        index,
+        name,
+        up,
+        mtu,
+        ..
+    } = LinkEvent::read(reply.kind, &reply.payload)?;
+    Some(Link {
+        index,
+        name,
+        up,
+        mtu,
+    })
+}
+
+fn read_address(reply: &Reply) -> Option<Address> {
+    let (&[family, length, _, _, i0, i1, i2, i3], _) =
+        reply.payload.split_first_chunk::<ADDRESS_HEADER>()?;
+    let attributes = Attributes::after(ADDRESS_HEADER, &reply.payload);
+    // On a point-to-point link IFA_ADDRESS is the other end; IPv6 has only that one.
+    let bytes = attributes
+        .get(IFA_LOCAL)
+        .or_else(|| attributes.get(IFA_ADDRESS))?;
+    let address = Prefix {
+        address: ip(family, bytes)?,
+        length,
+    };
+    Some(Address {
+        link: u32::from_ne_bytes([i0, i1, i2, i3]),
+        address,
+    })
+}
+
+fn read_route(reply: &Reply, name: impl Fn(u32) -> Option<String>) -> Option<Route> {
+    let (&[family, length, _, _, table, _, _, kind, ..], _) =
+        reply.payload.split_first_chunk::<ROUTE_HEADER>()?;
+    let attributes = Attributes::after(ROUTE_HEADER, &reply.payload);
+    let unspecified = if family == AF_INET6 {
+        &[0; 16][..]
+    } else {
+        &[0; 4]
+    };
+    let destination = attributes.get(RTA_DST).unwrap_or(unspecified);
+    (kind == RTN_UNICAST).then_some(Route {
+        destination: Prefix {
+            address: ip(family, destination)?,
+            length,
+        },
+        gateway: attributes
+            .get(RTA_GATEWAY)
+            .and_then(|bytes| ip(family, bytes)),
+        link: name(attributes.number(RTA_OIF)?)?,
+        table: attributes.number(RTA_TABLE).unwrap_or(table.into()),
+    })
+}
+
+fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
+    match family {
+        AF_INET => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        AF_INET6 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
