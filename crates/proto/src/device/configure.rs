@@ -1,0 +1,273 @@
+//! Live change of every setting (spec §1.16, §2.5, §2.6).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::{Device, Event, Identity, each};
+use crate::allowed_ips::Prefix;
+use crate::change::{AllowedIpsChange, Change, DeviceState, PeerChange, PeerState};
+use crate::cookie::Checker;
+use crate::endpoint::Endpoint;
+use crate::keys::{PrivateKey, PublicKey};
+use crate::limits::MAX_PEERS;
+use crate::peer::PeerId;
+use crate::primitives::DhKey;
+use crate::time::Now;
+use crate::timers::Timers;
+
+/// A change would lead to more than [`MAX_PEERS`] peers; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyPeers;
+
+impl Device {
+    /// Applies `change` as a whole. Sockets are the owner's: it binds a port or sets a mark first, and
+    /// comes here when that has succeeded.
+    ///
+    /// # Errors
+    /// [`TooManyPeers`]; then nothing was changed.
+    pub fn configure(&mut self, now: Now, change: &Change) -> Result<(), TooManyPeers> {
+        let kept = if change.replace_peers {
+            0
+        } else {
+            self.peers.len()
+        };
+        if kept + change.peers.len() > MAX_PEERS {
+            return Err(TooManyPeers);
+        }
+        if let Some(port) = change.listen_port {
+            self.listen_port = port;
+        }
+        if let Some(mark) = change.fwmark {
+            self.fwmark = mark;
+        }
+        if change.listen_port.is_some() || change.fwmark.is_some() {
+            self.forget_sources();
+        }
+        if change.replace_peers {
+            for id in each(&self.peers) {
+                self.remove_peer(id);
+            }
+        }
+        if let Some(key) = &change.private_key {
+            self.set_private_key(now, key.as_ref());
+        }
+        for peer in &change.peers {
+            self.configure_peer(now, peer);
+        }
+        Ok(())
+    }
+
+    /// The port that the sockets really have, once they are bound.
+    pub fn set_listen_port(&mut self, port: u16) {
+        self.listen_port = port;
+    }
+
+    /// The interface has gone up: messages are answered, persistent keepalives begin.
+    pub fn up(&mut self, now: Now) {
+        self.up = true;
+        for id in each(&self.peers) {
+            self.start_persistent_keepalive(now, id);
+        }
+    }
+
+    /// The interface has gone down: every session and handshake ends, every timer stops.
+    pub fn down(&mut self) {
+        self.up = false;
+        for id in each(&self.peers) {
+            if let Some(peer) = self.peers.get_mut(id) {
+                self.out.erase_keys(id, peer);
+                peer.timers = Timers::default();
+                peer.last_sent_handshake = None;
+                peer.attempts = 0;
+                peer.traffic.reset();
+            }
+            self.file(id);
+        }
+    }
+
+    /// Lets the routing table choose all sources again: addresses, routes, port or mark have changed.
+    pub fn forget_sources(&mut self) {
+        for id in each(&self.peers) {
+            if let Some(peer) = self.peers.get_mut(id) {
+                self.out.forget_source(id, peer);
+            }
+        }
+    }
+
+    /// Everything that `get` shows.
+    #[must_use]
+    pub fn state(&self) -> DeviceState {
+        let mut peers: Vec<_> = self.peers.iter().collect();
+        peers.sort_unstable_by_key(|peer| peer.sequence);
+        let peers = peers.into_iter().map(|peer| {
+            let (rx_bytes, tx_bytes) = peer.traffic.bytes();
+            PeerState {
+                public_key: peer.public_key,
+                preshared_key: peer.preshared_key.clone(),
+                endpoint: peer.endpoint.map(|endpoint| endpoint.remote),
+                last_handshake: peer.last_handshake,
+                rx_bytes,
+                tx_bytes,
+                persistent_keepalive: peer.persistent_keepalive,
+                allowed_ips: peer.allowed_ips.clone(),
+                last_discard: peer.last_discard,
+            }
+        });
+        DeviceState {
+            private_key: self
+                .identity
+                .as_ref()
+                .map(|identity| identity.private_key.clone()),
+            listen_port: self.listen_port,
+            fwmark: self.fwmark,
+            last_discard: self.last_discard,
+            peers: peers.collect(),
+        }
+    }
+
+    fn set_private_key(&mut self, now: Now, key: Option<&PrivateKey>) {
+        if self.identity.as_ref().map(|identity| &identity.private_key) == key {
+            return;
+        }
+        self.identity = key.map(|key| {
+            let dh = DhKey::new(key);
+            Identity {
+                checker: Checker::new(&dh.public()),
+                dh,
+                private_key: key.clone(),
+            }
+        });
+        if let Some(ourselves) = self.own_key().and_then(|key| self.peers.find(&key)) {
+            self.remove_peer(ourselves);
+        }
+        for id in each(&self.peers) {
+            if let Some(peer) = self.peers.get_mut(id) {
+                self.out.abandon_handshake(peer);
+                peer.timers.retransmit = None;
+                peer.forget_own_key();
+            }
+            self.start_persistent_keepalive(now, id);
+        }
+    }
+
+    fn own_key(&self) -> Option<PublicKey> {
+        self.identity.as_ref().map(|identity| identity.dh.public())
+    }
+
+    fn configure_peer(&mut self, now: Now, change: &PeerChange) {
+        let known = self.peers.find(&change.public_key);
+        let id = match known {
+            Some(id) if change.remove => return self.remove_peer(id),
+            Some(id) => id,
+            None if change.remove
+                || change.update_only
+                || self.own_key() == Some(change.public_key) =>
+            {
+                return;
+            }
+            None => self.add_peer(change.public_key),
+        };
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        if let Some(key) = &change.preshared_key {
+            peer.preshared_key = key.clone();
+        }
+        if let Some(remote) = change.endpoint {
+            let endpoint = Some(Endpoint::new(remote));
+            peer.endpoint = endpoint;
+            self.out
+                .events
+                .push_back(Event::EndpointChanged(id, endpoint));
+        }
+        let was_off = peer.persistent_keepalive == 0;
+        if let Some(seconds) = change.persistent_keepalive {
+            peer.persistent_keepalive = seconds;
+            peer.arm_persistent_keepalive(now.time);
+        }
+        for step in &change.allowed_ips {
+            self.change_allowed_ips(id, *step);
+        }
+        // A keepalive that was just turned on, or has just got somewhere to go, starts the session.
+        if was_off || change.endpoint.is_some() {
+            self.start_persistent_keepalive(now, id);
+        }
+        self.file(id);
+    }
+
+    fn start_persistent_keepalive(&mut self, now: Now, id: PeerId) {
+        if self.up
+            && self
+                .peers
+                .get(id)
+                .is_some_and(|peer| peer.persistent_keepalive != 0)
+        {
+            self.keepalive(now, id);
+        }
+        self.file(id);
+    }
+
+    fn add_peer(&mut self, key: PublicKey) -> PeerId {
+        let id = self.peers.add(key);
+        if let Some(peer) = self.peers.get(id) {
+            self.out
+                .events
+                .push_back(Event::PeerAdded(id, Arc::clone(&peer.traffic)));
+        }
+        id
+    }
+
+    fn remove_peer(&mut self, id: PeerId) {
+        self.change_allowed_ips(id, AllowedIpsChange::Clear);
+        let Some(mut peer) = self.peers.remove(id) else {
+            return;
+        };
+        if let Some(deadline) = peer.filed {
+            self.deadlines.remove(&(deadline, id));
+        }
+        self.out.erase_keys(id, &mut peer);
+        self.out.events.push_back(Event::PeerRemoved(id));
+    }
+
+    fn change_allowed_ips(&mut self, id: PeerId, step: AllowedIpsChange) {
+        let routes = Arc::make_mut(&mut self.routes);
+        let changed = match step {
+            AllowedIpsChange::Insert(prefix) => {
+                if let Some(owner) = routes.insert(prefix, id) {
+                    self.forget_prefix(owner, prefix);
+                }
+                if let Some(peer) = self.peers.get_mut(id) {
+                    peer.allowed_ips.push(prefix);
+                }
+                true
+            }
+            AllowedIpsChange::Remove(prefix) => {
+                let removed = routes.remove(prefix, id);
+                if removed {
+                    self.forget_prefix(id, prefix);
+                }
+                removed
+            }
+            AllowedIpsChange::Clear => {
+                let Some(peer) = self.peers.get_mut(id) else {
+                    return;
+                };
+                let list = core::mem::take(&mut peer.allowed_ips);
+                for prefix in &list {
+                    routes.remove(*prefix, id);
+                }
+                !list.is_empty()
+            }
+        };
+        // One announcement serves however many changes the owner has not looked at yet.
+        if changed && !matches!(self.out.events.back(), Some(Event::RoutesChanged)) {
+            self.out.events.push_back(Event::RoutesChanged);
+        }
+    }
+
+    fn forget_prefix(&mut self, owner: PeerId, prefix: Prefix) {
+        if let Some(peer) = self.peers.get_mut(owner) {
+            peer.allowed_ips.retain(|entry| *entry != prefix);
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The control face of the protocol: one owner, everything by value.
+//!
+//! Inputs are [`Device::handle_handshake`], [`Device::handle_timeout`], [`Device::report`] and
+//! [`Device::configure`]. After each of them the owner drains [`Device::poll_event`] and *then*
+//! [`Device::poll_transmit`] (a session must be known before the message that lets the other side use
+//! it), and sleeps until [`Device::poll_timeout`].
+
+mod configure;
+mod handshake;
+mod sessions;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::allowed_ips::AllowedIps;
+use crate::cookie::Checker;
+use crate::discard::Discard;
+use crate::endpoint::Endpoint;
+use crate::keypair::Keypair;
+use crate::keys::PrivateKey;
+use crate::limiter::Limiter;
+use crate::message::{Initiation, SessionIndex};
+use crate::peer::{PeerId, Peers};
+use crate::primitives::DhKey;
+use crate::random::{self, Random};
+use crate::time::{Now, Time};
+use crate::timers::{MAX_JITTER, Timer};
+use crate::traffic::Traffic;
+
+pub use configure::TooManyPeers;
+
+/// The device stays "under load" this long after it last was.
+const LOAD_LINGERS: Duration = Duration::from_secs(1);
+
+/// A WireGuard interface: its key, its peers, and their handshakes and timers.
+pub struct Device {
+    identity: Option<Identity>,
+    up: bool,
+    listen_port: u16,
+    fwmark: u32,
+    peers: Peers,
+    routes: Arc<AllowedIps>,
+    /// The next deadline of every peer that has one.
+    deadlines: BTreeSet<(Time, PeerId)>,
+    limiter: Limiter,
+    last_under_load: Option<Time>,
+    last_discard: Option<Discard>,
+    out: Output,
+}
+
+/// Our long-term key, and what is computed from it once.
+struct Identity {
+    private_key: PrivateKey,
+    dh: DhKey,
+    checker: Checker,
+}
+
+/// What handshakes draw from and leave behind, apart from the peers themselves.
+struct Output {
+    random: Box<dyn Random>,
+    /// Who uses an index, for a handshake under way or a session.
+    indices: BTreeMap<SessionIndex, PeerId>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+/// A datagram to be sent: a handshake message, a cookie reply or a keepalive.
+#[derive(Clone, Debug)]
+pub struct Transmit {
+    /// Whose byte count it belongs to; none for cookie replies.
+    pub peer: Option<PeerId>,
+    /// Where to, and from which address.
+    pub to: Endpoint,
+    /// The type-of-service byte: AF41 for handshakes, else 0.
+    pub tos: u8,
+    bytes: [u8; Initiation::LEN],
+    length: usize,
+}
+
+impl Transmit {
+    /// DSCP AF41, not ECN-capable.
+    const HANDSHAKE_TOS: u8 = 0x88;
+
+    fn new(peer: Option<PeerId>, to: Endpoint, tos: u8, message: &[u8]) -> Self {
+        let mut bytes = [0; Initiation::LEN];
+        for (to, from) in bytes.iter_mut().zip(message) {
+            *to = *from;
+        }
+        Self {
+            peer,
+            to,
+            tos,
+            bytes,
+            length: message.len(),
+        }
+    }
+
+    /// The datagram.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+/// What the owner of the data plane must know or do.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A peer exists; its stamps are shared from now on.
+    PeerAdded(PeerId, Arc<Traffic>),
+    /// A peer is gone, with all that was staged for it.
+    PeerRemoved(PeerId),
+    /// The prefixes have changed: publish [`Device::routes`].
+    RoutesChanged,
+    /// Where to send to has changed by configuration, a handshake, or a forgotten source.
+    EndpointChanged(PeerId, Option<Endpoint>),
+    /// Messages of this session are to be accepted.
+    SessionAdded(PeerId, Arc<Keypair>),
+    /// No more messages of this session are to be accepted.
+    SessionRemoved(SessionIndex),
+    /// Send on this session from now on, staged packets first. If `confirm` and nothing is staged, call
+    /// [`Device::send_keepalive`], so that the responder learns that it may send.
+    SendOn {
+        /// Whose session.
+        peer: PeerId,
+        /// The session.
+        keypair: Arc<Keypair>,
+        /// We were the initiator.
+        confirm: bool,
+    },
+    /// There is no session to send on any more.
+    SendOnNone(PeerId),
+    /// A handshake was completed.
+    HandshakeCompleted(PeerId),
+    /// The peer has not answered for 90 s: drop what is staged for it.
+    GaveUp(PeerId),
+    /// A handshake message of this known peer was dropped.
+    HandshakeFailed(PeerId, Discard),
+}
+
+/// What the data plane tells of a peer.
+#[derive(Clone, Copy, Debug)]
+pub enum Report {
+    /// There are packets and no session, or the session wants renewal. Rate-limit with [`Traffic::ask`].
+    WantsSession,
+    /// A deadline has begun that the device does not watch ([`Traffic::sent`], [`Traffic::received`]).
+    Armed,
+    /// The first message of a responder's session was authentic ([`Keypair::confirm`]).
+    Confirmed(SessionIndex),
+    /// An authentic message came from a new place.
+    Roamed(Endpoint),
+}
+
+impl Device {
+    /// A device that is down and has neither key nor peers.
+    #[must_use]
+    pub fn new(random: Box<dyn Random>) -> Self {
+        Self {
+            identity: None,
+            up: false,
+            listen_port: 0,
+            fwmark: 0,
+            peers: Peers::default(),
+            routes: Arc::default(),
+            deadlines: BTreeSet::new(),
+            limiter: Limiter::default(),
+            last_under_load: None,
+            last_discard: None,
+            out: Output {
+                random,
+                indices: BTreeMap::new(),
+                transmits: VecDeque::new(),
+                events: VecDeque::new(),
+            },
+        }
+    }
+
+    /// Which peer an inner address belongs to: a snapshot.
+    #[must_use]
+    pub fn routes(&self) -> Arc<AllowedIps> {
+        Arc::clone(&self.routes)
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.out.transmits.pop_front()
+    }
+
+    /// The next thing that the data plane must know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.out.events.pop_front()
+    }
+
+    /// When to call [`Device::handle_timeout`] at the latest, and why. Exact: there is something to do then.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Time, Timer)> {
+        let (_, peer) = self.deadlines.first()?;
+        self.peers.get(*peer)?.timers.next()
+    }
+
+    /// The owner sees an eighth of its queue of handshake messages
+    /// ([`crate::limits::HANDSHAKE_QUEUE`]) waiting: for a second, senders must prove their address.
+    pub fn under_load(&mut self, now: Time) {
+        self.last_under_load = Some(now);
+    }
+
+    fn is_under_load(&self, now: Time) -> bool {
+        self.last_under_load
+            .is_some_and(|since| now.since(since) < LOAD_LINGERS)
+    }
+
+    /// Takes in what the data plane has seen of `peer`.
+    pub fn report(&mut self, now: Now, peer: PeerId, report: Report) {
+        match report {
+            Report::WantsSession => self.request_session(now, peer),
+            Report::Armed => self.arm_watched(peer),
+            Report::Confirmed(index) => self.confirm_session(now, peer, index),
+            Report::Roamed(endpoint) => {
+                if let Some(peer) = self.peers.get_mut(peer) {
+                    peer.endpoint = Some(endpoint);
+                }
+            }
+        }
+        self.file(peer);
+    }
+
+    /// Does everything whose time has come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some((deadline, peer)) = self.deadlines.first().copied() {
+            if deadline > now.time {
+                break;
+            }
+            self.expire(now, peer);
+            self.file(peer);
+        }
+    }
+
+    /// Files `peer` under its next deadline. Every input that can arm a timer ends with this.
+    fn file(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let next = peer.timers.next().map(|(deadline, _)| deadline);
+        if next == peer.filed {
+            return;
+        }
+        if let Some(old) = core::mem::replace(&mut peer.filed, next) {
+            self.deadlines.remove(&(old, id));
+        }
+        if let Some(deadline) = next {
+            self.deadlines.insert((deadline, id));
+        }
+    }
+}
+
+impl Output {
+    /// A random index that nobody uses.
+    fn new_index(&mut self, peer: PeerId) -> SessionIndex {
+        loop {
+            let index = SessionIndex(u32::from_le_bytes(random::array(&mut *self.random)));
+            if let alloc::collections::btree_map::Entry::Vacant(entry) = self.indices.entry(index) {
+                entry.insert(peer);
+                return index;
+            }
+        }
+    }
+
+    fn new_ephemeral(&mut self) -> DhKey {
+        let scalar = zeroize::Zeroizing::new(random::array(&mut *self.random));
+        DhKey::from_scalar(&scalar)
+    }
+
+    /// Uniform between zero and a third of a second.
+    fn jitter(&mut self) -> Duration {
+        let random = u64::from_le_bytes(random::array(&mut *self.random));
+        let range = u64::try_from(MAX_JITTER.as_nanos()).unwrap_or(u64::MAX);
+        Duration::from_nanos(random % range)
+    }
+
+    /// Sessions end: their indices are free, and messages on them find nothing.
+    fn drop_keypairs(&mut self, keypairs: impl IntoIterator<Item = Option<Arc<Keypair>>>) {
+        for keypair in keypairs.into_iter().flatten() {
+            self.indices.remove(&keypair.local_index());
+            self.events
+                .push_back(Event::SessionRemoved(keypair.local_index()));
+        }
+    }
+}
+
+/// All ids first, since visiting a peer needs the whole device.
+fn each(peers: &Peers) -> Vec<PeerId> {
+    peers.ids()
+}

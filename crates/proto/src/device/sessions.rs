@@ -1,0 +1,203 @@
+//! The life of sessions: confirmation, keepalives, and what happens when a timer expires (paper §6).
+
+use super::{Device, Event, Output, Timer, Transmit};
+use crate::endpoint::Endpoint;
+use crate::message::SessionIndex;
+use crate::peer::{Peer, PeerId};
+use crate::time::{Now, Time};
+use crate::timers::{ERASE_KEYS, KEEPALIVE_TIMEOUT, MAX_ATTEMPTS, NEW_HANDSHAKE};
+
+impl Device {
+    /// The first message on a responder's session: the initiator has it too, so send on it.
+    pub(super) fn confirm_session(&mut self, now: Now, id: PeerId, index: SessionIndex) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let next = peer
+            .keypairs
+            .next
+            .as_ref()
+            .filter(|next| next.local_index() == index);
+        let Some(keypair) = next.cloned() else { return };
+        self.out.drop_keypairs([peer.keypairs.promote()]);
+        self.out.complete_handshake(now, id, peer);
+        self.out.events.push_back(Event::SendOn {
+            peer: id,
+            keypair,
+            confirm: false,
+        });
+    }
+
+    /// Sends an empty message to `peer`; if there is no session, asks for one instead.
+    pub fn send_keepalive(&mut self, now: Now, id: PeerId) {
+        self.keepalive(now, id);
+        self.file(id);
+    }
+
+    pub(super) fn keepalive(&mut self, now: Now, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id).filter(|_| self.up) else {
+            return;
+        };
+        let message = peer
+            .keypairs
+            .current
+            .as_ref()
+            .map(|current| (current, current.keepalive(now.time)));
+        let (Some(to), Some((current, Ok(message)))) = (peer.endpoint, message) else {
+            return self.request_session(now, id);
+        };
+        let wants_rekey = current.wants_rekey(now.time);
+        let _ = peer.traffic.sent(now.time, false);
+        peer.arm_persistent_keepalive(now.time);
+        self.out
+            .transmits
+            .push_back(Transmit::new(Some(id), to, 0, &message));
+        if wants_rekey {
+            self.request_session(now, id);
+        }
+    }
+
+    /// The earliest timer of `id` has expired.
+    pub(super) fn expire(&mut self, now: Now, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let Some((_, timer)) = peer.timers.next() else {
+            return;
+        };
+        peer.timers.disarm(timer);
+        match timer {
+            Timer::Retransmit => self.retransmit(now, id),
+            Timer::Keepalive => self.owed_keepalive(now, id),
+            Timer::NewHandshake => self.unanswered(now, id),
+            Timer::EraseKeys => self.out.erase_keys(id, peer),
+            Timer::PersistentKeepalive => {
+                peer.arm_persistent_keepalive(now.time);
+                // The deadline of an idle peer is not in the future.
+                if peer
+                    .timers
+                    .persistent_keepalive
+                    .take_if(|deadline| *deadline <= now.time)
+                    .is_some()
+                {
+                    self.keepalive(now, id);
+                }
+            }
+        }
+    }
+
+    fn retransmit(&mut self, now: Now, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        if peer.attempts > MAX_ATTEMPTS {
+            peer.traffic.owed.clear();
+            peer.timers.keepalive = None;
+            peer.timers.erase_keys.get_or_insert(now.time + ERASE_KEYS);
+            self.out.events.push_back(Event::GaveUp(id));
+        } else {
+            peer.attempts += 1;
+            self.out.forget_source(id, peer);
+            self.send_initiation(now, id);
+        }
+    }
+
+    /// T2: a keepalive may be owed since ten seconds.
+    fn owed_keepalive(&mut self, now: Now, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        peer.arm_keepalive();
+        if peer
+            .timers
+            .keepalive
+            .take_if(|deadline| *deadline <= now.time)
+            .is_some()
+        {
+            let more = peer.traffic.pay(now.time);
+            self.keepalive(now, id);
+            if let Some(peer) = self.peers.get_mut(id) {
+                if more {
+                    // Sending has cleared the debt; this one is counted from now.
+                    let _ = peer.traffic.received(now.time, true);
+                }
+                peer.arm_keepalive();
+            }
+        }
+    }
+
+    /// T3: what was sent may be unanswered since fifteen seconds.
+    fn unanswered(&mut self, now: Now, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let Some(since) = peer.traffic.unanswered.watch() else {
+            return;
+        };
+        let deadline = since + NEW_HANDSHAKE + self.out.jitter();
+        if deadline > now.time && now.time.since(since) < NEW_HANDSHAKE {
+            peer.timers.new_handshake = Some(deadline);
+            return;
+        }
+        peer.traffic.unanswered.clear();
+        let _ = peer.traffic.unanswered.watch();
+        self.out.forget_source(id, peer);
+        self.request_session(now, id);
+    }
+
+    /// The data plane has begun a deadline; watch it.
+    pub(super) fn arm_watched(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        if peer.timers.new_handshake.is_none()
+            && let Some(since) = peer.traffic.unanswered.watch()
+        {
+            peer.timers.new_handshake = Some(since + NEW_HANDSHAKE + self.out.jitter());
+        }
+        if peer.timers.keepalive.is_none() {
+            peer.arm_keepalive();
+        }
+    }
+}
+
+impl Peer {
+    /// T2, from the stamp.
+    fn arm_keepalive(&mut self) {
+        self.timers.keepalive = self
+            .traffic
+            .owed
+            .watch()
+            .map(|since| since + KEEPALIVE_TIMEOUT);
+    }
+
+    /// T5, from the stamp of the last packet.
+    pub(super) fn arm_persistent_keepalive(&mut self, now: Time) {
+        let interval = self.persistent_interval();
+        self.timers.persistent_keepalive =
+            interval.map(|interval| self.traffic.last().unwrap_or(now) + interval);
+    }
+}
+
+impl Output {
+    /// Ends every session and handshake of a peer.
+    pub(super) fn erase_keys(&mut self, id: PeerId, peer: &mut Peer) {
+        self.abandon_handshake(peer);
+        let keypairs = peer.keypairs.take_all();
+        if keypairs.iter().any(Option::is_some) {
+            self.events.push_back(Event::SendOnNone(id));
+        }
+        self.drop_keypairs(keypairs);
+    }
+
+    /// Lets the routing table choose again where messages to the peer leave from.
+    pub(super) fn forget_source(&mut self, id: PeerId, peer: &mut Peer) {
+        if let Some(endpoint) = &mut peer.endpoint
+            && endpoint.source.take().is_some()
+        {
+            let endpoint = Endpoint::new(endpoint.remote);
+            self.events
+                .push_back(Event::EndpointChanged(id, Some(endpoint)));
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! A session: two keys, their counters, and how long they may be used (paper §5.4.5, §5.4.6).
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::discard::Discard;
+use crate::message::{DATA_HEADER, DATA_OVERHEAD, DATA_TYPE, SessionIndex, TAG};
+use crate::noise::SessionKeys;
+use crate::primitives::Aead;
+use crate::time::Time;
+use crate::timers::{REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ON_RECEIVE};
+use crate::window::Counter;
+
+/// Sending more messages than this on one key calls for a new one.
+pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
+/// No counter reaches this (paper §6.1): a margin of a whole window below 2^64.
+pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+
+const _: () = assert!(REJECT_AFTER_MESSAGES == 18_446_744_073_709_543_423);
+
+/// Messages that one call of [`Keypair::open`] can tell apart.
+pub const MAX_RUN: usize = u128::BITS as usize;
+
+/// Both directions of one session. All methods take `&self`; any thread may call them.
+///
+/// Data messages are handled in *runs*: messages of one session one behind the other, all `stride`
+/// bytes long except the last, which may be shorter. That is the layout in which the kernel segments
+/// and coalesces UDP, and it lets a cipher work on many messages at once.
+pub struct Keypair {
+    sending: Aead,
+    receiving: Aead,
+    local: SessionIndex,
+    remote: SessionIndex,
+    created: Time,
+    is_initiator: bool,
+    next_counter: AtomicU64,
+    /// No longer for sending, since the private key behind it was changed.
+    retired: AtomicBool,
+    /// The early renewal on receipt has been asked for.
+    renewed: AtomicBool,
+    /// Something authentic has been received on it.
+    confirmed: AtomicBool,
+}
+
+impl core::fmt::Debug for Keypair {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Keypair")
+            .field("local", &self.local)
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Keypair {
+    pub(crate) fn new(
+        keys: &SessionKeys,
+        is_initiator: bool,
+        local: SessionIndex,
+        remote: SessionIndex,
+        created: Time,
+    ) -> Self {
+        let (sending, receiving) = match is_initiator {
+            true => (&keys.to_responder, &keys.to_initiator),
+            false => (&keys.to_initiator, &keys.to_responder),
+        };
+        Self {
+            sending: Aead::new(sending),
+            receiving: Aead::new(receiving),
+            local,
+            remote,
+            created,
+            is_initiator,
+            next_counter: AtomicU64::new(0),
+            retired: AtomicBool::new(false),
+            renewed: AtomicBool::new(false),
+            // The response that an initiator has consumed was the confirmation.
+            confirmed: AtomicBool::new(is_initiator),
+        }
+    }
+
+    /// The index that messages to us carry.
+    #[must_use]
+    pub fn local_index(&self) -> SessionIndex {
+        self.local
+    }
+
+    /// Whether messages may be sent on it at `now`.
+    #[must_use]
+    pub fn can_send(&self, now: Time) -> bool {
+        !self.retired.load(Ordering::Relaxed)
+            && now.since(self.created) < REJECT_AFTER_TIME
+            && self.next_counter.load(Ordering::Relaxed) < REJECT_AFTER_MESSAGES
+    }
+
+    /// Whether having sent on it at `now` calls for a new session.
+    #[must_use]
+    pub fn wants_rekey(&self, now: Time) -> bool {
+        let spent = self.next_counter.load(Ordering::Relaxed) > REKEY_AFTER_MESSAGES;
+        // Only the initiator minds the age, so that both sides do not start at once.
+        spent || (self.is_initiator && now.since(self.created) > REKEY_AFTER_TIME)
+    }
+
+    /// Whether having received on it at `now` calls for a new session; true only once.
+    #[must_use]
+    pub fn wants_rekey_on_receive(&self, now: Time) -> bool {
+        self.is_initiator
+            && now.since(self.created) > REKEY_ON_RECEIVE
+            && !self.renewed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes that something authentic arrived; true the first time on a responder's session, which
+    /// confirms it ([`crate::Report::Confirmed`]).
+    #[must_use]
+    pub fn confirm(&self, _: &Authentic<'_>) -> bool {
+        !self.confirmed.load(Ordering::Relaxed) && !self.confirmed.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Seals a run in place: each message is [`DATA_HEADER`] bytes of room, the padded plaintext, and
+    /// [`TAG`] bytes of room. Takes the counters itself, so none is ever offered twice.
+    ///
+    /// # Errors
+    /// [`Discard::Expired`] when the session may not be used any more; the run is unchanged and must
+    /// not be sent. [`Discard::Malformed`] when a message has less than [`DATA_OVERHEAD`] bytes.
+    pub fn seal(&self, now: Time, run: &mut [u8], stride: usize) -> Result<(), Discard> {
+        let last = run.len().checked_rem(stride).ok_or(Discard::Malformed)?;
+        if stride < DATA_OVERHEAD || run.is_empty() || (1..DATA_OVERHEAD).contains(&last) {
+            return Err(Discard::Malformed);
+        }
+        if !self.can_send(now) {
+            return Err(Discard::Expired);
+        }
+        let first = self.reserve(run.len().div_ceil(stride) as u64)?;
+        for (counter, message) in (first..).zip(run.chunks_mut(stride)) {
+            if let Some((header, rest)) = message.split_first_chunk_mut()
+                && let Some((text, tag)) = rest.split_last_chunk_mut::<TAG>()
+            {
+                *header = data_header(self.remote, counter);
+                *tag = self.sending.seal(counter, &[], text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes `count` counters in a row; all of them or none.
+    fn reserve(&self, count: u64) -> Result<u64, Discard> {
+        let take = |next: u64| {
+            next.checked_add(count)
+                .filter(|end| *end <= REJECT_AFTER_MESSAGES)
+        };
+        self.next_counter
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .map_err(|_| Discard::Expired)
+    }
+
+    /// A keepalive: a message without a packet.
+    ///
+    /// # Errors
+    /// As [`Keypair::seal`].
+    pub fn keepalive(&self, now: Time) -> Result<[u8; DATA_OVERHEAD], Discard> {
+        let mut message = [0; DATA_OVERHEAD];
+        self.seal(now, &mut message, DATA_OVERHEAD)?;
+        Ok(message)
+    }
+
+    /// Opens a run of at most [`MAX_RUN`] messages in place. All of them must carry our index.
+    pub fn open<'a>(&self, now: Time, run: &'a mut [u8], stride: usize) -> Opened<'a> {
+        let stride = stride.max(1);
+        let usable = now.since(self.created) < REJECT_AFTER_TIME;
+        let mut authentic = 0_u128;
+        for (bit, message) in run.chunks_mut(stride).take(MAX_RUN).enumerate() {
+            if usable && self.open_one(message) {
+                authentic |= 1 << bit;
+            }
+        }
+        let otherwise = if usable {
+            Discard::NotAuthentic
+        } else {
+            Discard::Expired
+        };
+        Opened {
+            messages: run.chunks_mut(stride),
+            authentic,
+            otherwise,
+        }
+    }
+
+    fn open_one(&self, message: &mut [u8]) -> bool {
+        let Some((header, text_and_tag)) = message.split_first_chunk_mut() else {
+            return false;
+        };
+        let Counter(counter) = data_counter(header);
+        *header == data_header(self.local, counter)
+            && counter < REJECT_AFTER_MESSAGES
+            && text_and_tag.len() >= TAG
+            && self.receiving.open(counter, &[], text_and_tag).is_ok()
+    }
+}
+
+fn data_header(receiver: SessionIndex, counter: u64) -> [u8; DATA_HEADER] {
+    let fields = u128::from(DATA_TYPE) | u128::from(receiver.0) << 32 | u128::from(counter) << 64;
+    fields.to_le_bytes()
+}
+
+fn data_counter(header: &[u8; DATA_HEADER]) -> Counter {
+    Counter((u128::from_le_bytes(*header) >> 64) as u64)
+}
+
+/// The messages of an opened run, in order.
+pub struct Opened<'a> {
+    messages: core::slice::ChunksMut<'a, u8>,
+    /// One bit a message, the first lowest.
+    authentic: u128,
+    otherwise: Discard,
+}
+
+impl<'a> Iterator for Opened<'a> {
+    type Item = Result<Authentic<'a>, Discard>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let message = self.messages.next()?;
+        let authentic = self.authentic & 1 == 1;
+        self.authentic >>= 1;
+        Some(match message.split_first_chunk_mut() {
+            Some((header, rest)) if authentic => {
+                let text = rest.len().saturating_sub(TAG);
+                let plaintext = rest.get_mut(..text).unwrap_or_default();
+                Ok(Authentic {
+                    counter: data_counter(header),
+                    plaintext,
+                })
+            }
+            _ => Err(self.otherwise),
+        })
+    }
+}
+
+/// A decrypted message. Only [`Keypair::open`] makes one: to hold it is the proof that the peer sent it.
+#[derive(Debug)]
+pub struct Authentic<'a> {
+    counter: Counter,
+    plaintext: &'a mut [u8],
+}
+
+impl<'a> Authentic<'a> {
+    /// The counter it was sealed with.
+    #[must_use]
+    pub fn counter(&self) -> Counter {
+        self.counter
+    }
+
+    /// The packet and its padding; empty for a keepalive.
+    #[must_use]
+    pub fn into_plaintext(self) -> &'a mut [u8] {
+        self.plaintext
+    }
+}
+
+/// For tests of limits that no run could reach.
+#[doc(hidden)]
+impl Keypair {
+    /// Both ends of a session made of two keys, without a handshake.
+    #[must_use]
+    pub fn pair(keys: [[u8; 32]; 2], indices: [SessionIndex; 2], now: Time) -> Vec<Self> {
+        let [to_responder, to_initiator] = keys.map(zeroize::Zeroizing::new);
+        let keys = SessionKeys {
+            to_responder,
+            to_initiator,
+        };
+        let [initiator, responder] = indices;
+        alloc::vec![
+            Self::new(&keys, true, initiator, responder, now),
+            Self::new(&keys, false, responder, initiator, now),
+        ]
+    }
+
+    /// Makes `counter` the next one.
+    pub fn skip_to(&self, counter: u64) {
+        self.next_counter.store(counter, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,124 @@
+//! How many handshake messages a source may have answered while the device is under load.
+
+use alloc::collections::BTreeMap;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use crate::time::Time;
+
+/// 20 messages a second …
+const COST: Duration = Duration::from_millis(50);
+/// … after a burst of 5.
+const FULL: Duration = Duration::from_millis(250);
+const IDLE: Duration = Duration::from_secs(1);
+const CAPACITY: usize = 1 << 16;
+
+/// A token bucket per source address; tokens are nanoseconds. Bounded, and swept only when used.
+#[derive(Default)]
+pub(crate) struct Limiter {
+    buckets: BTreeMap<u64, Bucket>,
+    swept: Time,
+}
+
+struct Bucket {
+    tokens: Duration,
+    last: Time,
+}
+
+impl Limiter {
+    /// Spends a token of `source`, if it has one.
+    pub fn allow(&mut self, source: IpAddr, now: Time) -> bool {
+        if now.since(self.swept) >= IDLE {
+            self.swept = now;
+            self.buckets
+                .retain(|_, bucket| now.since(bucket.last) <= IDLE);
+        }
+        let full = self.buckets.len() >= CAPACITY;
+        let fresh = || Bucket {
+            tokens: FULL,
+            last: now,
+        };
+        let bucket = match (self.buckets.entry(key(source)), full) {
+            (alloc::collections::btree_map::Entry::Vacant(_), true) => return false,
+            (entry, _) => entry.or_insert_with(fresh),
+        };
+        bucket.tokens = FULL.min(bucket.tokens + now.since(bucket.last));
+        bucket.last = now;
+        let left = bucket.tokens.checked_sub(COST);
+        bucket.tokens = left.unwrap_or(bucket.tokens);
+        left.is_some()
+    }
+}
+
+/// An IPv4 address, or the /64 of an IPv6 one: whoever has one address of it has them all.
+fn key(source: IpAddr) -> u64 {
+    match source {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        // Real IPv6 prefixes never have 32 leading zero bits, so the families cannot meet.
+        IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time::from_start(Duration::from_millis(10_000 + ms))
+    }
+
+    /// Spec §5.2, S3.
+    #[test]
+    fn a_burst_of_five_then_one_every_fifty_milliseconds() {
+        let mut limiter = Limiter::default();
+        let source = IpAddr::from([192, 0, 2, 1]);
+        for (step, (ms, allowed)) in (0..).zip([
+            (0, true),
+            (0, true),
+            (0, true),
+            (0, true),
+            (0, true),
+            (0, false),
+            (50, true),
+            (50, false),
+            (150, true),
+            (150, true),
+            (150, false),
+        ]) {
+            assert_eq!(limiter.allow(source, at(ms)), allowed, "at {ms} ms");
+            assert!(
+                limiter.allow([192, 0, 2, 100 + step].into(), at(ms)),
+                "another address"
+            );
+        }
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_network_share_a_bucket() {
+        let mut limiter = Limiter::default();
+        let address = |network: u16, host: u16| {
+            Ipv6Addr::new(0x2001, 0xdb8, 0, network, 0, 0, 0, host).into()
+        };
+        for host in 0..5 {
+            assert!(limiter.allow(address(0, host), at(0)));
+        }
+        assert!(!limiter.allow(address(0, 9), at(0)));
+        assert!(limiter.allow(address(1, 0), at(0)));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_idle_sources_make_room() {
+        let mut limiter = Limiter::default();
+        for source in 0..CAPACITY as u32 {
+            assert!(limiter.allow(Ipv4Addr::from_bits(source).into(), at(0)));
+        }
+        let newcomer = Ipv4Addr::from_bits(u32::MAX).into();
+        assert!(!limiter.allow(newcomer, at(900)));
+        assert!(limiter.allow(newcomer, at(1_900)));
+        assert_eq!(limiter.buckets.len(), 1);
+    }
+}

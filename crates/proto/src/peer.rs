@@ -1,0 +1,239 @@
+//! One peer: who it is, where it is, and how far the handshake with it has come.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use crate::allowed_ips::Prefix;
+use crate::cookie::Jar;
+use crate::discard::Discard;
+use crate::endpoint::Endpoint;
+use crate::keypair::Keypair;
+use crate::keys::{PresharedKey, PublicKey};
+use crate::noise::Initiated;
+use crate::primitives::{DhKey, Secret, Unauthentic};
+use crate::tai64n::Timestamp;
+use crate::time::Time;
+use crate::timers::Timers;
+use crate::traffic::Traffic;
+
+/// Names a peer of a device. A slot is used again, its generation is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId {
+    slot: u32,
+    generation: NonZeroU32,
+}
+
+impl PeerId {
+    pub(crate) fn new(slot: u32, generation: u32) -> Self {
+        Self {
+            slot,
+            generation: NonZeroU32::new(generation).unwrap_or(NonZeroU32::MIN),
+        }
+    }
+
+    /// A small number, unique among the peers that exist: a position in a table.
+    #[must_use]
+    pub fn slot(self) -> usize {
+        self.slot as usize
+    }
+}
+
+/// The three sessions a peer can have (paper §5.4.5, spec §1.8).
+#[derive(Default)]
+pub(crate) struct Keypairs {
+    pub previous: Option<Arc<Keypair>>,
+    /// The only one that is sent on.
+    pub current: Option<Arc<Keypair>>,
+    /// A responder's newest, until its first message confirms that the initiator has it too.
+    pub next: Option<Arc<Keypair>>,
+}
+
+impl Keypairs {
+    /// Takes in the session that our own handshake made; returns what is dropped for it.
+    pub fn install_as_initiator(&mut self, new: Arc<Keypair>) -> [Option<Arc<Keypair>>; 2] {
+        let current = self.current.replace(new);
+        match self.next.take() {
+            Some(next) => [self.previous.replace(next), current],
+            None => [core::mem::replace(&mut self.previous, current), None],
+        }
+    }
+
+    /// Takes in the session that the other side's handshake made; returns what is dropped for it.
+    pub fn install_as_responder(&mut self, new: Arc<Keypair>) -> [Option<Arc<Keypair>>; 2] {
+        [self.next.replace(new), self.previous.take()]
+    }
+
+    /// `next` has been confirmed; returns what is dropped for it.
+    pub fn promote(&mut self) -> Option<Arc<Keypair>> {
+        let next = self.next.take();
+        core::mem::replace(
+            &mut self.previous,
+            core::mem::replace(&mut self.current, next),
+        )
+    }
+
+    pub fn take_all(&mut self) -> [Option<Arc<Keypair>>; 3] {
+        [self.previous.take(), self.current.take(), self.next.take()]
+    }
+}
+
+pub(crate) struct Peer {
+    pub public_key: PublicKey,
+    /// Greater for peers that were created later.
+    pub sequence: u64,
+    pub preshared_key: PresharedKey,
+    /// The agreement of both long-term keys, made when first needed; an error for low-order keys.
+    static_static: Option<Result<Secret, Unauthentic>>,
+    pub endpoint: Option<Endpoint>,
+    pub allowed_ips: Vec<Prefix>,
+    /// Seconds; 0 is "off".
+    pub persistent_keepalive: u16,
+    pub handshake: Option<Box<Initiated>>,
+    pub keypairs: Keypairs,
+    pub jar: Jar,
+    pub timers: Timers,
+    /// The deadline under which the device has filed this peer.
+    pub filed: Option<Time>,
+    /// Repetitions of the present initiation.
+    pub attempts: u32,
+    /// When an initiation or a response was last sent.
+    pub last_sent_handshake: Option<Time>,
+    /// The greatest timestamp accepted; outlives sessions and keys.
+    pub latest_timestamp: Timestamp,
+    pub last_initiation: Option<Time>,
+    /// Wall clock, for people.
+    pub last_handshake: Option<Duration>,
+    pub last_discard: Option<Discard>,
+    pub traffic: Arc<Traffic>,
+}
+
+impl Peer {
+    pub fn new(public_key: PublicKey, sequence: u64) -> Self {
+        Self {
+            public_key,
+            sequence,
+            preshared_key: PresharedKey::default(),
+            static_static: None,
+            endpoint: None,
+            allowed_ips: Vec::new(),
+            persistent_keepalive: 0,
+            handshake: None,
+            keypairs: Keypairs::default(),
+            jar: Jar::default(),
+            timers: Timers::default(),
+            filed: None,
+            attempts: 0,
+            last_sent_handshake: None,
+            latest_timestamp: Timestamp::default(),
+            last_initiation: None,
+            last_handshake: None,
+            last_discard: None,
+            traffic: Arc::default(),
+        }
+    }
+
+    /// The agreement of our long-term key with the peer's.
+    pub fn static_static(&mut self, own: &DhKey) -> Result<Secret, Unauthentic> {
+        self.static_static
+            .get_or_insert_with(|| own.agree(&self.public_key))
+            .clone()
+    }
+
+    /// Our long-term key has changed: nothing made with the old one is sent on any more.
+    pub fn forget_own_key(&mut self) {
+        self.static_static = None;
+        self.last_sent_handshake = None;
+        self.traffic.forget_ask();
+        for keypair in [&self.keypairs.current, &self.keypairs.next]
+            .into_iter()
+            .flatten()
+        {
+            keypair.retire();
+        }
+    }
+
+    pub fn persistent_interval(&self) -> Option<Duration> {
+        (self.persistent_keepalive != 0)
+            .then(|| Duration::from_secs(self.persistent_keepalive.into()))
+    }
+}
+
+/// The peers of a device, by slot and by key.
+#[derive(Default)]
+pub(crate) struct Peers {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_key: BTreeMap<PublicKey, PeerId>,
+    created: u64,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    peer: Option<Box<Peer>>,
+}
+
+impl Peers {
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    pub fn find(&self, key: &PublicKey) -> Option<PeerId> {
+        self.by_key.get(key).copied()
+    }
+
+    pub fn get(&self, id: PeerId) -> Option<&Peer> {
+        let slot = self.slots.get(id.slot())?;
+        slot.peer
+            .as_deref()
+            .filter(|_| slot.generation == id.generation.get())
+    }
+
+    pub fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        let slot = self.slots.get_mut(id.slot())?;
+        slot.peer
+            .as_deref_mut()
+            .filter(|_| slot.generation == id.generation.get())
+    }
+
+    pub fn add(&mut self, key: PublicKey) -> PeerId {
+        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+        if slot as usize == self.slots.len() {
+            self.slots.push(Slot::default());
+        }
+        self.created += 1;
+        let mut generation = 1;
+        if let Some(slot) = self.slots.get_mut(slot as usize) {
+            slot.generation = slot.generation.wrapping_add(1).max(1);
+            slot.peer = Some(Box::new(Peer::new(key, self.created)));
+            generation = slot.generation;
+        }
+        let id = PeerId::new(slot, generation);
+        self.by_key.insert(key, id);
+        id
+    }
+
+    pub fn remove(&mut self, id: PeerId) -> Option<Box<Peer>> {
+        let slot = self
+            .slots
+            .get_mut(id.slot())
+            .filter(|slot| slot.generation == id.generation.get())?;
+        let peer = slot.peer.take()?;
+        self.free.push(id.slot);
+        self.by_key.remove(&peer.public_key);
+        Some(peer)
+    }
+
+    /// All peers, in no particular order.
+    pub fn ids(&self) -> Vec<PeerId> {
+        self.by_key.values().copied().collect()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.slots.iter().filter_map(|slot| slot.peer.as_deref())
+    }
+}

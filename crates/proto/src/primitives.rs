@@ -1,0 +1,214 @@
+//! The four primitives, from proven libraries, in the shapes that the handshake uses (paper §5.4).
+
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::agreement::{self, UnparsedPublicKey, X25519};
+use blake2s_simd::Params;
+use zeroize::Zeroizing;
+
+use crate::keys::{PrivateKey, PublicKey};
+use crate::message::TAG;
+
+/// Thirty-two bytes that nobody else may know.
+pub(crate) type Secret = Zeroizing<[u8; 32]>;
+
+/// Something was not authentic, or a Diffie-Hellman result was zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unauthentic;
+
+/// BLAKE2s-256 of the concatenated parts.
+pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut state = Params::new().to_state();
+    for part in parts {
+        state.update(part);
+    }
+    *state.finalize().as_array()
+}
+
+/// Keyed BLAKE2s-128 of the concatenated parts: mac1, mac2 and cookies.
+pub(crate) fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
+    let mut state = Params::new().key(key).hash_length(16).to_state();
+    for part in parts {
+        state.update(part);
+    }
+    let mut mac = [0; 16];
+    for (to, from) in mac.iter_mut().zip(state.finalize().as_bytes()) {
+        *to = *from;
+    }
+    mac
+}
+
+/// HMAC (RFC 2104) over BLAKE2s-256: the ordinary construction, not BLAKE2's own keyed mode.
+fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> Secret {
+    const BLOCK: usize = 64;
+    let pad = |byte: u8| {
+        let mut block = Zeroizing::new([byte; BLOCK]);
+        for (to, from) in block.iter_mut().zip(key) {
+            *to ^= from;
+        }
+        block
+    };
+    let mut inner = Params::new().to_state();
+    inner.update(&*pad(0x36));
+    for part in parts {
+        inner.update(part);
+    }
+    let inner = Zeroizing::new(*inner.finalize().as_array());
+    Zeroizing::new(hash(&[&*pad(0x5c), &*inner]))
+}
+
+/// The first `N` (at most three) outputs of HKDF (RFC 5869) with an empty info.
+pub(crate) fn kdf<const N: usize>(chaining_key: &[u8; 32], input: &[u8]) -> [Secret; N] {
+    let root = hmac(chaining_key, &[input]);
+    let mut counter = 0;
+    let mut previous: Option<Secret> = None;
+    core::array::from_fn(|_| {
+        counter += 1;
+        let output = match &previous {
+            Some(previous) => hmac(&root, &[&**previous, &[counter]]),
+            None => hmac(&root, &[&[counter]]),
+        };
+        previous = Some(output.clone());
+        output
+    })
+}
+
+/// A Curve25519 key pair ready for agreement; its public half is computed once.
+pub(crate) struct DhKey {
+    private: agreement::PrivateKey,
+    public: PublicKey,
+}
+
+impl DhKey {
+    pub fn new(private: &PrivateKey) -> Self {
+        Self::from_scalar(private.as_bytes())
+    }
+
+    /// Any 32 bytes are a scalar: X25519 clamps them itself.
+    pub fn from_scalar(scalar: &[u8; 32]) -> Self {
+        let private = agreement::PrivateKey::from_private_key(&X25519, scalar)
+            .expect("X25519 takes every scalar of 32 bytes");
+        let public = private.compute_public_key().ok();
+        let public = public.and_then(|point| point.as_ref().try_into().ok());
+        Self {
+            private,
+            public: PublicKey(public.expect("an X25519 point has 32 bytes")),
+        }
+    }
+
+    pub fn public(&self) -> PublicKey {
+        self.public
+    }
+
+    /// X25519. A result of all zeros means that the other point is of low order, and is refused.
+    pub fn agree(&self, other: &PublicKey) -> Result<Secret, Unauthentic> {
+        let other = UnparsedPublicKey::new(&X25519, &other.0);
+        let shared = agreement::agree(&self.private, other, Unauthentic, |shared| {
+            <[u8; 32]>::try_from(shared)
+                .map(Zeroizing::new)
+                .map_err(|_| Unauthentic)
+        })?;
+        let zero = aws_lc_rs::constant_time::verify_slices_are_equal(&*shared, &[0; 32]).is_ok();
+        if zero { Err(Unauthentic) } else { Ok(shared) }
+    }
+}
+
+/// ChaCha20-Poly1305 (RFC 8439) under one key.
+pub(crate) struct Aead(LessSafeKey);
+
+impl Aead {
+    pub fn new(key: &[u8; 32]) -> Self {
+        let key =
+            UnboundKey::new(&CHACHA20_POLY1305, key).expect("the key has the cipher's length");
+        Self(LessSafeKey::new(key))
+    }
+
+    /// Encrypts in place; the caller puts the tag behind.
+    pub fn seal(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> [u8; TAG] {
+        self.seal_with(nonce(counter), aad, text)
+    }
+
+    /// Decrypts `text ‖ tag` in place; on success the front part is the plaintext.
+    pub fn open(
+        &self,
+        counter: u64,
+        aad: &[u8],
+        text_and_tag: &mut [u8],
+    ) -> Result<(), Unauthentic> {
+        self.open_with(nonce(counter), aad, text_and_tag)
+    }
+
+    fn seal_with(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> [u8; TAG] {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), text);
+        let tag = tag.ok().and_then(|tag| tag.as_ref().try_into().ok());
+        tag.expect("a message is shorter than 256 GiB and a tag has 16 bytes")
+    }
+
+    fn open_with(
+        &self,
+        nonce: [u8; 12],
+        aad: &[u8],
+        text_and_tag: &mut [u8],
+    ) -> Result<(), Unauthentic> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.0
+            .open_in_place(nonce, Aad::from(aad), text_and_tag)
+            .map(drop)
+            .map_err(|_| Unauthentic)
+    }
+}
+
+/// Four zero bytes, then the counter.
+fn nonce(counter: u64) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    for (to, from) in nonce.iter_mut().skip(4).zip(counter.to_le_bytes()) {
+        *to = from;
+    }
+    nonce
+}
+
+/// A key that serves one seal or one open, and is gone then: nonce zero cannot be used twice.
+pub(crate) struct OneTimeKey(pub Secret);
+
+impl OneTimeKey {
+    /// Encrypts `text` (`N` bytes) and its tag into `N + TAG` bytes.
+    pub fn seal<const N: usize, const SEALED: usize>(
+        self,
+        aad: &[u8],
+        text: &[u8; N],
+    ) -> [u8; SEALED] {
+        const { assert!(SEALED == N + TAG) };
+        let mut sealed = [0; SEALED];
+        let (body, end) = sealed.split_at_mut(N);
+        body.copy_from_slice(text);
+        end.copy_from_slice(&Aead::new(&self.0).seal(0, aad, body));
+        sealed
+    }
+
+    /// The plaintext of `sealed`, if it is authentic.
+    pub fn open<const SEALED: usize, const N: usize>(
+        self,
+        aad: &[u8],
+        sealed: &[u8; SEALED],
+    ) -> Result<[u8; N], Unauthentic> {
+        const { assert!(SEALED == N + TAG) };
+        let mut text = *sealed;
+        Aead::new(&self.0).open(0, aad, &mut text)?;
+        text.first_chunk().copied().ok_or(Unauthentic)
+    }
+}
+
+/// XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03 §2): HChaCha20 turns key and the first 16 bytes of
+/// the nonce into a key of one use; the other 8 bytes are its counter.
+pub(crate) fn extended_key(key: &[u8; 32], nonce: &[u8; 24]) -> (Aead, u64) {
+    let (salt, counter) = nonce.split_at(16);
+    let salt = <[u8; 16]>::try_from(salt).unwrap_or_default();
+    let counter = <[u8; 8]>::try_from(counter).unwrap_or_default();
+    let derived = chacha20::hchacha::<chacha20::R20>(&(*key).into(), &salt.into());
+    (
+        Aead::new(&Zeroizing::new(derived.into())),
+        u64::from_le_bytes(counter),
+    )
+}

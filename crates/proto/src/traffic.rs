@@ -1,0 +1,154 @@
+//! What the data plane did with a peer, as the timers need to know it.
+//!
+//! Timers belong to one thread, packets to many. Waking that thread for every batch would cost more
+//! than the batch, so the data plane only stamps times here. The device reads the stamps when a
+//! deadline comes: they tell whether it still holds. It must be told ([`crate::Report::Armed`]) only
+//! when a deadline begins that it is not watching yet.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+
+use crate::time::Time;
+
+/// A wish for a session is passed on at most this often, however many packets wish it.
+const ASK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A stamp that starts a deadline, and whether the device watches that deadline.
+#[derive(Debug, Default)]
+pub(crate) struct Since {
+    stamp: AtomicU64,
+    watched: AtomicBool,
+}
+
+impl Since {
+    /// Starts, unless it runs. True if it started and nobody watches.
+    fn start(&self, now: Time) -> bool {
+        // Both sides write one flag and then read the other's: that needs a single total order.
+        self.stamp.load(Ordering::Relaxed) == 0 && {
+            self.stamp.store(now.stamp(), Ordering::SeqCst);
+            !self.watched.load(Ordering::SeqCst)
+        }
+    }
+
+    pub fn clear(&self) {
+        // A store dirties the cache line that other workers read; mostly there is nothing to clear.
+        if self.stamp.load(Ordering::Relaxed) != 0 {
+            self.stamp.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// When it started, if it runs; from now on the device watches it exactly while it runs.
+    pub fn watch(&self) -> Option<Time> {
+        self.watched.store(true, Ordering::SeqCst);
+        let since = Time::from_stamp(self.stamp.load(Ordering::SeqCst));
+        if since.is_some() {
+            return since;
+        }
+        self.watched.store(false, Ordering::SeqCst);
+        // It may have started in between, seen itself watched and told nobody.
+        let since = Time::from_stamp(self.stamp.load(Ordering::SeqCst));
+        self.watched.store(since.is_some(), Ordering::SeqCst);
+        since
+    }
+}
+
+/// Stamps and byte counts of one peer, shared between the device and the data plane.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// The first data sent since anything authentic was received: unanswered.
+    pub(crate) unanswered: Since,
+    /// The first data received since anything was sent: a keepalive is owed.
+    pub(crate) owed: Since,
+    /// More data came while one was owed already.
+    more: AtomicBool,
+    /// The last authentic packet in either direction.
+    last: AtomicU64,
+    asked: AtomicU64,
+    tx_bytes: AtomicU64,
+    rx_bytes: AtomicU64,
+}
+
+impl Traffic {
+    /// Something authenticated was sent; `data` unless keepalives only. True: report [`crate::Report::Armed`].
+    #[must_use]
+    pub fn sent(&self, now: Time, data: bool) -> bool {
+        self.last.store(now.stamp(), Ordering::Relaxed);
+        self.owed.clear();
+        if self.more.load(Ordering::Relaxed) {
+            self.more.store(false, Ordering::Relaxed);
+        }
+        data && self.unanswered.start(now)
+    }
+
+    /// Something authentic was received; `data` unless keepalives only. True: report [`crate::Report::Armed`].
+    #[must_use]
+    pub fn received(&self, now: Time, data: bool) -> bool {
+        self.last.store(now.stamp(), Ordering::Relaxed);
+        self.unanswered.clear();
+        if !data {
+            return false;
+        }
+        let owed_before = self.owed.stamp.load(Ordering::Relaxed) != 0;
+        if owed_before && !self.more.load(Ordering::Relaxed) {
+            self.more.store(true, Ordering::Relaxed);
+        }
+        self.owed.start(now)
+    }
+
+    /// Whether to pass on the wish for a session ([`crate::Report::WantsSession`]) now.
+    #[must_use]
+    pub fn ask(&self, now: Time) -> bool {
+        let asked = Time::from_stamp(self.asked.load(Ordering::Relaxed));
+        let due = asked.is_none_or(|asked| now.since(asked) >= ASK_INTERVAL);
+        if due {
+            self.asked.store(now.stamp(), Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// Adds to the bytes sent (UDP payload).
+    pub fn count_tx(&self, bytes: u64) {
+        self.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Adds to the bytes received (UDP payload).
+    pub fn count_rx(&self, bytes: u64) {
+        self.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes received and sent.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        (
+            self.rx_bytes.load(Ordering::Relaxed),
+            self.tx_bytes.load(Ordering::Relaxed),
+        )
+    }
+
+    pub(crate) fn last(&self) -> Option<Time> {
+        Time::from_stamp(self.last.load(Ordering::Relaxed))
+    }
+
+    /// The next wish for a session is passed on at once.
+    pub(crate) fn forget_ask(&self) {
+        self.asked.store(0, Ordering::Relaxed);
+    }
+
+    /// The owed keepalive is being sent. True if another one is owed from `now` on.
+    pub(crate) fn pay(&self, now: Time) -> bool {
+        self.owed.clear();
+        let more = self.more.swap(false, Ordering::Relaxed);
+        if more {
+            self.owed.stamp.store(now.stamp(), Ordering::SeqCst);
+        }
+        more
+    }
+
+    /// Nothing is unanswered and nothing owed any more; byte counts stay.
+    pub(crate) fn reset(&self) {
+        self.unanswered.clear();
+        self.owed.clear();
+        self.more.store(false, Ordering::Relaxed);
+        self.forget_ask();
+    }
+}
