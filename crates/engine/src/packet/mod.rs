@@ -1,0 +1,244 @@
+//! Inner packets as bytes: what they say of themselves, how super-packets are cut and neighbours
+//! joined.
+//!
+//! Pure: no I/O, no clock, no allocation per packet, and no bytes that make it panic. Packets to be
+//! sealed pass [`segment`], opened ones [`ecn`] and [`coalesce`]; [`icmp`] answers those that have
+//! nowhere to go.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use checksum::Sum;
+
+pub mod checksum;
+pub mod coalesce;
+pub mod ecn;
+pub mod icmp;
+pub mod segment;
+
+/// Where `packet` wants to go; `None` if it is no IP packet.
+pub fn destination(packet: &[u8]) -> Option<IpAddr> {
+    match Version::of(packet)? {
+        Version::V4 => Some(Ipv4Addr::from(bytes_at(packet, 16)?).into()),
+        Version::V6 => Some(Ipv6Addr::from(bytes_at(packet, 24)?).into()),
+    }
+}
+
+/// Where `packet` says that it comes from; `None` if it is no IP packet.
+pub fn source(packet: &[u8]) -> Option<IpAddr> {
+    match Version::of(packet)? {
+        Version::V4 => Some(Ipv4Addr::from(bytes_at(packet, 12)?).into()),
+        Version::V6 => Some(Ipv6Addr::from(bytes_at(packet, 8)?).into()),
+    }
+}
+
+/// The type of service (IPv6: traffic class) of `packet`: DSCP in the upper six bits, ECN in the
+/// lower two; `None` if it is no IP packet.
+pub fn tos(packet: &[u8]) -> Option<u8> {
+    match (Version::of(packet)?, bytes_at(packet, 0)?) {
+        (Version::V4, [_, tos]) => Some(tos),
+        (Version::V6, [high, low]) => Some(high << 4 | low >> 4),
+    }
+}
+
+/// The length that an IP packet claims, without the padding behind it; `None` if `plaintext` is no
+/// IP packet or is shorter than that (spec §1.7).
+pub fn length(plaintext: &[u8]) -> Option<usize> {
+    let length = match Version::of(plaintext)? {
+        Version::V4 => Some(u16_at(plaintext, 2)?.into()).filter(|&length| length >= IPV4_HEADER),
+        Version::V6 => Some(IPV6_HEADER + usize::from(u16_at(plaintext, 4)?)),
+    };
+    length.filter(|&length| length <= plaintext.len())
+}
+
+/// The shortest IPv4 header, and the fixed IPv6 one.
+const IPV4_HEADER: usize = 20;
+const IPV6_HEADER: usize = 40;
+
+/// IP protocol numbers (IPv6: next header), as IANA assigns them.
+mod protocol {
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const ICMP: u8 = 1;
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const ICMPV6: u8 = 58;
+    pub const DESTINATION_OPTIONS: u8 = 60;
+}
+
+/// The TCP header: its shortest length, where the fields are that are used here, bits of its flags
+/// (RFC 9293 §3.1).
+mod tcp {
+    pub const HEADER: usize = 20;
+    pub const SEQUENCE: usize = 4;
+    pub const FLAGS: usize = 13;
+    pub const CHECKSUM: usize = 16;
+
+    pub const FIN: u8 = 0x01;
+    pub const PSH: u8 = 0x08;
+    pub const ACK: u8 = 0x10;
+    pub const CWR: u8 = 0x80;
+
+    /// The length of the header at the start of `segment`, with its options.
+    pub fn length(segment: &[u8]) -> Option<usize> {
+        let length = usize::from(segment.get(12)? >> 4) * 4;
+        (HEADER..=segment.len()).contains(&length).then_some(length)
+    }
+}
+
+/// The UDP header (RFC 768).
+mod udp {
+    pub const HEADER: usize = 8;
+    pub const LENGTH: usize = 4;
+    pub const CHECKSUM: usize = 6;
+}
+
+/// What tells IPv4 from IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    V4,
+    V6,
+}
+
+impl Version {
+    /// The version of a packet that is long enough for its fixed header.
+    fn of(packet: &[u8]) -> Option<Self> {
+        match packet.first()? >> 4 {
+            4 if packet.len() >= IPV4_HEADER => Some(Version::V4),
+            6 if packet.len() >= IPV6_HEADER => Some(Version::V6),
+            _ => None,
+        }
+    }
+}
+
+/// Which piece of a datagram a packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fragment {
+    Whole,
+    First,
+    Later,
+}
+
+impl Fragment {
+    /// From the offset (in any unit) and the "more fragments" bit.
+    fn new(offset: u16, more: bool) -> Self {
+        match (offset, more) {
+            (0, false) => Fragment::Whole,
+            (0, true) => Fragment::First,
+            _ => Fragment::Later,
+        }
+    }
+}
+
+/// What follows the IP header of a packet, and its extension headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Outline {
+    version: Version,
+    fragment: Fragment,
+    protocol: u8,
+    /// Where the transport header starts; in a later fragment, where its bytes do. At most the
+    /// packet's length.
+    transport: usize,
+}
+
+impl Outline {
+    /// `None` if `packet` is no IP packet, ends within its headers, or has more extension headers
+    /// than are ever used.
+    fn of(packet: &[u8]) -> Option<Self> {
+        let outline = match Version::of(packet)? {
+            version @ Version::V4 => {
+                let [flags_and_offset, protocol] = [u16_at(packet, 6)?, u16_at(packet, 8)?];
+                let transport = usize::from(packet.first()? & 0x0f) * 4;
+                let fragment =
+                    Fragment::new(flags_and_offset & 0x1fff, flags_and_offset & 0x2000 != 0);
+                Outline {
+                    version,
+                    fragment,
+                    protocol: protocol as u8,
+                    transport,
+                }
+            }
+            Version::V6 => Self::behind_extensions(packet)?,
+        };
+        (IPV4_HEADER..=packet.len())
+            .contains(&outline.transport)
+            .then_some(outline)
+    }
+
+    /// Follows the chain of IPv6 extension headers (RFC 8200 §4). IPsec's end it: they are
+    /// somebody's transport.
+    fn behind_extensions(packet: &[u8]) -> Option<Self> {
+        const MOST: usize = 8;
+        let [mut protocol] = bytes_at(packet, 6)?;
+        let mut transport = IPV6_HEADER;
+        let mut fragment = Fragment::Whole;
+        for _ in 0..=MOST {
+            let length = match protocol {
+                _ if fragment == Fragment::Later => 0,
+                protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS => {
+                    let [_, units] = bytes_at(packet, transport)?;
+                    (usize::from(units) + 1) * 8
+                }
+                protocol::FRAGMENT => {
+                    let offset_and_more = u16_at(packet, transport + 2)?;
+                    fragment = Fragment::new(offset_and_more >> 3, offset_and_more & 1 != 0);
+                    8
+                }
+                _ => 0,
+            };
+            if length == 0 {
+                return Some(Outline {
+                    version: Version::V6,
+                    fragment,
+                    protocol,
+                    transport,
+                });
+            }
+            [protocol] = bytes_at(packet, transport)?;
+            transport += length;
+        }
+        None
+    }
+}
+
+/// Source and destination address, one behind the other as they stand in the header.
+fn addresses(packet: &[u8]) -> Option<&[u8]> {
+    match Version::of(packet)? {
+        Version::V4 => packet.get(12..IPV4_HEADER),
+        Version::V6 => packet.get(8..IPV6_HEADER),
+    }
+}
+
+/// Makes the IP header at the start of `headers` one of a packet of `total` bytes, with IPv4's
+/// header checksum. `None` if it cannot be that long.
+fn set_length(headers: &mut [u8], total: usize) -> Option<()> {
+    if headers.first()? >> 4 == 6 {
+        return put(
+            headers,
+            4,
+            u16::try_from(total.checked_sub(IPV6_HEADER)?)
+                .ok()?
+                .to_be_bytes(),
+        );
+    }
+    let ip = headers.get_mut(..usize::from(headers.first()? & 0x0f) * 4)?;
+    put(ip, 2, u16::try_from(total).ok()?.to_be_bytes())?;
+    put(ip, 10, [0; 2])?;
+    put(ip, 10, Sum::of(ip).checksum())
+}
+
+/// The `N` bytes from `at` on.
+fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+/// The number in network byte order at `at`.
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes_at(bytes, at).map(u16::from_be_bytes)
+}
+
+/// Overwrites the bytes from `at` on with `value`; `None` if they are not there.
+fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) -> Option<()> {
+    *bytes.get_mut(at..)?.first_chunk_mut()? = value;
+    Some(())
+}
