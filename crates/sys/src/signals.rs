@@ -3,6 +3,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::ptr;
 
 /// A signal that asks something of the program.
@@ -22,29 +24,18 @@ pub struct Signals(OwnedFd);
 
 impl Signals {
     /// Takes over `signals`: they are blocked in the calling thread and in every thread that it
-    /// starts from now on, so this comes first in `main`. Children that `std::process::Command`
-    /// starts have them unblocked again.
+    /// starts from now on, so this comes first in `main`. Children inherit the block, too; see
+    /// [`unblock_in`].
     ///
     /// # Errors
     ///
     /// `EMFILE`, `ENFILE` or `ENOMEM`.
     pub fn new(signals: &[Signal]) -> io::Result<Signals> {
-        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: `set` is memory for a signal set, which this call fills.
-        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-        for signal in signals {
-            // SAFETY: `set` was filled by sigemptyset above.
-            unsafe { libc::sigaddset(set.as_mut_ptr(), signal.number()) };
-        }
-        // SAFETY: `set` was filled above, and nothing is asked back through the null pointer.
-        let error =
-            unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()) };
-        if error != 0 {
-            return Err(io::Error::from_raw_os_error(error));
-        }
-        // SAFETY: `set` was filled above; -1 asks for a new descriptor.
+        let set = set_of(signals);
+        set_mask(libc::SIG_BLOCK, &set)?;
+        // SAFETY: `set` is a signal set; -1 asks for a new descriptor.
         let fd =
-            unsafe { libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+            unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -80,5 +71,33 @@ impl Signal {
             Signal::Interrupt => libc::SIGINT,
             Signal::Terminate => libc::SIGTERM,
         }
+    }
+}
+
+/// Lets the child that `command` will start receive every signal as usual, whatever its parent took
+/// over.
+pub fn unblock_in(command: &mut Command) {
+    let none = set_of(&[]);
+    // SAFETY: between fork and exec only pthread_sigmask is called, which may be called there.
+    unsafe { command.pre_exec(move || set_mask(libc::SIG_SETMASK, &none)) };
+}
+
+fn set_of(signals: &[Signal]) -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: `set` is memory for a signal set, which this call fills.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    for signal in signals {
+        // SAFETY: `set` was filled by sigemptyset above.
+        unsafe { libc::sigaddset(set.as_mut_ptr(), signal.number()) };
+    }
+    // SAFETY: as above.
+    unsafe { set.assume_init() }
+}
+
+fn set_mask(how: libc::c_int, set: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: `set` is a signal set, and nothing is asked back through the null pointer.
+    match unsafe { libc::pthread_sigmask(how, set, ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
     }
 }

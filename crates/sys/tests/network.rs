@@ -1,0 +1,147 @@
+//! UDP where the machine's settings are part of the question: each test has a network namespace of
+//! its own.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::io::ErrorKind;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::Command;
+
+use support::*;
+use sys::namespace;
+use sys::udp::{Family, Group, Local, Outgoing, bind_pair};
+
+/// Runs `work` in a fresh network namespace with its loopback link up, or says why it cannot.
+fn in_a_namespace(work: impl FnOnce() + Send) {
+    match namespace::create() {
+        Ok(network) => namespace::within(network.as_fd(), || {
+            ip("link set lo up");
+            work();
+        })
+        .unwrap(),
+        Err(error) => eprintln!("skipped: no network namespace: {error}"),
+    }
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip")
+        .args(arguments.split(' '))
+        .status()
+        .unwrap();
+    assert!(status.success(), "ip {arguments}");
+}
+
+#[test]
+fn link_local_addresses_keep_their_scope() {
+    in_a_namespace(|| {
+        ip("link add left type veth peer name right");
+        // Without the wait for duplicate address detection.
+        ip("link set left up addrgenmode none");
+        ip("link set right up addrgenmode none");
+        ip("address add fe80::a/64 dev left nodad");
+        ip("address add fe80::b/64 dev right nodad");
+        let interface = |name: &str| {
+            let path = format!("/proc/thread-self/net/dev_snmp6/{name}");
+            let table = std::fs::read_to_string(path).unwrap();
+            table
+                .split_whitespace()
+                .nth(1)
+                .unwrap()
+                .parse::<u32>()
+                .unwrap()
+        };
+        let (alice, bob) = (group(Family::V6), group(Family::V6));
+        let (ip_a, ip_b): (Ipv6Addr, Ipv6Addr) =
+            ("fe80::a".parse().unwrap(), "fe80::b".parse().unwrap());
+        let scoped = |ip, port, scope| SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope));
+        let to = scoped(ip_b, bob.port().unwrap(), interface("left"));
+        let source = Some(Local {
+            address: ip_a.into(),
+            interface: interface("left"),
+        });
+        send_one(
+            &alice.handshake,
+            Outgoing {
+                source,
+                ..plain(to, b"hello")
+            },
+        )
+        .unwrap();
+        receive_all(&bob.handshake, 5, |received| {
+            assert_eq!(
+                received.from,
+                scoped(ip_a, alice.port().unwrap(), interface("right"))
+            );
+            let local = Local {
+                address: ip_b.into(),
+                interface: interface("right"),
+            };
+            assert_eq!(received.local, Some(local));
+        });
+    });
+}
+
+#[test]
+fn a_pair_draws_again_until_a_port_is_free_for_both() {
+    in_a_namespace(|| {
+        // Two ports to draw from, of which IPv6 has lost one.
+        let range = "/proc/sys/net/ipv4/ip_local_port_range";
+        std::fs::write(range, "40000 40001").unwrap();
+        let _holder = UdpSocket::bind((Ipv6Addr::LOCALHOST, 40_000)).unwrap();
+        for _ in 0..20 {
+            let (v4, v6) = bind_pair(0, 1, 0).unwrap();
+            assert_eq!(v4.unwrap().port().unwrap(), 40_001);
+            assert_eq!(v6.unwrap().port().unwrap(), 40_001);
+        }
+        let _other = UdpSocket::bind((Ipv6Addr::LOCALHOST, 40_001)).unwrap();
+        assert_eq!(bind_pair(0, 1, 0).unwrap_err().kind(), ErrorKind::AddrInUse);
+    });
+}
+
+#[test]
+fn a_mark_is_what_the_routing_rules_see() {
+    in_a_namespace(|| {
+        // Behind the rule for our own addresses, which comes first, no mark would matter.
+        for family in ["-4", "-6"] {
+            ip(&format!("{family} rule add pref 10 lookup local"));
+            ip(&format!("{family} rule del pref 0"));
+            ip(&format!("{family} rule add pref 5 fwmark 7 prohibit"));
+        }
+        for (family, ip) in LOOPBACKS {
+            let bob = group(family);
+            let to = address(ip, &bob);
+            let alice = Group::bind(family, 0, 1, 7).unwrap();
+            for (mark, passes) in [
+                (None, false),
+                (Some(0), true),
+                (Some(7), false),
+                (Some(8), true),
+            ] {
+                if let Some(mark) = mark {
+                    alice.set_mark(mark).unwrap();
+                }
+                for socket in alice.sockets() {
+                    let sent = send_one(socket, plain(to, b"hello"));
+                    assert_eq!(sent.is_ok(), passes, "mark {mark:?}: {sent:?}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn what_the_path_is_too_narrow_for_is_fragmented() {
+    in_a_namespace(|| {
+        ip("link set lo mtu 1280");
+        for (family, ip) in LOOPBACKS {
+            let (alice, bob) = (group(family), group(family));
+            let bytes = [1; 4000];
+            send_one(&alice.handshake, plain(address(ip, &bob), &bytes)).unwrap();
+            receive_all(&bob.handshake, bytes.len(), |received| {
+                assert_eq!(received.bytes, bytes);
+            });
+        }
+    });
+}

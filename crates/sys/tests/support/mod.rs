@@ -1,0 +1,72 @@
+//! What the tests of UDP share.
+#![allow(dead_code)] // no test file needs all of it
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use sys::poll::{Epoll, Events, Interest};
+use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Received, SendBatch, Udp};
+
+pub const LOOPBACKS: [(Family, IpAddr); 2] = [
+    (Family::V4, IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    (Family::V6, IpAddr::V6(Ipv6Addr::LOCALHOST)),
+];
+pub const LARGEST: usize = 65_535;
+
+pub fn group(family: Family) -> Group {
+    Group::bind(family, 0, 1, 0).unwrap()
+}
+
+pub fn address(ip: IpAddr, group: &Group) -> SocketAddr {
+    SocketAddr::new(ip, group.port().unwrap())
+}
+
+pub fn plain(to: SocketAddr, bytes: &[u8]) -> Outgoing<'_> {
+    Outgoing {
+        to,
+        source: None,
+        tos: 0,
+        segment_size: None,
+        bytes,
+    }
+}
+
+pub fn send_one(from: &Udp, datagram: Outgoing<'_>) -> io::Result<usize> {
+    from.send(&mut SendBatch::new(1), [datagram])
+}
+
+/// Whether there is something to read now. On the loopback link what was sent has arrived.
+pub fn is_readable(socket: &Udp) -> bool {
+    is_readable_within(socket, Duration::ZERO)
+}
+
+pub fn is_readable_within(socket: impl AsFd, time: Duration) -> bool {
+    let epoll = Epoll::new().unwrap();
+    epoll.add(socket, 0, Interest::Readable).unwrap();
+    let mut events = Events::new(1);
+    epoll.wait(&mut events, Some(time)).unwrap();
+    events.iter().count() == 1
+}
+
+/// Receives all that comes until `bytes` of payload are there, and gives each datagram to `look`.
+pub fn receive_all(socket: &Udp, bytes: usize, mut look: impl FnMut(Received<'_>)) {
+    let mut batch = ReceiveBatch::new(4, LARGEST);
+    let mut missing = bytes;
+    loop {
+        assert!(
+            is_readable_within(socket, Duration::from_secs(5)),
+            "{missing} bytes are missing"
+        );
+        socket.receive(&mut batch).unwrap();
+        assert_eq!(batch.truncated(), 0);
+        for received in batch.datagrams() {
+            missing -= received.bytes.len();
+            look(received);
+        }
+        if missing == 0 {
+            return;
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! UDP as the kernel really does it, over the loopback link.
+//!
+//! No test of this file may start a process: until it is executed, a child holds copies of every
+//! socket, and a port that was closed here would still be taken.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+
+use support::*;
+use sys::namespace;
+use sys::udp::{Family, Group, Local, Outgoing, ReceiveBatch, SendBatch, bind_pair};
+
+const WILDCARDS: [(Family, IpAddr); 2] = [
+    (Family::V4, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+    (Family::V6, IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+];
+
+/// Runs `work` where nobody else takes ports, if that is allowed.
+fn alone(work: impl FnOnce() + Send) {
+    match namespace::create() {
+        Ok(network) => namespace::within(network.as_fd(), work).unwrap(),
+        Err(_) => work(),
+    }
+}
+
+#[test]
+fn a_datagram_tells_where_it_was_addressed_to_and_how_it_was_marked() {
+    for (family, ip) in LOOPBACKS {
+        let (alice, bob) = (group(family), group(family));
+        let (from, to) = (address(ip, &alice), address(ip, &bob));
+        let datagram = Outgoing {
+            tos: 0b1010_1011,
+            ..plain(to, b"hello")
+        };
+        assert_eq!(send_one(&alice.handshake, datagram).unwrap(), 1);
+        receive_all(&bob.handshake, 5, |received| {
+            assert_eq!(received.from, from);
+            let local = received.local.unwrap();
+            assert_eq!(local.address, ip);
+            assert_ne!(local.interface, 0);
+            assert_eq!(received.tos, 0b1010_1011);
+            assert_eq!(received.segment_size, 5);
+            assert_eq!(received.bytes, b"hello");
+        });
+    }
+}
+
+#[test]
+fn an_unmarked_datagram_is_received_as_such_after_a_marked_one() {
+    for (family, ip) in LOOPBACKS {
+        let (alice, bob) = (group(family), group(family));
+        let to = address(ip, &bob);
+        let mut batch = ReceiveBatch::new(1, 100);
+        for tos in [3, 0, 2, 0] {
+            send_one(
+                &alice.handshake,
+                Outgoing {
+                    tos,
+                    ..plain(to, b"hello")
+                },
+            )
+            .unwrap();
+            assert_eq!(bob.handshake.receive(&mut batch).unwrap(), 1);
+            assert_eq!(batch.datagrams().next().unwrap().tos, tos);
+        }
+    }
+}
+
+#[test]
+fn a_datagram_bears_the_source_address_that_was_asked_for() {
+    let (alice, bob) = (group(Family::V4), group(Family::V4));
+    let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
+    let ours = IpAddr::from([127, 1, 2, 3]);
+    // The interface is not this address's, which must not matter.
+    let source = Some(Local {
+        address: ours,
+        interface: 12_345,
+    });
+    send_one(
+        &alice.handshake,
+        Outgoing {
+            source,
+            ..plain(to, b"hello")
+        },
+    )
+    .unwrap();
+    receive_all(&bob.handshake, 5, |received| {
+        assert_eq!(received.from, address(ours, &alice));
+    });
+}
+
+#[test]
+fn an_address_that_is_not_ours_is_refused_as_a_source() {
+    let strangers = [IpAddr::from([192, 0, 2, 1]), "2001:db8::1".parse().unwrap()];
+    let errors = [libc::ENETUNREACH, libc::EINVAL];
+    for (((family, ip), stranger), errno) in LOOPBACKS.into_iter().zip(strangers).zip(errors) {
+        let (alice, bob) = (group(family), group(family));
+        let source = Some(Local {
+            address: stranger,
+            interface: 0,
+        });
+        let datagram = Outgoing {
+            source,
+            ..plain(address(ip, &bob), b"hello")
+        };
+        let error = send_one(&alice.handshake, datagram).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(errno), "{error}");
+    }
+}
+
+#[test]
+fn a_source_of_the_other_family_is_ignored() {
+    for ((family, ip), (_, other)) in LOOPBACKS.into_iter().zip(LOOPBACKS.into_iter().rev()) {
+        let (alice, bob) = (group(family), group(family));
+        let source = Some(Local {
+            address: other,
+            interface: 1,
+        });
+        send_one(
+            &alice.handshake,
+            Outgoing {
+                source,
+                ..plain(address(ip, &bob), b"a")
+            },
+        )
+        .unwrap();
+        receive_all(&bob.handshake, 1, |received| {
+            assert_eq!(received.from.ip(), ip);
+        });
+    }
+}
+
+#[test]
+fn every_size_arrives() {
+    for (family, ip) in LOOPBACKS {
+        let (alice, bob) = (group(family), group(family));
+        let to = address(ip, &bob);
+        let largest = match family {
+            Family::V4 => 65_535 - 20 - 8,
+            Family::V6 => 65_535 - 8,
+        };
+        let mut bytes: Vec<u8> = (0..=largest).map(|at| (at % 251) as u8).collect();
+        bytes[0] = 1;
+        for length in [0, 1, 31, 32, 148, 1452, 9000, largest - 1, largest] {
+            send_one(&alice.handshake, plain(to, &bytes[..length])).unwrap();
+            let mut arrived = 0;
+            if length == 0 {
+                // No byte says which socket an empty datagram is for.
+                receive_all(&bob.data[0], 0, |received| {
+                    assert_eq!(received.segment_size, 1);
+                    arrived += 1;
+                });
+            } else {
+                receive_all(&bob.handshake, length, |received| {
+                    assert_eq!(received.bytes, &bytes[..length]);
+                    arrived += 1;
+                });
+            }
+            assert_eq!(arrived, 1, "{length} bytes");
+        }
+        let error = send_one(&alice.handshake, plain(to, &bytes)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+    }
+}
+
+#[test]
+fn a_train_arrives_whole_and_says_where_to_cut() {
+    for (family, ip) in LOOPBACKS {
+        let (alice, bob) = (group(family), group(family));
+        let train: Vec<u8> = (0..40 * 1000 + 10).map(|at| (at / 1000) as u8).collect();
+        let datagram = Outgoing {
+            segment_size: Some(1000),
+            tos: 2,
+            ..plain(address(ip, &bob), &train)
+        };
+        send_one(&alice.handshake, datagram).unwrap();
+        let mut trains = 0;
+        receive_all(&bob.handshake, train.len(), |received| {
+            trains += 1;
+            assert_eq!(received.segment_size, 1000);
+            assert_eq!(received.tos, 2);
+            assert_eq!(received.bytes, train);
+        });
+        assert_eq!(trains, 1);
+    }
+}
+
+#[test]
+fn a_train_arrives_in_pieces_where_nobody_asked_for_trains() {
+    for (family, ip) in LOOPBACKS {
+        let (alice, bob) = (group(family), group(family));
+        bob.sockets()
+            .try_for_each(|socket| socket.set_gro(false))
+            .unwrap();
+        let train = [1; 5 * 1000 + 10];
+        let datagram = Outgoing {
+            segment_size: Some(1000),
+            ..plain(address(ip, &bob), &train)
+        };
+        send_one(&alice.handshake, datagram).unwrap();
+        let mut lengths = Vec::new();
+        receive_all(&bob.handshake, train.len(), |received| {
+            assert_eq!(received.segment_size, received.bytes.len());
+            lengths.push(received.bytes.len());
+        });
+        assert_eq!(lengths, [1000, 1000, 1000, 1000, 1000, 10]);
+    }
+}
+
+#[test]
+fn a_train_of_one_is_a_datagram() {
+    let (alice, bob) = (group(Family::V4), group(Family::V4));
+    let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
+    for segment_size in [5, 6, u16::MAX] {
+        let datagram = Outgoing {
+            segment_size: Some(segment_size),
+            ..plain(to, b"hello")
+        };
+        send_one(&alice.handshake, datagram).unwrap();
+        receive_all(&bob.handshake, 5, |received| {
+            assert_eq!(received.segment_size, 5);
+        });
+    }
+}
+
+#[test]
+fn a_datagram_larger_than_its_slot_is_left_out_and_counted() {
+    let (alice, bob) = (group(Family::V4), group(Family::V4));
+    let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
+    let datagrams = [&[1; 10][..], &[1; 11], &[1; 9]].map(|bytes| plain(to, bytes));
+    assert_eq!(
+        alice
+            .handshake
+            .send(&mut SendBatch::new(3), datagrams)
+            .unwrap(),
+        3
+    );
+    let mut batch = ReceiveBatch::new(8, 10);
+    assert_eq!(bob.handshake.receive(&mut batch).unwrap(), 3);
+    assert_eq!(batch.truncated(), 1);
+    let lengths: Vec<_> = batch
+        .datagrams()
+        .map(|received| received.bytes.len())
+        .collect();
+    assert_eq!(lengths, [10, 9]);
+}
+
+#[test]
+fn nothing_there_is_would_block_and_empties_the_batch() {
+    let (alice, bob) = (group(Family::V4), group(Family::V4));
+    let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
+    send_one(&alice.handshake, plain(to, b"hello")).unwrap();
+    let mut batch = ReceiveBatch::new(8, 100);
+    assert_eq!(bob.handshake.receive(&mut batch).unwrap(), 1);
+    assert_eq!(batch.datagrams().count(), 1);
+    assert_eq!(
+        batch.datagrams().count(),
+        1,
+        "what was received can be looked at twice"
+    );
+    let error = bob.handshake.receive(&mut batch).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    assert_eq!(batch.datagrams().count(), 0);
+}
+
+#[test]
+fn datagrams_can_be_changed_in_place_and_held_together() {
+    let (alice, bob) = (group(Family::V4), group(Family::V4));
+    let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
+    let datagrams = [b"one", b"two"].map(|bytes| plain(to, bytes));
+    alice
+        .handshake
+        .send(&mut SendBatch::new(2), datagrams)
+        .unwrap();
+    let mut batch = ReceiveBatch::new(2, 100);
+    bob.handshake.receive(&mut batch).unwrap();
+    let held: Vec<_> = batch.datagrams().collect();
+    for received in held {
+        received.bytes.make_ascii_uppercase();
+    }
+    let texts: Vec<_> = batch
+        .datagrams()
+        .map(|received| received.bytes.to_vec())
+        .collect();
+    assert_eq!(texts, [b"ONE", b"TWO"]);
+}
+
+#[test]
+fn a_send_stops_at_what_cannot_be_sent_and_names_it_next_time() {
+    let (alice, bob) = (group(Family::V4), group(Family::V4));
+    let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
+    let too_large = vec![1; 65_508];
+    let datagrams = [
+        plain(to, b"a"),
+        plain(to, b"b"),
+        plain(to, &too_large),
+        plain(to, b"d"),
+    ];
+    let mut batch = SendBatch::new(8);
+    assert_eq!(alice.handshake.send(&mut batch, datagrams).unwrap(), 2);
+    let error = alice
+        .handshake
+        .send(&mut batch, datagrams.into_iter().skip(2))
+        .unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+    assert_eq!(
+        alice
+            .handshake
+            .send(&mut batch, datagrams.into_iter().skip(3))
+            .unwrap(),
+        1
+    );
+    let mut arrived = Vec::new();
+    receive_all(&bob.handshake, 3, |received| {
+        arrived.extend_from_slice(received.bytes);
+    });
+    assert_eq!(arrived, b"abd");
+}
+
+#[test]
+fn a_send_takes_as_much_as_its_batch_has_room_for() {
+    let (alice, bob) = (group(Family::V4), group(Family::V4));
+    let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
+    let mut batch = SendBatch::new(2);
+    assert_eq!(
+        alice
+            .handshake
+            .send(&mut batch, [plain(to, b"x"); 5])
+            .unwrap(),
+        2
+    );
+    assert_eq!(alice.handshake.send(&mut batch, []).unwrap(), 0);
+    receive_all(&bob.handshake, 2, |received| {
+        assert_eq!(received.bytes, b"x");
+    });
+    assert!(!is_readable(&bob.handshake));
+}
+
+#[test]
+fn datagrams_of_one_send_may_go_to_different_places() {
+    let (alice, bob, carol) = (group(Family::V6), group(Family::V6), group(Family::V6));
+    let [to_bob, to_carol] = [&bob, &carol].map(|to| address(Ipv6Addr::LOCALHOST.into(), to));
+    let datagrams = [plain(to_bob, b"bob"), plain(to_carol, b"carol")];
+    assert_eq!(
+        alice
+            .handshake
+            .send(&mut SendBatch::new(2), datagrams)
+            .unwrap(),
+        2
+    );
+    receive_all(&bob.handshake, 3, |received| {
+        assert_eq!(received.bytes, b"bob");
+    });
+    receive_all(&carol.handshake, 5, |received| {
+        assert_eq!(received.bytes, b"carol");
+    });
+}
+
+#[test]
+fn the_first_bytes_choose_the_socket() {
+    for (family, ip) in LOOPBACKS {
+        for data_sockets in [1, 2, 4, 128] {
+            let group = Group::bind(family, 0, data_sockets, 0).unwrap();
+            assert!(group.steered);
+            assert_eq!(group.data.len(), data_sockets);
+            let to = address(ip, &group);
+            let data = |worker: u8| {
+                (
+                    &group.data[usize::from(worker) & (data_sockets - 1)],
+                    worker,
+                )
+            };
+            let other = (&group.handshake, 9);
+            // Several senders, so that a choice by addresses and ports would not pass for ours.
+            for _ in 0..8 {
+                let sender = UdpSocket::bind((ip, 0)).unwrap();
+                for (kind, (expected, byte)) in [
+                    (4, data(0)),
+                    (4, data(1)),
+                    (4, data(6)),
+                    (4, data(255)),
+                    (1, other),
+                    (2, other),
+                    (3, other),
+                    (0, other),
+                    (5, other),
+                    (255, other),
+                ] {
+                    sender.send_to(&[kind, 0, 0, 0, byte, 7, 7], to).unwrap();
+                    receive_all(expected, 7, |received| {
+                        assert_eq!(received.bytes, [kind, 0, 0, 0, byte, 7, 7]);
+                    });
+                }
+                // Too short to say which worker, or anything.
+                for bytes in [&[4][..], &[4, 0, 0, 0], &[]] {
+                    sender.send_to(bytes, to).unwrap();
+                    receive_all(&group.data[0], bytes.len(), |received| {
+                        assert_eq!(received.bytes, bytes);
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_group_has_a_power_of_two_of_data_sockets() {
+    for data_sockets in [0, 3, 127, 256, 257, usize::MAX] {
+        let error = Group::bind(Family::V4, 0, data_sockets, 0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{data_sockets}");
+    }
+}
+
+#[test]
+fn nobody_else_gets_the_port() {
+    alone(|| {
+        for (family, wildcard) in WILDCARDS {
+            let group = Group::bind(family, 0, 2, 0).unwrap();
+            let port = group.port().unwrap();
+            let error = UdpSocket::bind((wildcard, port)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AddrInUse);
+            let error = Group::bind(family, port, 2, 0).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AddrInUse);
+            drop(group);
+            Group::bind(family, port, 2, 0).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_port_that_somebody_has_is_not_joined() {
+    for (family, ip) in LOOPBACKS {
+        let holder = UdpSocket::bind((ip, 0)).unwrap();
+        let port = holder.local_addr().unwrap().port();
+        let error = Group::bind(family, port, 1, 0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    }
+}
+
+#[test]
+fn a_pair_has_one_port_for_both_families() {
+    let (v4, v6) = bind_pair(0, 2, 0).unwrap();
+    let (v4, v6) = (v4.unwrap(), v6.unwrap());
+    assert_ne!(v4.port().unwrap(), 0);
+    assert_eq!(v4.port().unwrap(), v6.port().unwrap());
+    for (group, (family, _)) in [v4, v6].iter().zip(LOOPBACKS) {
+        assert!(group.sockets().all(|socket| socket.family() == family));
+    }
+}
+
+#[test]
+fn ipv4_never_arrives_in_the_disguise_of_ipv6() {
+    let v6 = group(Family::V6);
+    let port = v6.port().unwrap();
+    // The port is free for IPv4, as it would not be if the group accepted both.
+    let v4 = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let mapped = SocketAddr::new(
+        "::ffff:127.0.0.1".parse().unwrap(),
+        v4.local_addr().unwrap().port(),
+    );
+    assert!(send_one(&v6.handshake, plain(mapped, b"hello")).is_err());
+}
+
+#[test]
+fn a_pair_that_cannot_have_its_port_leaves_nothing_open() {
+    alone(|| {
+        let holder = Group::bind(Family::V6, 0, 1, 0).unwrap();
+        let port = holder.port().unwrap();
+        let error = bind_pair(port, 1, 0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        drop(holder);
+        bind_pair(port, 1, 0).unwrap();
+    });
+}
+
+#[test]
+fn an_unreachable_port_does_not_disturb_the_socket() {
+    for (family, ip) in LOOPBACKS {
+        let (alice, bob) = (group(family), group(family));
+        let nobody = {
+            let gone = UdpSocket::bind((ip, 0)).unwrap();
+            gone.local_addr().unwrap()
+        };
+        for _ in 0..3 {
+            send_one(&alice.handshake, plain(nobody, b"hello")).unwrap();
+        }
+        let error = alice
+            .handshake
+            .receive(&mut ReceiveBatch::new(1, 10))
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        send_one(&alice.handshake, plain(address(ip, &bob), b"hello")).unwrap();
+    }
+}

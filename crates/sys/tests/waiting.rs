@@ -1,0 +1,267 @@
+//! Epoll and what it waits for: events, deadlines, signals, files.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use sys::clock::boottime;
+use sys::poll::{Epoll, Event, Events, Interest, Readiness, Timer};
+use sys::signals::{self, Signal, Signals};
+use sys::watch::Watch;
+
+const LONG: Duration = Duration::from_secs(10);
+
+fn wait(epoll: &Epoll, timeout: Duration) -> Vec<Readiness> {
+    let mut events = Events::new(8);
+    epoll.wait(&mut events, Some(timeout)).unwrap();
+    events.iter().collect()
+}
+
+fn is_readable(source: impl AsFd) -> bool {
+    let epoll = Epoll::new().unwrap();
+    epoll.add(source, 0, Interest::Readable).unwrap();
+    wait(&epoll, Duration::ZERO)
+        .iter()
+        .any(|ready| ready.readable)
+}
+
+/// A directory of one test's own, removed at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("adit-sys-{}-{name}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_signalled_event_wakes_a_waiting_thread() {
+    let (epoll, event) = (Epoll::new().unwrap(), Event::new().unwrap());
+    epoll.add(&event, 7, Interest::Readable).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| event.signal());
+        let ready = wait(&epoll, LONG);
+        let woken = Readiness {
+            token: 7,
+            readable: true,
+            writable: false,
+            broken: false,
+        };
+        assert_eq!(ready, [woken]);
+    });
+}
+
+#[test]
+fn signals_that_meet_are_one() {
+    let event = Event::new().unwrap();
+    assert!(!event.drain());
+    event.signal();
+    event.signal();
+    assert!(is_readable(&event));
+    assert!(event.drain());
+    assert!(!event.drain());
+    assert!(!is_readable(&event));
+}
+
+#[test]
+fn what_is_not_drained_is_reported_again() {
+    let (epoll, event) = (Epoll::new().unwrap(), Event::new().unwrap());
+    epoll.add(&event, u64::MAX, Interest::Readable).unwrap();
+    event.signal();
+    for _ in 0..2 {
+        assert_eq!(wait(&epoll, Duration::ZERO)[0].token, u64::MAX);
+    }
+}
+
+#[test]
+fn more_than_fits_is_reported_in_turn() {
+    let epoll = Epoll::new().unwrap();
+    let events: Vec<_> = (0..5).map(|_| Event::new().unwrap()).collect();
+    for (token, event) in events.iter().enumerate() {
+        epoll.add(event, token as u64, Interest::Readable).unwrap();
+        event.signal();
+    }
+    let mut seen = [false; 5];
+    let mut ready = Events::new(2);
+    for _ in 0..5 {
+        epoll.wait(&mut ready, Some(Duration::ZERO)).unwrap();
+        assert_eq!(ready.iter().count(), 2);
+        ready
+            .iter()
+            .for_each(|ready| seen[ready.token as usize] = true);
+    }
+    assert_eq!(seen, [true; 5]);
+}
+
+#[test]
+fn an_interest_can_be_changed_and_withdrawn() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let epoll = Epoll::new().unwrap();
+    epoll.add(&near, 1, Interest::Readable).unwrap();
+    assert_eq!(wait(&epoll, Duration::ZERO), []);
+    epoll.modify(&near, 2, Interest::Both).unwrap();
+    let writable = Readiness {
+        token: 2,
+        readable: false,
+        writable: true,
+        broken: false,
+    };
+    assert_eq!(wait(&epoll, Duration::ZERO), [writable]);
+    epoll.modify(&near, 3, Interest::Writable).unwrap();
+    drop(far);
+    let closed = Readiness {
+        token: 3,
+        readable: false,
+        writable: true,
+        broken: true,
+    };
+    assert_eq!(wait(&epoll, Duration::ZERO), [closed]);
+    epoll.remove(&near).unwrap();
+    assert_eq!(wait(&epoll, Duration::ZERO), []);
+    assert_eq!(
+        epoll.remove(&near).unwrap_err().raw_os_error(),
+        Some(libc::ENOENT)
+    );
+}
+
+#[test]
+fn a_deadline_is_due_when_it_says_and_only_once() {
+    let (epoll, timer) = (Epoll::new().unwrap(), Timer::new().unwrap());
+    epoll.add(&timer, 0, Interest::Readable).unwrap();
+    assert!(!timer.drain());
+    let deadline = boottime() + Duration::from_millis(20);
+    timer.set(Some(deadline)).unwrap();
+    assert_eq!(wait(&epoll, LONG).len(), 1);
+    assert!(boottime() >= deadline);
+    assert!(timer.drain());
+    assert!(!timer.drain());
+    assert_eq!(wait(&epoll, Duration::ZERO), []);
+}
+
+#[test]
+fn a_deadline_that_has_passed_is_due_at_once() {
+    let (epoll, timer) = (Epoll::new().unwrap(), Timer::new().unwrap());
+    epoll.add(&timer, 0, Interest::Readable).unwrap();
+    for deadline in [Duration::ZERO, Duration::from_nanos(1), boottime()] {
+        timer.set(Some(deadline)).unwrap();
+        assert_eq!(wait(&epoll, LONG).len(), 1, "{deadline:?}");
+    }
+}
+
+#[test]
+fn a_deadline_can_be_put_off_and_given_up() {
+    let timer = Timer::new().unwrap();
+    for later in [Some(boottime() + LONG), Some(Duration::MAX / 4), None] {
+        timer.set(Some(Duration::ZERO)).unwrap();
+        assert!(is_readable(&timer));
+        match timer.set(later) {
+            Ok(()) => assert!(!is_readable(&timer), "{later:?}"),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{later:?}"),
+        }
+    }
+}
+
+#[test]
+fn signals_are_read_instead_of_ending_the_program() {
+    let signals = Signals::new(&[Signal::Hangup, Signal::Interrupt, Signal::Terminate]).unwrap();
+    assert_eq!(signals.read(), None);
+    for (number, signal) in [
+        (libc::SIGTERM, Signal::Terminate),
+        (libc::SIGINT, Signal::Interrupt),
+        (libc::SIGHUP, Signal::Hangup),
+    ] {
+        // SAFETY: raise(3) takes any number; the signal goes to this thread, where it is blocked.
+        assert_eq!(unsafe { libc::raise(number) }, 0);
+        assert!(is_readable(&signals));
+        assert_eq!(signals.read(), Some(signal));
+        assert_eq!(signals.read(), None);
+    }
+}
+
+#[test]
+fn threads_inherit_the_blocked_signals_and_children_need_not() {
+    let _signals = Signals::new(&[Signal::Terminate]).unwrap();
+    let blocks = |status: &[u8]| {
+        let status = str::from_utf8(status).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("SigBlk:"))
+            .unwrap();
+        let mask = u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
+        mask & 1 << (libc::SIGTERM - 1) != 0
+    };
+    let thread = thread::spawn(|| fs::read("/proc/thread-self/status").unwrap());
+    assert!(blocks(&thread.join().unwrap()));
+    let mut child = Command::new("cat");
+    child.arg("/proc/self/status");
+    assert!(blocks(&child.output().unwrap().stdout));
+    signals::unblock_in(&mut child);
+    assert!(!blocks(&child.output().unwrap().stdout));
+}
+
+#[test]
+fn a_lost_socket_is_noticed() {
+    type Loss = fn(&Path);
+    let losses: [(&str, Loss); 4] = [
+        ("unlinked", |socket| fs::remove_file(socket).unwrap()),
+        ("renamed", |socket| {
+            fs::rename(socket, socket.with_extension("old")).unwrap();
+        }),
+        ("replaced", |socket| {
+            let other = socket.with_extension("new");
+            File::create(&other).unwrap();
+            fs::rename(other, socket).unwrap();
+        }),
+        ("moved", |socket| {
+            let directory = socket.parent().unwrap();
+            fs::rename(directory, directory.with_extension("moved")).unwrap();
+        }),
+    ];
+    for (loss, lose) in losses {
+        let directory = Directory::new(loss);
+        let place = directory.0.join("place");
+        fs::create_dir(&place).unwrap();
+        let socket = place.join("wg0.sock");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let watch = Watch::new(&socket).unwrap();
+        assert!(!watch.drain());
+        lose(&socket);
+        assert!(is_readable(&watch), "{loss}");
+        assert!(watch.drain());
+        assert!(!is_readable(&watch));
+    }
+}
+
+#[test]
+fn the_neighbours_of_a_socket_wake_nobody() {
+    let directory = Directory::new("neighbours");
+    let socket = directory.0.join("wg0.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let watch = Watch::new(&socket).unwrap();
+    let neighbour = directory.0.join("wg1.sock");
+    drop(UnixListener::bind(&neighbour).unwrap());
+    fs::remove_file(neighbour).unwrap();
+    // Nor do those who talk to it.
+    drop(UnixStream::connect(&socket).unwrap());
+    drop(listener.accept().unwrap());
+    assert!(!watch.drain());
+}
+
+#[test]
+fn what_does_not_exist_cannot_be_watched() {
+    let error = Watch::new("/nowhere/wg0.sock").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+}
