@@ -33,6 +33,8 @@ mod tai64n;
 mod time;
 mod timers;
 mod traffic;
+#[cfg(test)]
+mod vectors;
 mod window;
 
 pub use allowed_ips::{AllowedIps, Prefix};

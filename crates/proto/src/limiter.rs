@@ -61,11 +61,27 @@ fn key(source: IpAddr) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use core::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
+    use crate::vectors::{entries, load};
+
+    #[test]
+    fn the_bucket_matches_the_known_answers() {
+        let bucket = load("token_bucket");
+        assert_eq!(
+            [COST, FULL].map(|tokens| tokens.as_nanos() as u64),
+            ["packet_cost_ns", "max_tokens_ns"].map(|name| bucket[name].as_u64().unwrap()),
+        );
+        let mut limiter = Limiter::default();
+        for step in entries(&bucket["steps_time_ns_allowed"]) {
+            let now = Time::from_start(Duration::from_nanos(step[0].as_u64().unwrap()));
+            let allowed = limiter.allow([192, 0, 2, 1].into(), now);
+            assert_eq!(allowed, step[1].as_bool().unwrap(), "at {now:?}");
+        }
+    }
 
     fn at(ms: u64) -> Time {
         Time::from_start(Duration::from_millis(10_000 + ms))

@@ -234,3 +234,167 @@ impl Initiated {
         Ok(noise.split())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::message::TAG;
+    use crate::vectors::{array, bytes, entries, load};
+
+    fn key(transcript: &Value, name: &str) -> DhKey {
+        DhKey::from_scalar(&array(&transcript[name]))
+    }
+
+    /// The initiation that is answered: after a cookie it is the repeated one.
+    fn last(transcript: &Value) -> &Value {
+        transcript.get("retry").unwrap_or(transcript)
+    }
+
+    /// The state after a step, against the step's name in the transcript.
+    fn assert_state(noise: &Symmetric, transcript: &Value, step: &str) {
+        let expected = &transcript["intermediate"];
+        for (value, kind) in [(&*noise.chaining_key, "ck"), (&noise.hash, "hash")] {
+            let name = alloc::format!("{step}_{kind}");
+            if let Some(expected) = expected.get(&name) {
+                assert_eq!(*value, array(expected), "{name} of {}", transcript["name"]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_initial_state_matches_the_known_answer() {
+        let constants = load("constants");
+        assert_eq!(
+            constants["construction"],
+            *core::str::from_utf8(CONSTRUCTION).unwrap()
+        );
+        assert_eq!(
+            constants["identifier"],
+            *core::str::from_utf8(IDENTIFIER).unwrap()
+        );
+        let chaining_key = hash(&[CONSTRUCTION]);
+        assert_eq!(chaining_key, array(&constants["initial_chaining_key"]));
+        assert_eq!(
+            hash(&[&chaining_key, IDENTIFIER]),
+            array(&constants["initial_hash"])
+        );
+    }
+
+    #[test]
+    fn every_token_of_the_first_message_matches_the_transcripts() {
+        for transcript in entries(&load("transcripts")) {
+            let expected = |name: &str| &transcript["intermediate"][name];
+            let own = key(transcript, "initiator_static_private");
+            let ephemeral = key(last(transcript), "initiator_ephemeral_private");
+            let responder = PublicKey(array(&transcript["responder_static_public"]));
+
+            let mut noise = Symmetric::new(&responder);
+            noise.mix_ephemeral(&ephemeral.public());
+            assert_eq!(ephemeral.public().0, array(expected("i_e_public")));
+            assert_state(&noise, transcript, "i_after_e");
+
+            let shared = ephemeral.agree(&responder).unwrap();
+            assert_eq!(*shared, array(expected("i_dh_es")));
+            let one_time = noise.mix_dh(&shared);
+            assert_eq!(*one_time.0, array(expected("i_key_static")));
+            assert_state(&noise, transcript, "i_after_es");
+            let sealed: [u8; 48] = noise.seal(one_time, &own.public().0);
+            assert_eq!(sealed, array(expected("i_encrypted_static")));
+
+            let shared = own.agree(&responder).unwrap();
+            assert_eq!(*shared, array(expected("i_dh_ss")));
+            let one_time = noise.mix_dh(&shared);
+            assert_eq!(*one_time.0, array(expected("i_key_timestamp")));
+            assert_state(&noise, transcript, "i_after_ss");
+            let sealed: [u8; 28] = noise.seal(
+                one_time,
+                &array::<12>(&last(transcript)["timestamp_tai64n"]),
+            );
+            assert_eq!(sealed, array(expected("i_encrypted_timestamp")));
+            assert_state(&noise, transcript, "i_final");
+        }
+    }
+
+    /// The state that the last initiation of a transcript leaves on both sides.
+    fn initiated(transcript: &Value) -> (Initiated, Verified) {
+        let last = last(transcript);
+        let own = key(transcript, "initiator_static_private");
+        let responder = key(transcript, "responder_static_private");
+        let static_static = own.agree(&responder.public()).unwrap();
+        let (initiated, message) = create_initiation(
+            &own,
+            &responder.public(),
+            &static_static,
+            SessionIndex(last["initiator_index"].as_u64().unwrap() as u32),
+            key(last, "initiator_ephemeral_private"),
+            Timestamp(array(&last["timestamp_tai64n"])),
+        )
+        .unwrap();
+        let expected = bytes(&last["message1"]);
+        assert_eq!(message.encode()[..116], expected[..116]);
+        let claim = open_claim(&responder, &message).unwrap();
+        assert_eq!(claim.initiator, own.public());
+        (initiated, claim.verify(&static_static).unwrap())
+    }
+
+    #[test]
+    fn every_token_of_the_second_message_matches_the_transcripts() {
+        for transcript in entries(&load("transcripts")) {
+            let expected = |name: &str| &transcript["intermediate"][name];
+            let (_, verified) = initiated(transcript);
+            let ephemeral = key(transcript, "responder_ephemeral_private");
+            let mut noise = verified.noise;
+
+            noise.mix_ephemeral(&ephemeral.public());
+            assert_eq!(ephemeral.public().0, array(expected("r_e_public")));
+            assert_state(&noise, transcript, "r_after_e");
+            let shared = ephemeral.agree(&verified.ephemeral).unwrap();
+            assert_eq!(*shared, array(expected("r_dh_ee")));
+            noise.mix_key(&*shared);
+            assert_state(&noise, transcript, "r_after_ee");
+            let shared = ephemeral.agree(&verified.initiator).unwrap();
+            assert_eq!(*shared, array(expected("r_dh_se")));
+            noise.mix_key(&*shared);
+            assert_state(&noise, transcript, "r_after_se");
+            let one_time = noise.mix_psk(&PresharedKey::new(array(&transcript["preshared_key"])));
+            assert_eq!(*one_time.0, array(expected("r_key_empty")));
+            assert_state(&noise, transcript, "r_after_psk");
+            let sealed: [u8; TAG] = noise.seal(one_time, &[]);
+            assert_eq!(sealed, array(expected("r_encrypted_nothing")));
+            assert_state(&noise, transcript, "r_final");
+
+            let keys = noise.split();
+            assert_eq!(*keys.to_responder, array(&transcript["initiator_send_key"]));
+            assert_eq!(
+                *keys.to_initiator,
+                array(&transcript["initiator_receive_key"])
+            );
+        }
+    }
+
+    #[test]
+    fn an_ephemeral_of_low_order_is_refused_in_both_messages() {
+        let transcripts = load("transcripts");
+        let transcript = &transcripts[0];
+        let (initiated, _) = initiated(transcript);
+        let psk = PresharedKey::new(array(&transcript["preshared_key"]));
+        let mut initiation = Initiation::parse(&bytes(&transcript["message1"])).unwrap();
+        let mut response = Response::parse(&bytes(&transcript["message2"])).unwrap();
+        let [own, responder] = ["initiator_static_private", "responder_static_private"]
+            .map(|name| key(transcript, name));
+        assert!(initiated.consume_response(&own, &psk, &response).is_ok());
+        for point in entries(&load("keys")["low_order_public"]) {
+            initiation.ephemeral = PublicKey(array(point));
+            assert_eq!(
+                open_claim(&responder, &initiation).err(),
+                Some(Discard::BadInitiation)
+            );
+            response.ephemeral = PublicKey(array(point));
+            assert!(initiated.consume_response(&own, &psk, &response).is_err());
+        }
+    }
+}

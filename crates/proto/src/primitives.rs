@@ -212,3 +212,45 @@ pub(crate) fn extended_key(key: &[u8; 32], nonce: &[u8; 24]) -> (Aead, u64) {
         u64::from_le_bytes(counter),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+    use crate::vectors::{array, bytes, entries, load};
+
+    #[test]
+    fn the_key_derivation_matches_the_known_answers() {
+        for case in entries(&load("kdf")) {
+            // HMAC fills a short key up with zeros, so the two odd cases have a 32-byte equivalent.
+            let mut key = [0; 32];
+            for (to, from) in key.iter_mut().zip(bytes(&case["key"])) {
+                *to = from;
+            }
+            let input = bytes(&case["input"]);
+            let [t1, t2, t3] = kdf(&key, &input);
+            for (output, expected) in [t1, t2, t3].iter().zip(entries(&case["t"])) {
+                assert_eq!(**output, array(expected));
+            }
+            let [only] = kdf(&key, &input);
+            assert_eq!(*only, array(&entries(&case["t"])[0]));
+        }
+    }
+
+    #[test]
+    fn the_mac_matches_the_known_answers() {
+        for case in entries(&load("mac")) {
+            let (key, input) = (bytes(&case["key"]), bytes(&case["input"]));
+            assert_eq!(mac(&key, &[&input]), array(&case["out"]));
+        }
+    }
+
+    #[test]
+    fn no_agreement_is_reached_with_a_point_of_low_order() {
+        let own = DhKey::from_scalar(&[7; 32]);
+        for point in entries(&load("keys")["low_order_public"]) {
+            assert!(own.agree(&PublicKey(array(point))).is_err(), "{point}");
+        }
+    }
+}

@@ -26,7 +26,19 @@ impl Timestamp {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
     use super::*;
+    use crate::vectors::{array, entries, load};
+
+    #[test]
+    fn labels_match_the_known_answers() {
+        for case in entries(&load("tai64n")) {
+            let [seconds, nanoseconds] = ["sec", "nsec"].map(|name| case[name].as_u64().unwrap());
+            let wall = Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds);
+            assert_eq!(Timestamp::new(wall).0, array(&case["bytes"]));
+        }
+    }
 
     #[test]
     fn ten_milliseconds_may_be_equal_and_twenty_are_newer() {

@@ -73,9 +73,12 @@ fn slot(word: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
     use alloc::collections::BTreeSet;
 
     use super::*;
+    use crate::vectors::{entries, load};
 
     const L: u64 = SPAN + 1;
     const R: u64 = REJECT_AFTER_MESSAGES;
@@ -125,6 +128,24 @@ mod tests {
             (0, false),
         ] {
             assert_eq!(accept(&mut window, counter), accepted, "counter {counter}");
+        }
+    }
+
+    #[test]
+    fn the_window_matches_the_known_answers() {
+        let replay = load("replay");
+        assert_eq!(replay["window"].as_u64(), Some(SPAN));
+        for sequence in entries(&replay["sequences"]) {
+            let mut window = Window::default();
+            for step in entries(&sequence["steps"]) {
+                let (counter, accepted) = (step[0].as_u64().unwrap(), step[1].as_bool().unwrap());
+                assert_eq!(
+                    accept(&mut window, counter),
+                    accepted,
+                    "{}: counter {counter}",
+                    sequence["name"]
+                );
+            }
         }
     }
 
