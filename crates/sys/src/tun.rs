@@ -59,20 +59,19 @@ impl Tun {
         })
     }
 
-    /// Takes over a queue that somebody else opened and handed down.
+    /// Takes over a queue that somebody else opened and handed down. It must have been opened with
+    /// `IFF_NO_PI`; that, the kernel does not tell (`TUNGETIFF` uses the bit for another thing).
     ///
     /// # Errors
     ///
-    /// `ENOTTY` or `EBADFD` if it is no queue of an interface; `EINVAL` if packets would come with
-    /// an Ethernet or a `tun_pi` header, which nothing here reads.
+    /// `ENOTTY` or `EBADFD` if it is no queue of an interface; `EINVAL` if it is a TAP's.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Tun> {
         let mut request = InterfaceRequest::EMPTY;
         ioctl(fd.as_fd(), Request::GetInterface(&mut request))?;
-        let has = |wanted| request.flags & flag(wanted) == flag(wanted);
-        if !has(libc::IFF_TUN | libc::IFF_NO_PI) {
+        if request.flags & flag(libc::IFF_TUN) == 0 {
             return Err(Errno::INVAL.into());
         }
-        let vnet_header = has(libc::IFF_VNET_HDR);
+        let vnet_header = request.flags & flag(libc::IFF_VNET_HDR) != 0;
         if vnet_header {
             ioctl(fd.as_fd(), Request::SetVnetHeaderSize(&VNET_HEADER_SIZE))?;
         }
@@ -105,8 +104,8 @@ impl Tun {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the kernel does not know one of them (USO before Linux 6.2); nothing has changed
-    /// then.
+    /// `EINVAL` if the kernel does not know one of them (USO before Linux 6.2) or checksums are not
+    /// among them; nothing has changed then.
     pub fn set_offload(&self, offload: Offload) -> io::Result<()> {
         ioctl(self.as_fd(), Request::SetOffload(offload.flags())).map(drop)
     }
@@ -116,8 +115,7 @@ impl Tun {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is none; `EIO` while the interface is down; `EBADFD` once it was
-    /// deleted.
+    /// `WouldBlock` if there is none; `EBADFD` once the interface was deleted.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::io::read(&self.fd, buffer)?)
     }
@@ -352,3 +350,6 @@ fn ioctl(fd: BorrowedFd<'_>, request: Request<'_>) -> io::Result<RawFd> {
         result => Ok(result),
     }
 }
+
+#[cfg(test)]
+mod tests;
