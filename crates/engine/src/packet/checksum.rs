@@ -90,15 +90,58 @@ pub fn pseudo_header(addresses: &[u8], protocol: u8, length: u16) -> Sum {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing)]
+
+    use super::super::samples::{Random, sum};
     use super::*;
 
-    /// RFC 1071 §1, word by word.
-    fn reference(bytes: &[u8]) -> [u8; 2] {
-        let mut sum = 0_u32;
-        for pair in bytes.chunks(2) {
-            sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
-            sum = (sum & 0xffff) + (sum >> 16);
+    #[test]
+    fn every_length_sums_like_the_definition() {
+        let mut random = Random(1071);
+        for length in (0..300).chain([1419, 1420, 65_535]) {
+            let bytes = random.bytes(length);
+            assert_eq!(
+                Sum::of(&bytes).folded(),
+                sum(&bytes).to_be_bytes(),
+                "{length} bytes"
+            );
         }
-        (sum as u16).to_be_bytes()
+        let ones = vec![0xff; 65_535];
+        assert_eq!(Sum::of(&ones).folded(), sum(&ones).to_be_bytes());
+    }
+
+    #[test]
+    fn sums_of_parts_make_the_sum_of_the_whole() {
+        let bytes = Random(2).bytes(1500);
+        for cut in (0..1500).step_by(2) {
+            let parts = Sum::of(&bytes[..cut]) + Sum::of(&bytes[cut..]);
+            assert_eq!(parts.folded(), Sum::of(&bytes).folded(), "cut at {cut}");
+        }
+        let many = (0..1_000_000).fold(Sum::default(), |all, _| all + Sum::word(0xffff));
+        assert_eq!(many.folded(), [0xff, 0xff]);
+    }
+
+    #[test]
+    fn a_word_can_be_taken_out_again() {
+        let bytes = [0x12, 0x34, 0xab, 0xcd, 0x00, 0x07];
+        let rest = Sum::of(&bytes).without(0xabcd);
+        assert_eq!(rest.folded(), [0x12, 0x3b]);
+        assert_eq!(Sum::word(0x123b).folded(), [0x12, 0x3b]);
+    }
+
+    #[test]
+    fn the_example_of_rfc_1071_comes_out() {
+        let sum = Sum::of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        assert_eq!(sum.folded(), [0xdd, 0xf2]);
+        assert_eq!(sum.checksum(), [0x22, 0x0d]);
+        assert!((sum + Sum::word(0x220d)).is_intact());
+        assert!(!(sum + Sum::word(0x220e)).is_intact());
+    }
+
+    #[test]
+    fn udp_never_sends_the_checksum_that_means_none() {
+        for (word, checksum) in [(0xffff, [0xff, 0xff]), (0, [0xff, 0xff]), (1, [0xff, 0xfe])] {
+            assert_eq!(Sum::word(word).udp_checksum(), checksum, "{word:#x}");
+        }
     }
 }

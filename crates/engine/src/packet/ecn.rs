@@ -46,3 +46,97 @@ const MASK: u8 = 0b11;
 const ECT_1: u8 = 0b01;
 const ECT_0: u8 = 0b10;
 const CE: u8 = 0b11;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing)]
+
+    use super::super::samples::Sample;
+    use super::super::tos;
+    use super::*;
+
+    #[test]
+    fn the_outer_packet_shows_ecn_and_nothing_else() {
+        for (inner, expected) in [(0, 0), (1, 1), (2, 2), (3, 2)] {
+            for dscp in 0..64 {
+                assert_eq!(
+                    outer(dscp << 2 | inner),
+                    expected,
+                    "inner {inner}, dscp {dscp}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn marks_of_the_way_reach_the_inner_packet() {
+        // RFC 6040 figure 4, as the kernel reads it: outer, inner, result.
+        for (outer, inner, result) in [
+            (0, 0, 0),
+            (0, 1, 1),
+            (0, 2, 2),
+            (0, 3, 3),
+            (1, 0, 0),
+            (1, 1, 1),
+            (1, 2, 1),
+            (1, 3, 3),
+            (2, 0, 0),
+            (2, 1, 1),
+            (2, 2, 2),
+            (2, 3, 3),
+            (3, 0, 0),
+            (3, 1, 3),
+            (3, 2, 3),
+            (3, 3, 3),
+        ] {
+            for dscp in 0..64 {
+                for sample in [Sample::tcp(b"data"), Sample::tcp(b"data").v6()] {
+                    let mut packet = Sample {
+                        tos: dscp << 2 | inner,
+                        ..sample.clone()
+                    }
+                    .build();
+                    decapsulate(0xb8 | outer, &mut packet);
+                    let expected = Sample {
+                        tos: dscp << 2 | result,
+                        ..sample
+                    }
+                    .build();
+                    assert_eq!(
+                        packet, expected,
+                        "outer {outer}, inner {inner}, dscp {dscp}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_header_checksum_stays_as_wrong_as_it_was() {
+        let mut packet = Sample {
+            tos: ECT_0,
+            ..Sample::tcp(b"data")
+        }
+        .build();
+        packet[10] ^= 0x40;
+        decapsulate(CE, &mut packet);
+        assert_eq!(tos(&packet), Some(CE));
+        assert_ne!(
+            packet,
+            Sample {
+                tos: CE,
+                ..Sample::tcp(b"data")
+            }
+            .build()
+        );
+    }
+
+    #[test]
+    fn what_is_no_packet_stays_as_it_is() {
+        for garbage in [&[][..], &[0x45, 0x02], &[0x60, 0x20, 0, 0], &[0x72; 64]] {
+            let mut bytes = garbage.to_vec();
+            decapsulate(CE, &mut bytes);
+            assert_eq!(bytes, garbage);
+        }
+    }
+}

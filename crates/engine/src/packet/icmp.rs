@@ -126,3 +126,211 @@ impl RateLimit {
         allowed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::super::samples::{Random, Sample, Transport, sum};
+    use super::*;
+
+    fn answer(packet: &[u8]) -> Option<Vec<u8>> {
+        let mut room = [0xee; LONGEST];
+        unreachable(packet, &mut room).map(|answer| answer.to_vec())
+    }
+
+    fn icmp(v6: bool, kind: u8) -> Sample {
+        let protocol = if v6 { 58 } else { 1 };
+        let payload = [&[kind, 0, 0, 0][..], &[0; 60]].concat();
+        Sample {
+            v6,
+            transport: Transport::Other(protocol),
+            payload,
+            ..Sample::tcp(b"")
+        }
+    }
+
+    #[test]
+    fn ipv4_hears_host_unreachable_from_its_destination() {
+        let asked = Sample::udp(b"anybody?").build();
+        let error = answer(&asked).unwrap();
+        assert_eq!(error.len(), 20 + 8 + asked.len());
+        assert_eq!(error[..4], [0x45, 0xc0, 0, 64]);
+        assert_eq!(error[4..10], [0, 0, 0x40, 0, 64, 1]);
+        assert_eq!(error[12..20], [10, 0, 0, 2, 10, 0, 0, 1]);
+        assert_eq!(error[20..22], [3, 1]);
+        assert_eq!(error[24..28], [0; 4]);
+        assert_eq!(error[28..], asked);
+        assert_eq!([sum(&error[..20]), sum(&error[20..])], [0xffff; 2]);
+    }
+
+    #[test]
+    fn ipv6_hears_address_unreachable_from_its_destination() {
+        let asked = Sample::udp(b"anybody?").v6().build();
+        let error = answer(&asked).unwrap();
+        assert_eq!(error[..8], [0x60, 0, 0, 0, 0, 64, 58, 64]);
+        assert_eq!(
+            [&error[8..24], &error[24..40]],
+            [&asked[24..40], &asked[8..24]]
+        );
+        assert_eq!(error[40..42], [1, 3]);
+        assert_eq!(error[48..], asked);
+        let pseudo = [&error[8..40], &[0, 0, 0, 64, 0, 0, 0, 58]].concat();
+        assert_eq!(sum(&[&pseudo, &error[40..]].concat()), 0xffff);
+    }
+
+    #[test]
+    fn an_answer_quotes_what_fits() {
+        for (v6, asked, expected) in [
+            (false, 548, 576),
+            (false, 549, 576),
+            (false, 60_000, 576),
+            (true, 1232, 1280),
+            (true, 1233, 1280),
+            (true, 1231, 1279),
+        ] {
+            let headers = if v6 { 48 } else { 28 };
+            let sample = Sample {
+                v6,
+                ..Sample::udp(&vec![1; asked - headers])
+            };
+            let error = answer(&sample.build()).unwrap();
+            assert_eq!(error.len(), expected);
+            assert_eq!(error[headers..], sample.build()[..expected - headers]);
+        }
+    }
+
+    #[test]
+    fn icmp_is_answered_unless_it_is_an_error() {
+        for (v6, kind, answered) in [
+            (false, 0, true),
+            (false, 3, false),
+            (false, 4, false),
+            (false, 5, false),
+            (false, 8, true),
+            (false, 11, false),
+            (false, 12, false),
+            (false, 13, true),
+            (false, 42, false),
+            (true, 1, false),
+            (true, 3, false),
+            (true, 127, false),
+            (true, 128, true),
+            (true, 129, true),
+            (true, 135, true),
+            (true, 137, false),
+        ] {
+            assert_eq!(
+                answer(&icmp(v6, kind).build()).is_some(),
+                answered,
+                "v6 {v6}, type {kind}"
+            );
+        }
+        let bare = Sample {
+            payload: Vec::new(),
+            ..icmp(false, 8)
+        };
+        assert_eq!(answer(&bare.build()), None);
+        let hidden = Sample {
+            extension: Some(60),
+            options: vec![58, 0, 1, 4, 0, 0, 0, 0],
+            ..icmp(true, 1)
+        };
+        assert_eq!(answer(&hidden.build()), None);
+    }
+
+    #[test]
+    fn only_the_first_fragment_is_answered() {
+        for (fragment, answered) in [(0x2000, true), (0x2001, false), (0x0010, false)] {
+            let sample = Sample {
+                fragment,
+                ..Sample::udp(b"piece")
+            };
+            assert_eq!(answer(&sample.build()).is_some(), answered, "{fragment:#x}");
+        }
+        for (offset, answered) in [(1, true), (9, false)] {
+            let options = vec![17, 0, 0, offset, 0, 0, 0, 1];
+            let sample = Sample {
+                extension: Some(44),
+                options,
+                ..Sample::udp(b"piece").v6()
+            };
+            assert_eq!(answer(&sample.build()).is_some(), answered, "{offset}");
+        }
+    }
+
+    #[test]
+    fn only_single_hosts_talk_to_each_other() {
+        for (address, answered) in [
+            ([192, 0, 2, 1], true),
+            ([223, 255, 255, 255], true),
+            ([0, 0, 0, 0], false),
+            ([0, 1, 2, 3], false),
+            ([127, 0, 0, 1], false),
+            ([224, 0, 0, 1], false),
+            ([239, 255, 255, 250], false),
+            ([240, 0, 0, 1], false),
+            ([255, 255, 255, 255], false),
+        ] {
+            for at in [12, 16] {
+                let mut packet = Sample::udp(b"data").build();
+                packet[at..at + 4].copy_from_slice(&address);
+                assert_eq!(answer(&packet).is_some(), answered, "{address:?} at {at}");
+            }
+        }
+        for (first, last, answered) in [
+            (0, 0, false),
+            (0, 1, false),
+            (0xff, 2, false),
+            (0xfe, 1, true),
+        ] {
+            for at in [8, 24] {
+                let mut packet = Sample::udp(b"data").v6().build();
+                packet[at..at + 16].fill(0);
+                (packet[at], packet[at + 15]) = (first, last);
+                assert_eq!(
+                    answer(&packet).is_some(),
+                    answered,
+                    "{first:#x} {last} at {at}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn garbage_gets_no_answer_or_a_sound_one() {
+        let mut random = Random(0x1c3f);
+        for _ in 0..100_000 {
+            let length = random.below(100);
+            let mut packet = random.bytes(length);
+            if let Some(first) = packet.first_mut() {
+                *first = if *first & 1 == 0 { 0x45 } else { 0x60 };
+            }
+            if let Some(error) = answer(&packet) {
+                assert_eq!(super::super::length(&error), Some(error.len()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_one_each_millisecond() {
+        let mut limit = RateLimit::default();
+        let count = |limit: &mut RateLimit, at: u64| {
+            (0..1000)
+                .filter(|_| limit.allows(Duration::from_micros(at)))
+                .count()
+        };
+        for (at, allowed) in [
+            (0, 50),
+            (999, 0),
+            (1000, 1),
+            (1500, 0),
+            (11_000, 10),
+            (1_000_000, 50),
+            (1_001_999, 1),
+            (1_002_000, 1),
+        ] {
+            assert_eq!(count(&mut limit, at), allowed, "at {at} µs");
+        }
+    }
+}

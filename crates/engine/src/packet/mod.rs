@@ -15,6 +15,9 @@ pub mod ecn;
 pub mod icmp;
 pub mod segment;
 
+#[cfg(test)]
+mod samples;
+
 /// Where `packet` wants to go; `None` if it is no IP packet.
 pub fn destination(packet: &[u8]) -> Option<IpAddr> {
     match Version::of(packet)? {
@@ -241,4 +244,164 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) -> Option<()> {
     *bytes.get_mut(at..)?.first_chunk_mut()? = value;
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+    use super::samples::{Random, Sample, Transport};
+    use super::*;
+
+    #[test]
+    fn a_packet_says_where_it_goes_and_how() {
+        for sample in [Sample::tcp(b"data"), Sample::udp(b"data").v6()] {
+            let packet = Sample {
+                tos: 0xb9,
+                ..sample.clone()
+            }
+            .build();
+            let expected = match sample.v6 {
+                false => ["10.0.0.1", "10.0.0.2"],
+                true => ["fd00::1", "fd00::2"],
+            };
+            let [from, to] = expected.map(|address| address.parse().unwrap());
+            assert_eq!(
+                (source(&packet), destination(&packet)),
+                (Some(from), Some(to))
+            );
+            assert_eq!(tos(&packet), Some(0xb9));
+            let headers = if sample.v6 { 40 } else { 20 };
+            assert_eq!(destination(&packet[..headers - 1]), None);
+            assert_eq!(source(&packet[..headers]), Some(from));
+        }
+        for strange in [&[][..], &[0x50; 60], &[0x45], &[0x60; 39]] {
+            assert_eq!(
+                (source(strange), destination(strange), tos(strange)),
+                (None, None, None)
+            );
+        }
+    }
+
+    #[test]
+    fn padding_is_behind_the_claimed_length() {
+        for (first, claimed, plaintext, expected) in [
+            (0x45, 20, 20, Some(20)),
+            (0x45, 20, 32, Some(20)),
+            (0x45, 32, 32, Some(32)),
+            (0x45, 33, 32, None),
+            (0x45, 19, 32, None),
+            (0x45, 0, 32, None),
+            (0x60, 0, 40, Some(40)),
+            (0x60, 8, 48, Some(48)),
+            (0x60, 8, 47, None),
+            (0x60, 0xffff, 1420, None),
+            (0x70, 20, 64, None),
+        ] {
+            let mut packet = vec![0; plaintext];
+            packet[0] = first;
+            let at = if first == 0x60 { 4 } else { 2 };
+            packet[at..at + 2].copy_from_slice(&u16::to_be_bytes(claimed));
+            assert_eq!(
+                length(&packet),
+                expected,
+                "{first:#x} {claimed} in {plaintext}"
+            );
+        }
+    }
+
+    #[test]
+    fn extension_headers_are_followed_to_the_transport() {
+        let hop_by_hop_then = |next| [next, 0, 1, 4, 0, 0, 0, 0];
+        let fragment_then = |next, offset: u16| {
+            let [high, low] = offset.to_be_bytes();
+            [next, 0, high, low, 0, 0, 0, 1]
+        };
+        for (extension, options, expected) in [
+            (None, vec![], Some((6, 40, Fragment::Whole))),
+            (
+                Some(0),
+                hop_by_hop_then(6).to_vec(),
+                Some((6, 48, Fragment::Whole)),
+            ),
+            (
+                Some(0),
+                [hop_by_hop_then(60), hop_by_hop_then(6)].concat(),
+                Some((6, 56, Fragment::Whole)),
+            ),
+            (
+                Some(44),
+                fragment_then(6, 0).to_vec(),
+                Some((6, 48, Fragment::Whole)),
+            ),
+            (
+                Some(44),
+                fragment_then(6, 1).to_vec(),
+                Some((6, 48, Fragment::First)),
+            ),
+            (
+                Some(44),
+                fragment_then(0, 8).to_vec(),
+                Some((0, 48, Fragment::Later)),
+            ),
+            (Some(50), vec![0; 8], Some((50, 40, Fragment::Whole))),
+            (Some(0), hop_by_hop_then(0).repeat(8), None),
+            (Some(43), vec![6, 255, 0, 0, 0, 0, 0, 0], None),
+        ] {
+            let sample = Sample {
+                extension,
+                options,
+                ..Sample::tcp(b"x").v6()
+            };
+            let outline = Outline::of(&sample.build());
+            let found = outline.map(|found| (found.protocol, found.transport, found.fragment));
+            assert_eq!(found, expected, "{sample:?}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_outline_knows_options_and_fragments() {
+        for (options, fragment, expected) in [
+            (0, 0x4000, (20, Fragment::Whole)),
+            (8, 0x8000, (28, Fragment::Whole)),
+            (40, 0x2000, (60, Fragment::First)),
+            (0, 0x2001, (20, Fragment::Later)),
+            (0, 0x0001, (20, Fragment::Later)),
+        ] {
+            let sample = Sample {
+                options: vec![1; options],
+                fragment,
+                ..Sample::udp(b"x")
+            };
+            let outline = Outline::of(&sample.build()).unwrap();
+            assert_eq!((outline.transport, outline.fragment), expected);
+        }
+        let mut short = Sample {
+            transport: Transport::Other(99),
+            ..Sample::tcp(b"x")
+        }
+        .build();
+        for (first, found) in [(0x45, true), (0x44, false), (0x40, false), (0x46, false)] {
+            short[0] = first;
+            assert_eq!(Outline::of(&short).is_some(), found, "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn garbage_has_answers_too() {
+        let mut random = Random(0xadd1_7000);
+        for _ in 0..100_000 {
+            let size = random.below(120);
+            let mut packet = random.bytes(size);
+            if let Some(first) = packet.first_mut() {
+                *first = if *first & 1 == 0 { 0x45 } else { 0x60 };
+            }
+            if let Some(length) = length(&packet) {
+                assert!(length <= packet.len());
+            }
+            if let Some(outline) = Outline::of(&packet) {
+                assert!(outline.transport <= packet.len());
+            }
+        }
+    }
 }

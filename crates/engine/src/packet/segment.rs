@@ -45,29 +45,30 @@ impl<'p> Segments<'p> {
     /// it is wrong.
     pub fn new(header: VnetHeader, packet: &'p [u8]) -> Result<Self, Malformed> {
         let needs_checksum = header.flags & VnetHeader::NEEDS_CSUM != 0;
-        let start = usize::from(header.csum_start);
-        let field = start + usize::from(header.csum_offset);
-        match header.gso_type {
-            VnetHeader::GSO_NONE => {
-                Version::of(packet).ok_or(Malformed)?;
-                let work = if needs_checksum {
-                    Work::Checksum { start, field }
-                } else {
-                    Work::Nothing
-                };
-                if needs_checksum && field + 2 > packet.len() {
-                    return Err(Malformed);
-                }
-                Ok(Self {
-                    headers: &[],
-                    payload: packet,
-                    size: packet.len(),
-                    work,
-                })
-            }
-            _ if needs_checksum => Self::of_super_packet(header, packet).ok_or(Malformed),
-            _ => Err(Malformed),
-        }
+        let segments = match header.gso_type {
+            VnetHeader::GSO_NONE => Self::of_plain_packet(header, packet),
+            _ if needs_checksum => Self::of_super_packet(header, packet),
+            _ => None,
+        };
+        segments.ok_or(Malformed)
+    }
+
+    fn of_plain_packet(header: VnetHeader, packet: &'p [u8]) -> Option<Self> {
+        Version::of(packet)?;
+        let work = if header.flags & VnetHeader::NEEDS_CSUM == 0 {
+            Work::Nothing
+        } else {
+            let start = usize::from(header.csum_start);
+            let field = start + usize::from(header.csum_offset);
+            u16_at(packet, field)?;
+            Work::Checksum { start, field }
+        };
+        Some(Self {
+            headers: &[],
+            payload: packet,
+            size: packet.len(),
+            work,
+        })
     }
 
     fn of_super_packet(header: VnetHeader, packet: &'p [u8]) -> Option<Self> {
@@ -205,5 +206,315 @@ fn number(headers: &mut [u8], index: usize) -> Option<()> {
             put(headers, 4, identification.to_be_bytes())
         }
         Version::V6 => Some(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+    use super::super::samples::{Random, Sample, Transport};
+    use super::*;
+
+    /// What the kernel says in front of a super-packet, but for `hdr_len`, where it may say anything.
+    fn header_of(sample: &Sample, size: usize) -> VnetHeader {
+        let (gso_type, csum_offset) = match (&sample.transport, sample.v6) {
+            (Transport::Tcp { .. }, false) => (VnetHeader::GSO_TCPV4, 16),
+            (Transport::Tcp { .. }, true) => (VnetHeader::GSO_TCPV6, 16),
+            _ => (VnetHeader::GSO_UDP_L4, 6),
+        };
+        VnetHeader {
+            flags: VnetHeader::NEEDS_CSUM,
+            gso_type,
+            hdr_len: 0xffff,
+            gso_size: size as u16,
+            csum_start: sample.transport_offset() as u16,
+            csum_offset,
+        }
+    }
+
+    fn cut(header: VnetHeader, packet: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
+        let segments = Segments::new(header, packet)?;
+        let packets = (0..segments.count()).map(|index| {
+            let mut room = vec![0xee; segments.length(index) + 40];
+            let length = segments.write(index, &mut room).unwrap();
+            assert_eq!(length, segments.length(index));
+            assert!(
+                room[length..].iter().all(|&byte| byte == 0xee),
+                "wrote too far"
+            );
+            room[..length].to_vec()
+        });
+        Ok(packets.collect())
+    }
+
+    /// Cuts `sample` and compares with packets that were built one by one.
+    fn check(sample: &Sample, size: usize) {
+        let packets = cut(header_of(sample, size), &sample.build_partial()).unwrap();
+        let expected: Vec<_> = sample.split(size).iter().map(Sample::build).collect();
+        assert_eq!(packets, expected, "{size} bytes each of {sample:?}");
+    }
+
+    #[test]
+    fn a_super_packet_becomes_the_packets_it_stands_for() {
+        let payload = Random(1).bytes(10_000);
+        for sample in [Sample::tcp(&payload), Sample::udp(&payload)] {
+            for sample in [sample.clone(), sample.v6()] {
+                for size in [1000, 1368, 1, 3333, 5000, 9_999, 10_000, 20_000] {
+                    check(&sample, size);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn flags_of_the_whole_stay_where_they_belong() {
+        for flags in 0..=255 {
+            for size in [10, 20, 30, 40] {
+                check(
+                    &Sample::tcp(&[7; 30]).with(|_, _, set, _| *set = flags),
+                    size,
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_count_past_their_end() {
+        let sample = Sample {
+            id: 0xffff,
+            ..Sample::tcp(&[1; 5000])
+        };
+        check(
+            &sample.with(|sequence, _, _, _| *sequence = u32::MAX - 1500),
+            1000,
+        );
+    }
+
+    #[test]
+    fn the_ecn_kinds_are_cut_alike() {
+        let sample = Sample::tcp(&[1; 3000]).with(|_, _, flags, _| *flags = 0x90);
+        for sample in [sample.clone(), sample.v6()] {
+            let mut header = header_of(&sample, 1000);
+            header.gso_type |= VnetHeader::GSO_ECN;
+            let packets = cut(header, &sample.build_partial()).unwrap();
+            let expected: Vec<_> = sample.split(1000).iter().map(Sample::build).collect();
+            assert_eq!(packets, expected);
+        }
+    }
+
+    #[test]
+    fn options_and_extension_headers_come_along() {
+        check(
+            &Sample {
+                options: vec![1; 12],
+                ..Sample::tcp(&[9; 3000])
+            },
+            1100,
+        );
+        let options = vec![6, 0, 1, 4, 0, 0, 0, 0];
+        check(
+            &Sample {
+                extension: Some(60),
+                options,
+                ..Sample::tcp(&[9; 3000]).v6()
+            },
+            1100,
+        );
+    }
+
+    #[test]
+    fn random_super_packets_are_cut_right() {
+        let mut random = Random(0x5e9);
+        for _ in 0..2000 {
+            let length = 1 + random.below(20_000);
+            let payload = random.bytes(length);
+            let mut sample = if random.chance(2) {
+                Sample::tcp(&payload)
+            } else {
+                Sample::udp(&payload)
+            };
+            sample.v6 = random.chance(2);
+            sample.id = random.next() as u16;
+            sample.tos = random.next() as u8;
+            sample.ports = [random.next() as u16, random.next() as u16];
+            let [sequence, acknowledgement] = [random.next() as u32, random.next() as u32];
+            let [flags, window] = [random.next() as u8 as u16, random.next() as u16];
+            check(
+                &sample.with(|s, a, f, w| {
+                    (*s, *a, *f, *w) = (sequence, acknowledgement, flags as u8, window);
+                }),
+                1 + random.below(1500).max(length / 500),
+            );
+        }
+    }
+
+    #[test]
+    fn a_plain_packet_stays_as_it_is() {
+        for packet in [
+            Sample::tcp(b"data").build(),
+            Sample::udp(b"").v6().build(),
+            vec![0x45; 20],
+        ] {
+            assert_eq!(cut(VnetHeader::default(), &packet), Ok(vec![packet]));
+        }
+    }
+
+    #[test]
+    fn an_unfinished_checksum_is_finished() {
+        for sample in [
+            Sample::tcp(b"data"),
+            Sample::udp(b"odd"),
+            Sample::tcp(b"").v6(),
+        ] {
+            let header = VnetHeader {
+                gso_type: VnetHeader::GSO_NONE,
+                ..header_of(&sample, 0)
+            };
+            assert_eq!(
+                cut(header, &sample.build_partial()),
+                Ok(vec![sample.build()])
+            );
+        }
+    }
+
+    #[test]
+    fn a_udp_checksum_of_zero_is_written_as_ones() {
+        let mut payload = vec![0; 2000];
+        // The last word of the first segment makes its sum all ones.
+        let first = Sample::udp(&payload[..1000]).build();
+        payload[998..1000].copy_from_slice(&first[26..28]);
+        let sample = Sample::udp(&payload);
+        let packets = cut(header_of(&sample, 1000), &sample.build_partial()).unwrap();
+        assert_eq!(packets[0][26..28], [0xff, 0xff]);
+        let single = Sample::udp(&payload[..1000]);
+        let header = VnetHeader {
+            gso_type: VnetHeader::GSO_NONE,
+            ..header_of(&single, 0)
+        };
+        assert_eq!(
+            cut(header, &single.build_partial()).unwrap()[0][26..28],
+            [0xff, 0xff]
+        );
+    }
+
+    #[test]
+    fn the_kernels_sum_counts_where_a_routing_header_hides_the_destination() {
+        let routing = vec![
+            6, 2, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+        ];
+        let sample = Sample {
+            extension: Some(43),
+            options: routing,
+            ..Sample::tcp(&[5; 2500]).v6()
+        };
+        let reroute = |mut packet: Vec<u8>| {
+            packet[39] = 77;
+            packet
+        };
+        let packets = cut(header_of(&sample, 1000), &reroute(sample.build_partial()));
+        let expected = sample
+            .split(1000)
+            .iter()
+            .map(|packet| reroute(packet.build()))
+            .collect();
+        assert_eq!(packets, Ok(expected));
+    }
+
+    #[test]
+    fn promises_that_the_packet_does_not_keep_are_refused() {
+        type Spoil = fn(&mut VnetHeader, &mut Vec<u8>);
+        let spoils: [(&str, Spoil); 16] = [
+            ("no size", |header, _| header.gso_size = 0),
+            ("no checksum to finish", |header, _| header.flags = 0),
+            ("UFO", |header, _| header.gso_type = 3),
+            ("UDP", |header, _| header.gso_type = VnetHeader::GSO_UDP_L4),
+            ("IPv6", |header, _| header.gso_type = VnetHeader::GSO_TCPV6),
+            ("only ECN", |header, _| {
+                header.gso_type = VnetHeader::GSO_ECN;
+            }),
+            ("UDP with ECN", |header, _| header.gso_type = 0x85),
+            ("checksum elsewhere", |header, _| header.csum_offset = 6),
+            ("transport elsewhere", |header, _| header.csum_start = 24),
+            ("no IP", |_, packet| packet[0] = 0x55),
+            ("short IP header", |_, packet| packet[0] = 0x44),
+            ("fragment", |_, packet| packet[6] = 0x20),
+            ("short TCP header", |_, packet| packet[32] = 0x40),
+            ("long TCP header", |_, packet| packet.truncate(51)),
+            ("no payload", |_, packet| packet.truncate(52)),
+            ("nothing at all", |_, packet| packet.clear()),
+        ];
+        let sample = Sample::tcp(&[3; 100]);
+        for (what, spoil) in spoils {
+            let (mut header, mut packet) = (header_of(&sample, 50), sample.build_partial());
+            assert_eq!(cut(header, &packet).unwrap().len(), 2);
+            spoil(&mut header, &mut packet);
+            assert_eq!(cut(header, &packet), Err(Malformed), "{what}");
+        }
+        let large = [sample.build_partial(), vec![0; 65_500]].concat();
+        assert_eq!(
+            cut(header_of(&sample, 1000), &large),
+            Err(Malformed),
+            "longer than IP"
+        );
+        let beyond = VnetHeader {
+            flags: 1,
+            csum_start: 150,
+            csum_offset: 1,
+            ..VnetHeader::default()
+        };
+        assert_eq!(
+            cut(beyond, &sample.build()),
+            Err(Malformed),
+            "checksum behind the end"
+        );
+        assert_eq!(
+            cut(VnetHeader::default(), &[0x20; 40]),
+            Err(Malformed),
+            "no IP"
+        );
+    }
+
+    #[test]
+    fn too_little_room_takes_nothing() {
+        let (sample, mut room) = (Sample::tcp(&[3; 100]), [0; 102]);
+        let packet = sample.build_partial();
+        let segments = Segments::new(header_of(&sample, 50), &packet).unwrap();
+        assert_eq!(segments.write(0, &mut room[..101]), None);
+        assert_eq!(segments.write(0, &mut room), Some(102));
+        assert_eq!(
+            (segments.write(2, &mut room), segments.length(2)),
+            (None, 0)
+        );
+    }
+
+    #[test]
+    fn garbage_is_cut_or_refused() {
+        let mut random = Random(0xbad5eed);
+        let mut accepted = 0;
+        for _ in 0..100_000 {
+            let mut sample = if random.chance(2) {
+                Sample::tcp(&[1; 90])
+            } else {
+                Sample::udp(&[1; 90])
+            };
+            sample.v6 = random.chance(2);
+            let size = random.below(60);
+            let (mut header, mut packet) = (header_of(&sample, size), sample.build_partial());
+            if random.chance(4) {
+                let bytes: Vec<_> = random.bytes(10);
+                header = VnetHeader::decode(&bytes).unwrap().0;
+            }
+            for _ in 0..random.below(4) {
+                let at = random.below(60);
+                packet[at] = random.next() as u8;
+            }
+            packet.truncate(random.below(300));
+            if let Ok(packets) = cut(header, &packet) {
+                accepted += 1;
+                assert!(!packets.is_empty());
+            }
+        }
+        assert!(accepted > 1000, "only {accepted} got through");
     }
 }
