@@ -453,6 +453,62 @@ fn a_pair_has_one_port_for_both_families() {
 }
 
 #[test]
+fn a_family_that_the_kernel_does_not_speak_is_left_out() {
+    on_a_thread_without(&[libc::AF_INET6], || {
+        let (v4, v6) = bind_pair(0, 1, 0).unwrap();
+        assert!(v4.is_some() && v6.is_none());
+    });
+    on_a_thread_without(&[libc::AF_INET], || {
+        let (v4, v6) = bind_pair(0, 1, 0).unwrap();
+        assert!(v4.is_none() && v6.is_some());
+    });
+    on_a_thread_without(&[libc::AF_INET, libc::AF_INET6], || {
+        let error = bind_pair(0, 1, 0).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT));
+    });
+}
+
+/// Runs `work` where the kernel says that it does not know some address families (seccomp(2)).
+fn on_a_thread_without(families: &[libc::c_int], work: impl FnOnce() + Send) {
+    let instruction = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let load = |offset| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0);
+    let jump = |k, jt, jf| instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k, jt, jf);
+    let answer = |k| instruction(libc::BPF_RET | libc::BPF_K, k, 0, 0);
+    // In struct seccomp_data the number comes first, and the first argument at 16.
+    let mut filter = vec![load(0), jump(libc::SYS_socket as u32, 1, 0)];
+    filter.extend([answer(libc::SECCOMP_RET_ALLOW), load(16)]);
+    for &family in families {
+        filter.push(jump(family as u32, 0, 1));
+        filter.push(answer(libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32));
+    }
+    filter.push(answer(libc::SECCOMP_RET_ALLOW));
+    let limit = || {
+        let program = libc::sock_fprog {
+            len: filter.len() as u16,
+            filter: filter.as_ptr().cast_mut(),
+        };
+        // SAFETY: this option takes no pointers.
+        let denied = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        assert_eq!(denied, 0);
+        let mode = libc::SECCOMP_MODE_FILTER;
+        // SAFETY: `program` describes `filter`, which the kernel copies.
+        let denied = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) };
+        assert_eq!(denied, 0);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            limit();
+            work();
+        });
+    });
+}
+
+#[test]
 fn ipv4_never_arrives_in_the_disguise_of_ipv6() {
     let v6 = group(Family::V6);
     let port = v6.port().unwrap();
