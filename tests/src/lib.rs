@@ -1,1 +1,3 @@
-//! tests
+//! What the tests of adit share.
+
+pub mod lab;

@@ -1,0 +1,65 @@
+//! What the peers cannot do, by name. A scenario listed here is not played with that peer.
+
+use super::{Implementation, Pairing};
+use Implementation::{Boringtun, WireguardGo};
+use Side::{Either, Left, Right};
+
+/// On which side of a scenario an implementation fails.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+    Either,
+}
+
+/// (who, on which side, in which scenario, why). From their sources and from running them:
+/// boringtun 0.7.1, and wireguard-go 0.0.20220316 as Debian 12 has it.
+const DIFFERENCES: &[(Implementation, Side, &str, &str)] = &[
+    (
+        Boringtun,
+        Either,
+        "a_preshared_key_changed_under_way_holds_from_the_next_handshake",
+        "the control thread panics when an existing peer is modified",
+    ),
+    (
+        Boringtun,
+        Left,
+        "allowed_ips_change_under_way",
+        "the control thread panics when an existing peer is modified",
+    ),
+    (
+        Boringtun,
+        Left,
+        "an_endpoint_may_change_its_family",
+        "the control thread panics when an existing peer is modified",
+    ),
+    (
+        Boringtun,
+        Left,
+        "a_changed_address_is_followed",
+        "its connected socket keeps the removed source address",
+    ),
+    (
+        Boringtun,
+        Left,
+        "a_persistent_keepalive_speaks_at_once",
+        "its first keepalive waits for the interval",
+    ),
+    (
+        WireguardGo,
+        Left,
+        "a_changed_address_is_followed",
+        "sends from the removed address until the next handshake",
+    ),
+];
+
+/// Why `scenario` is not played by this pairing, if so.
+pub fn known_difference(scenario: &str, pairing: Pairing) -> Option<String> {
+    let on = |who, side| {
+        (side != Right && who == pairing.left) || (side != Left && who == pairing.right)
+    };
+    DIFFERENCES
+        .iter()
+        .find(|(who, side, name, _)| *name == scenario && on(*who, *side))
+        .map(|(who, _, _, why)| format!("{who}: {why}"))
+}

@@ -1,0 +1,150 @@
+//! Transfers whose every byte is checked.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
+
+use super::{Namespace, PATIENCE};
+
+/// A stream of bytes in which every position looks different (xorshift64*), so that a lost,
+/// doubled or misplaced piece shows.
+#[derive(Clone)]
+pub struct Stream(u64);
+
+impl Stream {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// The next bytes of the stream; pieces are multiples of eight bytes except the last.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
+        }
+    }
+
+    /// The first `length` bytes of the stream of this seed.
+    pub fn bytes(seed: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        Self::new(seed).fill(&mut bytes);
+        bytes
+    }
+}
+
+/// Sends `length` bytes by TCP from one namespace to an address of another one, and compares
+/// every byte there.
+#[track_caller]
+pub fn tcp(from: &Namespace, to: &Namespace, address: IpAddr, length: usize) {
+    let listener = to
+        .within(|| TcpListener::bind((address, 0)))
+        .expect("a listener");
+    let target = listener.local_addr().expect("a bound address");
+    let sent = thread::scope(|scope| {
+        let receiver = scope.spawn(|| receive_stream(&listener, length));
+        let sent = from.within(|| send_stream(target, length));
+        sent.and_then(|()| receiver.join().expect("the receiver does not panic"))
+    });
+    if let Err(error) = sent {
+        panic!(
+            "TCP of {length} bytes from {} to {target}: {error}",
+            from.name()
+        );
+    }
+}
+
+const PIECE: usize = 64 << 10;
+
+fn send_stream(to: SocketAddr, length: usize) -> io::Result<()> {
+    let mut connection = TcpStream::connect_timeout(&to, PATIENCE)?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    let (mut stream, mut piece) = (Stream::new(1), vec![0; PIECE]);
+    let mut left = length;
+    while left > 0 {
+        let now = left.min(PIECE);
+        stream.fill(&mut piece[..now]);
+        connection.write_all(&piece[..now])?;
+        left -= now;
+    }
+    connection.shutdown(std::net::Shutdown::Write)
+}
+
+fn receive_stream(listener: &TcpListener, length: usize) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let mut connection = super::await_some("a TCP connection", || listener.accept().ok()).0;
+    connection.set_nonblocking(false)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    let (mut stream, mut expected, mut piece) = (Stream::new(1), vec![0; PIECE], vec![0; PIECE]);
+    let mut position = 0;
+    while position < length {
+        let now = (length - position).min(PIECE);
+        stream.fill(&mut expected[..now]);
+        connection.read_exact(&mut piece[..now])?;
+        if piece[..now] != expected[..now] {
+            return Err(io::Error::other(format!(
+                "different bytes after position {position}"
+            )));
+        }
+        position += now;
+    }
+    match connection.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("more bytes than were sent")),
+    }
+}
+
+/// Sends datagrams of these lengths by UDP, one seed each, and expects every one of them, whole
+/// and in order. At most `BURST` are under way at a time, so that no queue overflows.
+#[track_caller]
+pub fn udp(
+    from: &Namespace,
+    to: &Namespace,
+    address: IpAddr,
+    lengths: impl IntoIterator<Item = usize>,
+) {
+    const BURST: usize = 16;
+    let receiver = to
+        .within(|| UdpSocket::bind((address, 0)))
+        .expect("a receiver");
+    receiver
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a timeout");
+    let target = receiver.local_addr().expect("a bound address");
+    let sender = from
+        .within(|| UdpSocket::bind(unspecified(address)))
+        .expect("a sender");
+    let lengths: Vec<usize> = lengths.into_iter().collect();
+    let mut place = vec![0; 1 << 16];
+    for burst in lengths.chunks(BURST) {
+        for &length in burst {
+            let bytes = Stream::bytes(length as u64, length);
+            sender
+                .send_to(&bytes, target)
+                .unwrap_or_else(|error| panic!("UDP of {length} bytes: {error}"));
+        }
+        for &length in burst {
+            let (got, _) = receiver
+                .recv_from(&mut place)
+                .unwrap_or_else(|e| panic!("UDP of {length} bytes: {e}"));
+            assert_eq!(got, length, "the length of a datagram from {}", from.name());
+            assert!(
+                place[..got] == Stream::bytes(length as u64, length),
+                "the bytes of a datagram of {length}"
+            );
+        }
+    }
+}
+
+/// The wildcard of the same family, any port.
+pub fn unspecified(like: IpAddr) -> SocketAddr {
+    match like {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}

@@ -1,0 +1,423 @@
+//! What two daemons do together, in every pairing of implementations and in both roles.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use adit_tests::lab::traffic::{Stream, tcp, udp};
+use adit_tests::lab::{Family, Implementation, Lab, Node, Pair, Pairing, await_that};
+use adit_tests::play_in_every_pairing;
+
+// Traffic.
+
+fn pings_cross_in_both_families_over_both(lab: &Lab, pairing: Pairing) {
+    for family in [Family::V4, Family::V6] {
+        let Pair { left, right, .. } = Pair::new(lab, pairing, family);
+        left.ns.ping(right.v4, 10, "");
+        right.ns.ping(left.v4, 10, "");
+        left.ns.ping(right.v6, 10, "");
+        right.ns.ping(left.v6, 10, "");
+    }
+}
+
+fn transfers_arrive_whole(lab: &Lab, pairing: Pairing) {
+    for family in [Family::V4, Family::V6] {
+        let Pair { left, right, .. } = Pair::new(lab, pairing, family);
+        for (from, to) in [(&left, &right), (&right, &left)] {
+            for address in [to.v4, to.v6] {
+                tcp(&from.ns, &to.ns, address, 20 << 20);
+                udp(
+                    &from.ns,
+                    &to.ns,
+                    address,
+                    (0..1500).chain([9000, 20_000, 65_000]),
+                );
+            }
+        }
+    }
+}
+
+fn packets_of_every_size_up_to_the_mtu_pass_unfragmented(lab: &Lab, pairing: Pairing) {
+    let pair = Pair::new(lab, pairing, Family::V4);
+    let Pair { left, right, .. } = &pair;
+    for mtu in [68, 69, 576, 1279, 1280, 1281, 1419, 1420, 1421, 1499, 1500] {
+        pair.set_mtu(mtu);
+        left.address_inside();
+        right.address_inside();
+        for (family, headers, smallest) in [(Family::V4, 28, 68), (Family::V6, 48, 1280)] {
+            let Some(most) = mtu.checked_sub(headers).filter(|_| mtu >= smallest) else {
+                continue;
+            };
+            for (from, to) in [(left, right), (right, left)] {
+                from.ns
+                    .ping(to.address(family), 2, &format!("-M do -s {most}"));
+            }
+        }
+    }
+    for (from, to) in [(left, right), (right, left)] {
+        udp(&from.ns, &to.ns, to.v4, 68 - 28..=1500 - 28);
+        udp(&from.ns, &to.ns, to.v6, 0..=1500 - 48);
+    }
+}
+
+fn full_packets_cross_a_smaller_outer_path(lab: &Lab, pairing: Pairing) {
+    for family in [Family::V4, Family::V6] {
+        let Pair { left, right, .. } = Pair::linked(lab, pairing, family);
+        left.ns.ip("link set eth0 mtu 1280");
+        right.ns.ip("link set eth0 mtu 1280");
+        for (from, to) in [(&left, &right), (&right, &left)] {
+            from.ns.ping(to.v4, 10, "-M do -s 1392");
+            tcp(&from.ns, &to.ns, to.v4, 4 << 20);
+            udp(&from.ns, &to.ns, to.v6, 1180..=1372);
+        }
+    }
+}
+
+fn a_path_that_shrinks_under_way_is_noticed(lab: &Lab, pairing: Pairing) {
+    for family in [Family::V4, Family::V6] {
+        let Pair { left, right, .. } = Pair::linked(lab, pairing, family);
+        tcp(&left.ns, &right.ns, right.v4, 1 << 20);
+        left.ns.ip("link set eth0 mtu 1280");
+        right.ns.ip("link set eth0 mtu 1280");
+        tcp(&left.ns, &right.ns, right.v4, 4 << 20);
+        tcp(&right.ns, &left.ns, left.v6, 4 << 20);
+    }
+}
+
+// Strangers.
+
+fn datagrams_of_every_size_are_survived(lab: &Lab, pairing: Pairing) {
+    let Pair { left, right, .. } = Pair::new(lab, pairing, Family::V4);
+    left.ns.ping(right.v4, 1, "");
+    let noise = Stream::bytes(1, 65_507);
+    for (node, kind) in [(&left, 1), (&right, 2), (&left, 3), (&right, 4)] {
+        let to = SocketAddr::new(Family::V4.loopback(), node.port);
+        let stranger = node
+            .daemon
+            .home
+            .within(|| UdpSocket::bind("127.0.0.1:0"))
+            .expect("a socket");
+        let step = if kind == 4 { 1 } else { 97 };
+        for length in (0..=65_507).step_by(step) {
+            let mut datagram = noise[..length].to_vec();
+            datagram
+                .iter_mut()
+                .zip([kind, 0, 0, 0])
+                .for_each(|(byte, value)| *byte = value);
+            stranger.send_to(&datagram, to).expect("a datagram leaves");
+        }
+        stranger
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .expect("a timeout");
+        assert!(
+            stranger.recv_from(&mut [0; 64]).is_err(),
+            "a stranger got an answer"
+        );
+    }
+    await_that("the tunnel still works", || {
+        left.ns.pings(right.v4, 1, "").is_ok()
+    });
+    right.ns.ping(left.v6, 10, "");
+}
+
+// Keys.
+
+fn a_wrong_preshared_key_makes_no_session(lab: &Lab, pairing: Pairing) {
+    let Pair { left, right, .. } = Pair::unacquainted(lab, pairing);
+    let (one, other) = (lab.preshared_key(), lab.preshared_key());
+    let endpoint = format!("endpoint 127.0.0.1:{}", right.port);
+    left.allow(
+        &right,
+        &format!("preshared-key {} {endpoint}", one.file.display()),
+    );
+    right.allow(&left, &format!("preshared-key {}", other.file.display()));
+    left.ns.no_ping(right.v4, "");
+    assert_eq!(left.sees(&right).latest_handshake, 0);
+    assert_eq!(right.sees(&left).latest_handshake, 0);
+}
+
+fn a_preshared_key_changed_under_way_holds_from_the_next_handshake(lab: &Lab, pairing: Pairing) {
+    let pair = Pair::new(lab, pairing, Family::V4);
+    pair.ping();
+    let Pair { left, right, .. } = &pair;
+    let new = lab.preshared_key();
+    left.daemon.set(&format!(
+        "peer {} preshared-key {}",
+        right.key.public,
+        new.file.display()
+    ));
+    pair.ping(); // The session goes on.
+    left.forget_sessions(lab);
+    left.ns.no_ping(right.v4, "");
+    right.daemon.set(&format!(
+        "peer {} preshared-key {}",
+        left.key.public,
+        new.file.display()
+    ));
+    left.forget_sessions(lab);
+    pair.ping();
+}
+
+fn a_private_key_changed_under_way_makes_a_new_session_at_once(lab: &Lab, pairing: Pairing) {
+    let pair = Pair::new(lab, pairing, Family::V4);
+    pair.ping();
+    let Pair {
+        left,
+        right,
+        preshared,
+    } = &pair;
+    let new = lab.key_pair();
+    right
+        .daemon
+        .set(&format!("peer {} remove", left.key.public));
+    let Node { v4, v6, .. } = left;
+    let words = format!(
+        "preshared-key {} allowed-ips {v4}/32,{v6}/128",
+        preshared.file.display()
+    );
+    right.daemon.set(&format!("peer {} {words}", new.public));
+    left.daemon
+        .set(&format!("private-key {}", new.file.display()));
+    left.ns.ping(right.v4, 1, "");
+    right.ns.ping(left.v6, 1, "");
+}
+
+// Peers and what they may send.
+
+fn only_allowed_sources_are_delivered(lab: &Lab, pairing: Pairing) {
+    let Pair { left, right, .. } = Pair::new(lab, pairing, Family::V4);
+    left.ns.ping(right.v4, 1, "");
+    for (foreign, prefix, to) in [
+        ("192.168.241.77", 32, right.v4),
+        ("fd00::77", 128, right.v6),
+    ] {
+        left.ns
+            .address(&left.daemon.interface, &format!("{foreign}/{prefix}"));
+        let receiver = right
+            .ns
+            .within(|| UdpSocket::bind((to, 0)))
+            .expect("a receiver");
+        receiver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("a timeout");
+        let target = receiver.local_addr().expect("an address");
+        let send = |from: IpAddr, what: &[u8]| {
+            let sender = left
+                .ns
+                .within(|| UdpSocket::bind((from, 0)))
+                .expect("a sender");
+            sender.send_to(what, target).expect("a datagram leaves");
+        };
+        send(
+            foreign.parse().expect("an address"),
+            b"from an address of nobody",
+        );
+        send(left.address_like(to), b"from an allowed address");
+        let mut place = [0; 64];
+        let (length, from) = receiver
+            .recv_from(&mut place)
+            .expect("the allowed datagram");
+        assert_eq!(&place[..length], b"from an allowed address");
+        assert_eq!(from.ip(), left.address_like(to));
+    }
+}
+
+fn nothing_leaves_for_an_address_of_nobody(lab: &Lab, pairing: Pairing) {
+    let Pair { left, right, .. } = Pair::new(lab, pairing, Family::V4);
+    left.ns.ping(right.v4, 1, "");
+    let sent = left.sees(&right).sent;
+    left.ns
+        .no_ping("192.168.241.200".parse().expect("an address"), "");
+    left.ns
+        .no_ping("fd00::200".parse().expect("an address"), "");
+    assert!(
+        left.sees(&right).sent <= sent + 32,
+        "more than a keepalive left"
+    );
+}
+
+fn allowed_ips_change_under_way(lab: &Lab, pairing: Pairing) {
+    let Pair { left, right, .. } = Pair::new(lab, pairing, Family::V4);
+    left.ns.ping(right.v4, 1, "");
+    left.daemon.set(&format!(
+        "peer {} allowed-ips {}/128",
+        right.key.public, right.v6
+    ));
+    left.ns.no_ping(right.v4, "");
+    left.ns.ping(right.v6, 1, "");
+    left.daemon.set(&format!(
+        "peer {} allowed-ips 0.0.0.0/0,::/0",
+        right.key.public
+    ));
+    left.ns.ping(right.v4, 1, "");
+    left.ns.ping(right.v6, 1, "");
+}
+
+fn a_removed_peer_is_gone_and_may_come_back(lab: &Lab, pairing: Pairing) {
+    let pair = Pair::new(lab, pairing, Family::V4);
+    pair.ping();
+    let Pair {
+        left,
+        right,
+        preshared,
+    } = &pair;
+    left.daemon
+        .set(&format!("peer {} remove", right.key.public));
+    assert_eq!(left.daemon.show("peers"), "");
+    left.ns.no_ping(right.v4, "");
+    right.ns.no_ping(left.v4, "");
+    let preshared = format!("preshared-key {}", preshared.file.display());
+    left.allow(
+        right,
+        &format!("{preshared} endpoint 127.0.0.1:{}", right.port),
+    );
+    await_that("the peer is back", || {
+        left.ns.pings(right.v4, 1, "").is_ok()
+    });
+    pair.ping();
+}
+
+// Where they are.
+
+fn a_changed_port_is_followed(lab: &Lab, pairing: Pairing) {
+    let pair = Pair::new(lab, pairing, Family::V4);
+    pair.ping();
+    for (mover, other, port) in [
+        (&pair.left, &pair.right, 9999),
+        (&pair.right, &pair.left, 9998),
+    ] {
+        mover.daemon.set(&format!("listen-port {port}"));
+        assert_eq!(mover.daemon.listen_port(), port);
+        mover.ns.ping(other.v4, 1, "");
+        let endpoint = other.sees(mover).endpoint.expect("an endpoint");
+        assert_eq!(endpoint, SocketAddr::new(Family::V4.loopback(), port));
+        pair.ping();
+    }
+}
+
+fn a_changed_address_is_followed(lab: &Lab, pairing: Pairing) {
+    for family in [Family::V4, Family::V6] {
+        let pair = Pair::linked(lab, pairing, family);
+        pair.ping();
+        let Pair { left, right, .. } = &pair;
+        let (old, new) = match family {
+            Family::V4 => ("10.0.0.1/24", "10.0.0.17/24"),
+            Family::V6 => ("fd00:aa::1/96", "fd00:aa::17/96"),
+        };
+        left.ns.address("eth0", new);
+        left.ns.ip(&format!("address delete {old} dev eth0"));
+        left.ns.ping(right.v4, 1, "");
+        let seen = right.sees(left).endpoint.expect("an endpoint").ip();
+        assert_eq!(Some(seen.to_string().as_str()), new.split('/').next());
+        pair.ping();
+    }
+}
+
+fn an_endpoint_may_change_its_family(lab: &Lab, pairing: Pairing) {
+    let pair = Pair::linked(lab, pairing, Family::V4);
+    pair.ping();
+    let Pair { left, right, .. } = &pair;
+    left.daemon.set(&format!(
+        "peer {} endpoint [fd00:aa::2]:2",
+        right.key.public
+    ));
+    left.ns.ping(right.v4, 1, "");
+    let seen = right
+        .sees(left)
+        .endpoint
+        .map(|endpoint| endpoint.to_string());
+    assert_eq!(seen.as_deref(), Some("[fd00:aa::1]:1"));
+    pair.ping();
+}
+
+fn a_firewall_mark_is_on_every_outer_packet(lab: &Lab, pairing: Pairing) {
+    let Pair { left, right, .. } = Pair::linked(lab, pairing, Family::V4);
+    left.ns.run("nft add table inet lab");
+    left.ns
+        .run("nft add chain inet lab out { type filter hook output priority 0 ; }");
+    left.ns
+        .run("nft add rule inet lab out udp dport 2 meta mark != 0x1234 counter drop");
+    left.daemon.set("fwmark 0x1234");
+    assert_eq!(left.daemon.show("fwmark"), "0x1234");
+    left.ns.ping(right.v4, 5, "");
+    left.daemon.set("fwmark off");
+    left.ns.no_ping(right.v4, "");
+    left.daemon.set("fwmark 0x1234");
+    left.ns.ping(right.v4, 5, "");
+}
+
+// Time.
+
+fn a_persistent_keepalive_keeps_its_interval(lab: &Lab, pairing: Pairing) {
+    let Pair { left, right, .. } = Pair::unacquainted(lab, pairing);
+    right.allow(&left, "");
+    let started = Instant::now();
+    let endpoint = format!("endpoint 127.0.0.1:{}", right.port);
+    left.allow(&right, &format!("{endpoint} persistent-keepalive 1"));
+    // boringtun does not count keepalives that it receives.
+    let arrived = || match pairing.right {
+        Implementation::Boringtun => left.sees(&right).sent,
+        _ => right.sees(&left).received,
+    };
+    await_that("keepalives arrive", || arrived() >= 148 + 4 * 32);
+    assert!(
+        started.elapsed() >= Duration::from_millis(2900),
+        "too often"
+    );
+    assert_ne!(right.sees(&left).latest_handshake, 0);
+    // Whoever was silent so far can speak: the keepalives told where the other one is.
+    right.ns.ping(left.v4, 3, "");
+}
+
+fn a_persistent_keepalive_speaks_at_once(lab: &Lab, pairing: Pairing) {
+    let Pair { left, right, .. } = Pair::unacquainted(lab, pairing);
+    right.allow(&left, "");
+    let endpoint = format!("endpoint 127.0.0.1:{}", right.port);
+    left.allow(&right, &format!("{endpoint} persistent-keepalive 60"));
+    await_that("a session", || right.sees(&left).latest_handshake != 0);
+}
+
+fn a_restarted_daemon_speaks_at_once(lab: &Lab, pairing: Pairing) {
+    let pair = Pair::new(lab, pairing, Family::V4);
+    pair.ping();
+    let Pair {
+        left,
+        right,
+        preshared,
+    } = pair;
+    let left = left.restart(lab, pairing.environment);
+    let words = format!(
+        "preshared-key {} endpoint 127.0.0.1:{}",
+        preshared.file.display(),
+        right.port
+    );
+    left.allow(&right, &words);
+    Pair {
+        left,
+        right,
+        preshared,
+    }
+    .ping();
+}
+
+play_in_every_pairing!(
+    pings_cross_in_both_families_over_both,
+    transfers_arrive_whole,
+    packets_of_every_size_up_to_the_mtu_pass_unfragmented,
+    full_packets_cross_a_smaller_outer_path,
+    a_path_that_shrinks_under_way_is_noticed,
+    datagrams_of_every_size_are_survived,
+    a_wrong_preshared_key_makes_no_session,
+    a_preshared_key_changed_under_way_holds_from_the_next_handshake,
+    a_private_key_changed_under_way_makes_a_new_session_at_once,
+    only_allowed_sources_are_delivered,
+    nothing_leaves_for_an_address_of_nobody,
+    allowed_ips_change_under_way,
+    a_removed_peer_is_gone_and_may_come_back,
+    a_changed_port_is_followed,
+    a_changed_address_is_followed,
+    an_endpoint_may_change_its_family,
+    a_firewall_mark_is_on_every_outer_packet,
+    a_persistent_keepalive_keeps_its_interval,
+    a_persistent_keepalive_speaks_at_once,
+    a_restarted_daemon_speaks_at_once,
+);
