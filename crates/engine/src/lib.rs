@@ -1,3 +1,216 @@
-//! engine
+//! The data plane: introduces the protocol ([`proto`]) to the kernel ([`sys`]).
+//!
+//! One control thread owns the protocol's state. Workers carry packets, each with its own queue of
+//! the TUN and its own sockets, from system call to system call: no lock, channel or allocation
+//! for a packet. They meet in `shared`, whose parts are swapped as a whole, and in two mailboxes for
+//! what is rare.
 
+mod control;
+mod inbound;
+mod link;
+mod mailbox;
+pub mod offload;
+mod outbound;
 pub mod packet;
+mod send;
+mod shared;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::{fmt, io};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use proto::{Change, Device, DeviceState, Discard, PublicKey, Random};
+use sys::poll::Epoll;
+use sys::tun::Tun;
+
+use control::Control;
+use mailbox::Mailbox;
+use offload::{Faults, Kind, Offloads};
+use shared::{Clock, Post, Shared, ToControl};
+use worker::Worker;
+
+/// How a tunnel is to be run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Offloads that are not to be used.
+    pub without: Vec<Kind>,
+    /// Errors to be made up.
+    pub faults: Faults,
+    /// How many times as fast as the machine's clock the protocol's runs.
+    pub time_scale: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            without: Vec::new(),
+            faults: Faults::default(),
+            time_scale: 1,
+        }
+    }
+}
+
+/// Something that a log may want to tell.
+#[derive(Debug)]
+pub enum Notice {
+    /// The interface is up and the port open.
+    Up,
+    /// The interface is down and the port closed.
+    Down,
+    /// The interface is up, but the port could not be opened.
+    PortRefused(u16, io::Error),
+    /// A session with this peer is ready.
+    HandshakeCompleted(PublicKey),
+    /// A handshake message of this peer was dropped.
+    HandshakeFailed(PublicKey, Discard),
+    /// This peer has not answered for 90 s.
+    GaveUp(PublicKey),
+    /// A handshake message was dropped.
+    Dropped(SocketAddr, Discard),
+    /// An offload failed, and is not used any more.
+    OffloadLost(Kind, io::Error),
+}
+
+/// Hears of notices, on the control thread.
+pub type Observer = Box<dyn Fn(Notice) + Send>;
+
+/// A running tunnel.
+pub struct Tunnel {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Asks things of a running tunnel, from any thread.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl Tunnel {
+    /// Starts a worker for each of `tuns` (queues of one interface; a power of two of them), and the
+    /// control thread. Sockets are opened in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When descriptors or threads cannot be had.
+    pub fn start(tuns: Vec<Tun>, options: &Options, observer: Observer) -> io::Result<Self> {
+        let first = tuns
+            .first()
+            .filter(|_| tuns.len().is_power_of_two())
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let offloads = Offloads::probe(first, &options.without, options.faults)?;
+        let posts = tuns.iter().map(|tun| {
+            let post = Post {
+                epoll: Epoll::new()?,
+                mailbox: Mailbox::new()?,
+            };
+            post.watch(tun)?;
+            Ok(post)
+        });
+        let shared = Arc::new(Shared {
+            clock: Clock {
+                scale: options.time_scale.max(1),
+            },
+            offloads,
+            snapshot: ArcSwap::default(),
+            sockets: ArcSwapOption::empty(),
+            sessions: shared::Sessions::default(),
+            mtu: usize::from(DEFAULT_MTU).into(),
+            discards: shared::Discards::default(),
+            control: Mailbox::new()?,
+            workers: posts.collect::<io::Result<_>>()?,
+            tuns,
+        });
+        let control = Control::new(
+            Arc::clone(&shared),
+            Device::new(Box::new(SystemRandom)),
+            observer,
+        )?;
+        let mut tunnel = Self {
+            shared,
+            threads: Vec::new(),
+        };
+        for number in 0..tunnel.shared.workers.len() {
+            let (shared, worker) = (Arc::clone(&tunnel.shared), Worker::new(number));
+            let name = format!("worker {number}");
+            tunnel.threads.push(
+                thread::Builder::new()
+                    .name(name)
+                    .spawn(move || worker.run(&shared))?,
+            );
+        }
+        tunnel.threads.push(
+            thread::Builder::new()
+                .name("control".into())
+                .spawn(move || control.run())?,
+        );
+        Ok(tunnel)
+    }
+
+    /// Through which the tunnel is asked and told.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.shared))
+    }
+
+    /// Waits until the interface is gone, or [`Handle::stop`] was called.
+    pub fn wait(self) {
+        for thread in self.threads {
+            // A thread that panicked has told so, and the others end by themselves.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Handle {
+    /// Everything that `get` shows; nothing of it if the tunnel has ended.
+    #[must_use]
+    pub fn state(&self) -> DeviceState {
+        let (answer, state) = mpsc::channel();
+        self.0.control.post(ToControl::State(answer));
+        state.recv().unwrap_or_default()
+    }
+
+    /// Applies `change` as a whole.
+    ///
+    /// # Errors
+    /// `EADDRINUSE` and its like if the port cannot be opened, `EPERM` if the mark cannot be set,
+    /// `ENOSPC` for too many peers; then nothing was changed. `BrokenPipe` if the tunnel has ended.
+    pub fn configure(&self, change: Change) -> io::Result<()> {
+        let (answer, outcome) = mpsc::channel();
+        self.0
+            .control
+            .post(ToControl::Configure(Box::new(change), answer));
+        outcome
+            .recv()
+            .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    /// How often something was dropped for `reason`.
+    #[must_use]
+    pub fn discards(&self, reason: Discard) -> u64 {
+        self.0.discards.get(reason)
+    }
+
+    /// Ends the tunnel: sessions are wiped, sockets closed.
+    pub fn stop(&self) {
+        self.0.control.post(ToControl::Stop);
+    }
+}
+
+/// What a 1500-byte path leaves for packets inside, whatever the outer family.
+pub const DEFAULT_MTU: u16 = 1500 - 80;
+
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        sys::random::fill(bytes);
+    }
+}

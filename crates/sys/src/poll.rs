@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll};
 use rustix::io::{Errno, read, write};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -236,6 +236,22 @@ impl Timer {
 impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// Waits until something can be written to `descriptor`, at most for `patience`; false if it cannot
+/// by then.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub fn wait_writable(descriptor: impl AsFd, patience: Duration) -> io::Result<bool> {
+    let mut descriptors = [PollFd::new(&descriptor, PollFlags::OUT)];
+    let patience = Timespec::try_from(patience).map_err(|_| Errno::INVAL)?;
+    match poll(&mut descriptors, Some(&patience)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

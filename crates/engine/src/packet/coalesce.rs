@@ -36,10 +36,28 @@ impl Place {
     }
 }
 
+/// What the TUN takes as super-packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joins {
+    /// [`VnetHeader::GSO_TCPV4`] and [`VnetHeader::GSO_TCPV6`].
+    pub tcp: bool,
+    /// [`VnetHeader::GSO_UDP_L4`].
+    pub udp: bool,
+}
+
+impl Joins {
+    /// Everything, as Linux 6.2 and later do.
+    pub const ALL: Self = Self {
+        tcp: true,
+        udp: true,
+    };
+}
+
 /// Joins the packets of a batch. Those of one flow never overtake each other; flows may.
 #[derive(Debug)]
 pub struct Coalescer {
-    udp: bool,
+    /// May be changed between batches: what the TUN takes can turn out not to be so.
+    pub joins: Joins,
     /// The first `used` are those of this batch, in the order of their first packets. Since a
     /// packet either joins the last delivery of its flow or starts a later one, this order is right
     /// for every flow.
@@ -53,10 +71,10 @@ impl Coalescer {
     /// How many flows may be mixed in a batch without being cut short by each other.
     const OPEN_FLOWS: usize = 16;
 
-    /// Joins TCP, and UDP if `udp`: whether the TUN takes [`VnetHeader::GSO_UDP_L4`].
-    pub fn new(udp: bool) -> Self {
+    /// An empty batch.
+    pub fn new(joins: Joins) -> Self {
         Self {
-            udp,
+            joins,
             deliveries: Vec::new(),
             used: 0,
             open: Vec::with_capacity(Self::OPEN_FLOWS),
@@ -66,7 +84,7 @@ impl Coalescer {
     /// Adds the next packet: `packet` is what lies at `place`, an IP packet without anything behind
     /// it. It must stay there unchanged until it was delivered.
     pub fn push(&mut self, place: Place, packet: &[u8]) {
-        match Kind::of(packet, self.udp) {
+        match Kind::of(packet, self.joins) {
             Kind::Joinable(part) => self.join(place, &part),
             Kind::Single(flow) => {
                 self.open.retain(|(open, _)| *open != flow);
@@ -184,6 +202,21 @@ impl Delivery {
             *piece = IoSlice::new(bytes.unwrap_or_default());
         }
         pieces.get(..1 + self.payloads.len()).unwrap_or_default()
+    }
+
+    /// The packets as they came, each by itself.
+    pub fn packets_apart<'b>(&self, buffers: &[&'b [u8]]) -> impl Iterator<Item = &'b [u8]> {
+        let headers = self.headers().len() as u32;
+        self.payloads.iter().filter_map(move |payload| {
+            let start = payload.start.checked_sub(headers)?;
+            let length = payload.length.checked_add(headers)?;
+            Place {
+                start,
+                length,
+                ..*payload
+            }
+            .of(buffers)
+        })
     }
 
     fn begin(&mut self, place: Place, part: Option<&Part<'_>>) {
@@ -342,14 +375,17 @@ struct Part<'p> {
 }
 
 impl<'p> Kind<'p> {
-    fn of(packet: &'p [u8], udp: bool) -> Self {
+    fn of(packet: &'p [u8], joins: Joins) -> Self {
         match Outline::of(packet) {
-            Some(Outline { protocol, .. })
-                if protocol != protocol::TCP && (protocol != protocol::UDP || !udp) =>
-            {
-                Kind::Flowless
-            }
-            Some(outline) => Self::of_flow(packet, outline).unwrap_or(Kind::Obscure),
+            Some(outline) => match outline.protocol {
+                protocol::TCP if joins.tcp => {
+                    Self::of_flow(packet, outline).unwrap_or(Kind::Obscure)
+                }
+                protocol::UDP if joins.udp => {
+                    Self::of_flow(packet, outline).unwrap_or(Kind::Obscure)
+                }
+                _ => Kind::Flowless,
+            },
             None => Kind::Obscure,
         }
     }
@@ -529,7 +565,7 @@ mod tests {
 
     /// How many packets each write carries.
     fn runs(samples: &[Sample]) -> Vec<usize> {
-        let mut coalescer = Coalescer::new(true);
+        let mut coalescer = Coalescer::new(Joins::ALL);
         deliver(&mut coalescer, &build(samples));
         coalescer.finish().iter().map(Delivery::packets).collect()
     }
@@ -540,7 +576,7 @@ mod tests {
         for whole in [Sample::tcp(&payload), Sample::udp(&payload)] {
             for whole in [whole.clone(), whole.v6()] {
                 let packets = build(&whole.split(1368));
-                let deliveries = deliver(&mut Coalescer::new(true), &packets);
+                let deliveries = deliver(&mut Coalescer::new(Joins::ALL), &packets);
                 let [(header, packet)] = &deliveries[..] else {
                     panic!("{} writes", deliveries.len())
                 };
@@ -567,7 +603,13 @@ mod tests {
     #[test]
     fn udp_is_left_alone_where_the_kernel_cannot_cut_it() {
         let packets = build(&Sample::udp(&[1; 4000]).split(1000));
-        let deliveries = deliver(&mut Coalescer::new(false), &packets);
+        let deliveries = deliver(
+            &mut Coalescer::new(Joins {
+                udp: false,
+                ..Joins::ALL
+            }),
+            &packets,
+        );
         assert_eq!(deliveries.len(), 4);
         assert_eq!(split(&deliveries), packets);
     }
@@ -691,7 +733,7 @@ mod tests {
             |first: &Sample, second: &Sample, (what, change, writes): (&str, Change, usize)| {
                 let samples = [first.clone(), change(second.clone())];
                 assert_eq!(runs(&samples).len(), writes, "{what} in {second:?}");
-                let deliveries = deliver(&mut Coalescer::new(true), &build(&samples));
+                let deliveries = deliver(&mut Coalescer::new(Joins::ALL), &build(&samples));
                 assert_eq!(split(&deliveries), build(&samples), "{what} in {second:?}");
             };
         for v in [false, true] {
@@ -781,7 +823,7 @@ mod tests {
                     let mut packets = build(&sample.split(1000));
                     let at = sample.transport_offset() + 8 + random.below(1000);
                     packets[1][at] ^= 1 << random.below(8);
-                    let deliveries = deliver(&mut Coalescer::new(true), &packets);
+                    let deliveries = deliver(&mut Coalescer::new(Joins::ALL), &packets);
                     assert_eq!(deliveries.len(), 3, "byte {at}");
                     assert_eq!(deliveries[1], (VnetHeader::default(), packets[1].clone()));
                     assert_eq!(split(&deliveries), packets);
@@ -792,7 +834,7 @@ mod tests {
             let mut packets = build(&Sample::tcp(&[1; 3000]).split(1000));
             packets[1][at] ^= 0x04;
             assert_eq!(
-                split(&deliver(&mut Coalescer::new(true), &packets)),
+                split(&deliver(&mut Coalescer::new(Joins::ALL), &packets)),
                 packets,
                 "IPv4 byte {at}"
             );
@@ -803,7 +845,7 @@ mod tests {
     fn udp_without_a_checksum_is_never_joined() {
         let mut packets = build(&Sample::udp(&[1; 3000]).split(1000));
         packets.iter_mut().for_each(|packet| packet[26..28].fill(0));
-        let deliveries = deliver(&mut Coalescer::new(true), &packets);
+        let deliveries = deliver(&mut Coalescer::new(Joins::ALL), &packets);
         assert_eq!(
             deliveries
                 .iter()
@@ -940,7 +982,7 @@ mod tests {
     #[test]
     fn cutting_gives_back_each_flow_as_it_was() {
         let mut random = Random(0x1_0a5e);
-        let mut coalescer = Coalescer::new(true);
+        let mut coalescer = Coalescer::new(Joins::ALL);
         let (mut pushed, mut written) = (0, 0);
         for _ in 0..3000 {
             let flows = 1 + random.below(20) as u8;
@@ -977,7 +1019,7 @@ mod tests {
     #[test]
     fn garbage_is_delivered_packet_by_packet() {
         let mut random = Random(0x6a4b);
-        let mut coalescer = Coalescer::new(true);
+        let mut coalescer = Coalescer::new(Joins::ALL);
         for _ in 0..1000 {
             let mut packets = build(&Sample::tcp(&random.bytes(600)).split(10));
             packets.extend(build(&Sample::udp(&random.bytes(400)).v6().split(10)));
@@ -999,7 +1041,7 @@ mod tests {
     #[test]
     fn a_place_that_is_nowhere_holds_nothing() {
         let packet = Sample::tcp(b"data").build();
-        let mut coalescer = Coalescer::new(true);
+        let mut coalescer = Coalescer::new(Joins::ALL);
         for place in [
             Place {
                 buffer: 7,

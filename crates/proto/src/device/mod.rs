@@ -20,7 +20,7 @@ use crate::cookie::Checker;
 use crate::discard::Discard;
 use crate::endpoint::Endpoint;
 use crate::keypair::Keypair;
-use crate::keys::PrivateKey;
+use crate::keys::{PrivateKey, PublicKey};
 use crate::limiter::Limiter;
 use crate::message::{Initiation, SessionIndex};
 use crate::peer::{PeerId, Peers};
@@ -181,6 +181,12 @@ impl Device {
     #[must_use]
     pub fn routes(&self) -> Arc<AllowedIps> {
         Arc::clone(&self.routes)
+    }
+
+    /// Who `peer` is, while it exists.
+    #[must_use]
+    pub fn public_key(&self, peer: PeerId) -> Option<PublicKey> {
+        self.peers.get(peer).map(|peer| peer.public_key)
     }
 
     /// The next datagram to send.

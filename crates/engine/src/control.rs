@@ -1,0 +1,520 @@
+//! The control thread: owns the protocol's state and everything that is rare.
+
+use std::io;
+use std::sync::Arc;
+
+use proto::limits::HANDSHAKE_QUEUE;
+use proto::{Change, Device, Discard, Endpoint, Event, PeerId, PublicKey, Report, Time};
+use sys::poll::{Epoll, Events, Interest, Timer};
+use sys::udp::{Family, Group, Outgoing, ReceiveBatch, SendBatch};
+
+use crate::link::{Link, News};
+use crate::offload::Kind;
+use crate::outbound::Outbound;
+use crate::send::{is_stale_source, send};
+use crate::shared::{Peer, Shared, Snapshot, Sockets, Stray, ToControl, ToWorker, endpoint, local};
+use crate::worker::Round;
+use crate::{Notice, Observer};
+
+/// Handshake messages taken in at once.
+const SLOTS: usize = 16;
+/// Data can come to this socket, too, with any length.
+const SLOT_SIZE: usize = 65_536;
+/// Data messages that may wait for a worker because they came among handshakes.
+const MAX_STRAYS: usize = 64;
+
+/// What an event of epoll is about.
+mod token {
+    pub const MAILBOX: u64 = 0;
+    pub const TIMER: u64 = 1;
+    pub const LINK: u64 = 2;
+    pub const PATHS: u64 = 3;
+    pub const V4: u64 = 4;
+    pub const V6: u64 = 5;
+    pub const COUNT: usize = 6;
+}
+
+/// Runs a [`Device`] against real sockets, clocks and links.
+pub(crate) struct Control {
+    shared: Arc<Shared>,
+    device: Device,
+    /// By [`PeerId::slot`]; what is published, and perhaps a little more.
+    peers: Vec<Option<Arc<Peer>>>,
+    /// Peers or prefixes have changed since the last publication.
+    stale: bool,
+    up: bool,
+    /// As configured; 0 for any.
+    port: u16,
+    mark: u32,
+    link: Link,
+    epoll: Epoll,
+    timer: Timer,
+    armed: Option<Time>,
+    incoming: ReceiveBatch,
+    outgoing: SendBatch,
+    outbound: Outbound,
+    observer: Observer,
+}
+
+impl Control {
+    /// A control thread for `shared`, not yet running.
+    ///
+    /// # Errors
+    /// Those of epoll, timerfd and netlink.
+    pub fn new(shared: Arc<Shared>, device: Device, observer: Observer) -> io::Result<Self> {
+        let tun = shared.tuns.first().ok_or(io::ErrorKind::InvalidInput)?;
+        let (link, epoll, timer) = (Link::open(tun)?, Epoll::new()?, Timer::new()?);
+        epoll.add(&shared.control, token::MAILBOX, Interest::Readable)?;
+        epoll.add(&timer, token::TIMER, Interest::Readable)?;
+        link.watch(&epoll, token::LINK, token::PATHS)?;
+        Ok(Self {
+            device,
+            peers: Vec::new(),
+            stale: false,
+            up: false,
+            port: 0,
+            mark: 0,
+            link,
+            epoll,
+            timer,
+            armed: None,
+            incoming: ReceiveBatch::new(SLOTS, SLOT_SIZE),
+            outgoing: SendBatch::new(1),
+            outbound: Outbound::new(),
+            observer,
+            shared,
+        })
+    }
+
+    /// Works until told to stop, or until the interface is gone; then stops the workers.
+    pub fn run(mut self) {
+        let mut events = Events::new(token::COUNT);
+        let mut goes_on = true;
+        while goes_on && self.epoll.wait(&mut events, None).is_ok() {
+            for readiness in events.iter() {
+                goes_on &= match readiness.token {
+                    token::MAILBOX => self.read_mail(),
+                    token::LINK => self.follow_link(),
+                    token::PATHS => self.follow_paths(),
+                    token::V4 => self.receive(Family::V4),
+                    token::V6 => self.receive(Family::V6),
+                    _ => {
+                        self.timer.drain();
+                        self.armed = None;
+                        true
+                    }
+                };
+            }
+            self.device.handle_timeout(self.shared.clock.now());
+            self.settle();
+        }
+        self.down();
+        self.settle();
+        for worker in &self.shared.workers {
+            worker.mailbox.post(ToWorker::Stop);
+        }
+    }
+
+    /// False if this is the end.
+    fn read_mail(&mut self) -> bool {
+        let mut goes_on = true;
+        for letter in Arc::clone(&self.shared).control.empty() {
+            match letter {
+                ToControl::Report(peer, report) => {
+                    self.device.report(self.shared.clock.now(), peer, report)
+                }
+                ToControl::Handshake(from, datagram) => self.handshake(from, &datagram),
+                ToControl::OffloadLost(kind, error) => {
+                    (self.observer)(Notice::OffloadLost(kind, error))
+                }
+                // The asker may have gone away meanwhile.
+                ToControl::Configure(change, answer) => drop(answer.send(self.configure(&change))),
+                ToControl::State(answer) => drop(answer.send(self.device.state())),
+                ToControl::TunLost | ToControl::Stop => goes_on = false,
+            }
+            self.settle();
+        }
+        goes_on
+    }
+
+    /// Does what the device wants done: events first, since a session must be known before the message
+    /// that lets the other side use it.
+    fn settle(&mut self) {
+        while let Some(event) = self.device.poll_event() {
+            self.apply(event);
+        }
+        if std::mem::take(&mut self.stale) {
+            let snapshot = Snapshot {
+                routes: self.device.routes(),
+                peers: self.peers.clone(),
+            };
+            self.shared.snapshot.store(Arc::new(snapshot));
+        }
+        while let Some(transmit) = self.device.poll_transmit() {
+            self.transmit(&transmit);
+        }
+        let deadline = self.device.poll_timeout().map(|(deadline, _)| deadline);
+        if deadline != self.armed {
+            self.armed = deadline;
+            // A timerfd takes every time.
+            let _ = self
+                .timer
+                .set(deadline.map(|time| self.shared.clock.machine(time)));
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::PeerAdded(id, traffic) => {
+                let slot = id.slot();
+                if self.peers.len() <= slot {
+                    self.peers.resize(slot + 1, None);
+                }
+                if let Some(entry) = self.peers.get_mut(slot) {
+                    *entry = Some(Arc::new(Peer::new(id, traffic)));
+                }
+                self.stale = true;
+            }
+            Event::PeerRemoved(id) => {
+                if let Some(peer) = self.peers.get_mut(id.slot()).and_then(Option::take) {
+                    peer.sending.store(None);
+                    peer.staged().clear();
+                }
+                self.stale = true;
+            }
+            Event::RoutesChanged => self.stale = true,
+            Event::EndpointChanged(id, endpoint) => {
+                self.with(id, |peer| peer.set_endpoint(endpoint))
+            }
+            Event::SessionAdded(id, keypair) => {
+                if let Some(peer) = self.peer(id) {
+                    self.shared.sessions.add(peer, keypair);
+                }
+            }
+            Event::SessionRemoved(index) => self.shared.sessions.remove(index),
+            Event::SendOn {
+                peer,
+                keypair,
+                confirm,
+            } => {
+                if !self.send_on(peer, &keypair) && confirm {
+                    self.device.send_keepalive(self.shared.clock.now(), peer);
+                }
+            }
+            Event::SendOnNone(id) => self.with(id, |peer| peer.sending.store(None)),
+            Event::HandshakeCompleted(id) => self.tell(id, Notice::HandshakeCompleted),
+            Event::HandshakeFailed(id, reason) => {
+                self.tell(id, |key| Notice::HandshakeFailed(key, reason))
+            }
+            Event::GaveUp(id) => {
+                self.with(id, |peer| peer.staged().clear());
+                self.tell(id, Notice::GaveUp);
+            }
+        }
+    }
+
+    fn peer(&self, id: PeerId) -> Option<Arc<Peer>> {
+        self.peers
+            .get(id.slot())?
+            .clone()
+            .filter(|peer| peer.id == id)
+    }
+
+    fn with(&self, id: PeerId, then: impl FnOnce(&Peer)) {
+        if let Some(peer) = self.peer(id) {
+            then(&peer);
+        }
+    }
+
+    fn tell(&self, id: PeerId, notice: impl FnOnce(PublicKey) -> Notice) {
+        if let Some(key) = self.device.public_key(id) {
+            (self.observer)(notice(key));
+        }
+    }
+
+    /// Sends what is staged on the new session, and only then lets workers use it, so that nothing
+    /// overtakes. False if nothing was staged.
+    fn send_on(&mut self, id: PeerId, keypair: &Arc<proto::Keypair>) -> bool {
+        let Some(peer) = self.peer(id) else {
+            return false;
+        };
+        let mut staged = peer.staged();
+        let any = !staged.is_empty();
+        if any {
+            let outbound = &mut self.outbound;
+            Round::run(&self.shared, 0, |round| {
+                outbound.send_staged(round, &peer, keypair, staged.drain(..))
+            });
+        }
+        peer.sending.store(Some(Arc::clone(keypair)));
+        any
+    }
+
+    /// Sends a handshake message, cookie reply or keepalive.
+    fn transmit(&mut self, transmit: &proto::Transmit) {
+        let sockets = self.shared.sockets.load_full();
+        let Some(sockets) = sockets else { return };
+        let group = if transmit.to.remote.is_ipv4() {
+            &sockets.v4
+        } else {
+            &sockets.v6
+        };
+        let Some(Group {
+            handshake: socket, ..
+        }) = group
+        else {
+            return;
+        };
+        let mut outgoing = Outgoing {
+            to: transmit.to.remote,
+            source: local(&transmit.to),
+            tos: transmit.tos,
+            segment_size: None,
+            bytes: transmit.bytes(),
+        };
+        let mut result = send(socket, &mut self.outgoing, std::iter::once(outgoing));
+        if let Some(peer) = transmit.peer
+            && outgoing.source.take().is_some()
+            && result.as_ref().is_err_and(is_stale_source)
+        {
+            let endpoint = Endpoint::new(transmit.to.remote);
+            self.device
+                .report(self.shared.clock.now(), peer, Report::Roamed(endpoint));
+            self.with(peer, |peer| peer.set_endpoint(Some(endpoint)));
+            result = send(socket, &mut self.outgoing, std::iter::once(outgoing));
+        }
+        if let (Ok(_), Some(peer)) = (result, transmit.peer) {
+            self.with(peer, |peer| {
+                peer.traffic.count_tx(transmit.bytes().len() as u64)
+            });
+        }
+    }
+
+    /// Takes in the handshake messages of one family, at most as many as mean load; the rest wait.
+    fn receive(&mut self, family: Family) -> bool {
+        let sockets = self.shared.sockets.load_full();
+        let group = sockets.as_ref().and_then(|sockets| match family {
+            Family::V4 => sockets.v4.as_ref(),
+            Family::V6 => sockets.v6.as_ref(),
+        });
+        let Some(group) = group else { return true };
+        let mut incoming = std::mem::replace(&mut self.incoming, ReceiveBatch::new(1, 1));
+        let mut taken = 0;
+        while taken < HANDSHAKE_QUEUE / 8 {
+            // What the network reports to a socket concerns some datagram that was sent before.
+            let Ok(received) = group.handshake.receive(&mut incoming) else {
+                break;
+            };
+            taken += received;
+            if taken >= HANDSHAKE_QUEUE / 8 {
+                self.device.under_load(self.shared.clock.time());
+            }
+            for datagram in incoming.datagrams() {
+                let (from, local, tos) = (datagram.from, datagram.local, datagram.tos);
+                for bytes in datagram.bytes.chunks(datagram.segment_size) {
+                    if proto::data_receiver(bytes).is_some() {
+                        self.stray(Stray {
+                            from,
+                            local,
+                            tos,
+                            bytes: bytes.into(),
+                        });
+                    } else {
+                        self.handshake(endpoint(from, local), bytes);
+                    }
+                }
+            }
+            self.settle();
+            if received < SLOTS {
+                break;
+            }
+        }
+        self.incoming = incoming;
+        true
+    }
+
+    fn handshake(&mut self, from: Endpoint, datagram: &[u8]) {
+        if let Err(reason) = self
+            .device
+            .handle_handshake(self.shared.clock.now(), from, datagram)
+        {
+            self.shared.discards.count(reason);
+            if reason != Discard::CookieRequired {
+                (self.observer)(Notice::Dropped(from.remote, reason));
+            }
+        }
+    }
+
+    fn stray(&self, stray: Stray) {
+        if let Some(worker) = self.shared.workers.first() {
+            worker
+                .mailbox
+                .post_at_most(MAX_STRAYS, ToWorker::Data(stray));
+        }
+    }
+
+    /// Applies a change of configuration: what can fail first, then the rest, which cannot.
+    fn configure(&mut self, change: &Change) -> io::Result<()> {
+        let (port, mark) = (
+            change.listen_port.unwrap_or(self.port),
+            change.fwmark.unwrap_or(self.mark),
+        );
+        let bound = self
+            .shared
+            .sockets
+            .load_full()
+            .and_then(|sockets| sockets.port());
+        let rebind = self.up
+            && change
+                .listen_port
+                .is_some_and(|port| port == 0 || Some(port) != bound);
+        let sockets = if rebind {
+            Some(self.open(port, mark)?)
+        } else {
+            None
+        };
+        if sockets.is_none() && mark != self.mark {
+            self.set_mark(mark)?;
+        }
+        if let Err(proto::TooManyPeers) = self.device.configure(self.shared.clock.now(), change) {
+            let _ = self.set_mark(self.mark);
+            const ENOSPC: i32 = 28;
+            return Err(io::Error::from_raw_os_error(ENOSPC));
+        }
+        (self.port, self.mark) = (port, mark);
+        match sockets {
+            Some(sockets) => self.publish(Some(sockets))?,
+            // The device has noted the port that was asked for; it is bound already.
+            None => self.device.set_listen_port(bound.unwrap_or(port)),
+        }
+        if change.private_key.is_some() {
+            self.ask_for_staged();
+        }
+        Ok(())
+    }
+
+    fn set_mark(&self, mark: u32) -> io::Result<()> {
+        let sockets = self.shared.sockets.load_full();
+        sockets
+            .iter()
+            .flat_map(|sockets| sockets.groups())
+            .try_for_each(|group| group.set_mark(mark))
+    }
+
+    /// Packets that waited for a key of ours shall not have to wait for the next packet.
+    fn ask_for_staged(&mut self) {
+        for peer in self
+            .peers
+            .iter()
+            .flatten()
+            .filter(|peer| !peer.staged().is_empty())
+        {
+            self.device
+                .report(self.shared.clock.now(), peer.id, Report::WantsSession);
+        }
+    }
+
+    /// Opens sockets on `port`, not yet in use.
+    fn open(&self, port: u16, mark: u32) -> io::Result<Sockets> {
+        let (v4, v6) = sys::udp::bind_pair(port, self.shared.workers.len(), mark)?;
+        let sockets = Sockets { v4, v6 };
+        let coalesce = self.shared.offloads.has(Kind::UdpGro);
+        for group in sockets.groups() {
+            for data in &group.data {
+                if data.set_gro(coalesce).is_err() && coalesce {
+                    self.shared.offloads.lose(Kind::UdpGro);
+                }
+            }
+            // Handshakes come one by one.
+            let _ = group.handshake.set_gro(false);
+        }
+        Ok(sockets)
+    }
+
+    /// Puts `sockets` in the place of those in use, which close when the last worker looks up.
+    fn publish(&mut self, sockets: Option<Sockets>) -> io::Result<()> {
+        let sockets = sockets.map(Arc::new);
+        if let Some(sockets) = &sockets {
+            for (group, token) in [(&sockets.v4, token::V4), (&sockets.v6, token::V6)] {
+                if let Some(group) = group {
+                    self.epoll
+                        .add(&group.handshake, token, Interest::Readable)?;
+                }
+            }
+            for (number, worker) in self.shared.workers.iter().enumerate() {
+                worker.watch_sockets(sockets, number)?;
+            }
+            if let Some(port) = sockets.port() {
+                self.device.set_listen_port(port);
+            }
+        }
+        self.shared.sockets.store(sockets);
+        Ok(())
+    }
+
+    /// Something about the interface has changed. False if it is gone.
+    fn follow_link(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let Some(tun) = shared.tuns.first() else {
+            return false;
+        };
+        let Ok(News { up, mtu, moved }) = self.link.follow(tun) else {
+            return false;
+        };
+        if moved
+            && self
+                .link
+                .watch(&self.epoll, token::LINK, token::PATHS)
+                .is_err()
+        {
+            return false;
+        }
+        if let Some(mtu) = mtu {
+            self.shared
+                .mtu
+                .store(mtu as usize, std::sync::atomic::Ordering::Relaxed);
+        }
+        match (self.up, up) {
+            (false, true) => self.rise(),
+            (true, false) => self.down(),
+            _ => {}
+        }
+        true
+    }
+
+    /// Addresses or routes have changed where our sockets are: sources must be chosen again.
+    fn follow_paths(&mut self) -> bool {
+        if self.link.paths_changed() {
+            self.device.forget_sources();
+        }
+        true
+    }
+
+    fn rise(&mut self) {
+        match self
+            .open(self.port, self.mark)
+            .and_then(|sockets| self.publish(Some(sockets)))
+        {
+            Ok(()) => {
+                self.up = true;
+                self.device.up(self.shared.clock.now());
+                self.ask_for_staged();
+                (self.observer)(Notice::Up);
+            }
+            Err(error) => (self.observer)(Notice::PortRefused(self.port, error)),
+        }
+    }
+
+    fn down(&mut self) {
+        if std::mem::take(&mut self.up) {
+            self.device.down();
+            // Closing cannot fail; there is nothing new to watch.
+            let _ = self.publish(None);
+            for peer in self.peers.iter().flatten() {
+                peer.staged().clear();
+            }
+            self.device.set_listen_port(self.port);
+            (self.observer)(Notice::Down);
+        }
+    }
+}

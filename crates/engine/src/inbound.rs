@@ -1,0 +1,325 @@
+//! From the peers to the TUN: open, accept once, check the source, coalesce, write.
+
+use std::io::{self, IoSlice};
+use std::sync::{Arc, PoisonError};
+
+use proto::limits::{DATA_HEADER, DATA_OVERHEAD};
+use proto::{
+    Authentic, Discard, Endpoint, MAX_RUN, Report, Window, data_receiver, inner_packet, kind,
+};
+use sys::tun::{Tun, VnetHeader};
+use sys::udp::{ReceiveBatch, Received, Udp};
+
+use crate::offload::Kind;
+use crate::packet::coalesce::{Coalescer, Delivery, Joins, MOST_PIECES, Place};
+use crate::packet::ecn;
+use crate::shared::{Session, Stray, ToControl, endpoint};
+use crate::worker::Round;
+
+/// Datagrams or trains taken in at once. More would leave the cache before they are written.
+const SLOTS: usize = 8;
+/// A train of the kernel's can be as long as a datagram.
+const SLOT_SIZE: usize = 65_536;
+/// Handshake messages that may wait for the control thread because they came among data.
+const MAX_STRAYS: usize = 64;
+
+/// Receives, opens and delivers.
+pub(crate) struct Inbound {
+    batch: ReceiveBatch,
+    coalescer: Coalescer,
+}
+
+impl Inbound {
+    pub fn new() -> Self {
+        Self {
+            batch: ReceiveBatch::new(SLOTS, SLOT_SIZE),
+            coalescer: Coalescer::new(Joins::ALL),
+        }
+    }
+
+    /// Takes what waits in `socket`, up to a batch, and delivers it to `tun`.
+    ///
+    /// # Errors
+    /// Those of receiving, but for "nothing there". They concern single datagrams or the path.
+    pub fn forward(&mut self, round: &Round<'_>, tun: &Tun, socket: &Udp) -> io::Result<()> {
+        match socket.receive(&mut self.batch) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let Self { batch, coalescer } = self;
+        let mut opener = Opener::new(round, coalescer);
+        for (slot, datagrams) in batch.datagrams().enumerate() {
+            opener.open(slot as u32, datagrams);
+        }
+        let mut buffers: [&[u8]; SLOTS] = [&[]; SLOTS];
+        for (buffer, datagrams) in buffers.iter_mut().zip(self.batch.datagrams()) {
+            *buffer = datagrams.bytes;
+        }
+        deliver(round, tun, &mut self.coalescer, &buffers);
+        Ok(())
+    }
+
+    /// Delivers one message that reached the wrong socket.
+    pub fn stray(&mut self, round: &Round<'_>, tun: &Tun, stray: &mut Stray) {
+        let &mut Stray {
+            from,
+            local,
+            tos,
+            ref mut bytes,
+        } = stray;
+        let mut opener = Opener::new(round, &mut self.coalescer);
+        opener.open(
+            0,
+            Received {
+                from,
+                local,
+                tos,
+                segment_size: bytes.len().max(1),
+                bytes,
+            },
+        );
+        deliver(round, tun, &mut self.coalescer, &[bytes]);
+    }
+}
+
+/// Opens the messages of one batch.
+struct Opener<'a> {
+    round: &'a Round<'a>,
+    coalescer: &'a mut Coalescer,
+    /// The session of the previous message. Forgotten with the batch, so that its keys can be wiped.
+    last: Option<Arc<Session>>,
+}
+
+/// Where messages of a train came from, and where they lie.
+struct Origin {
+    endpoint: Endpoint,
+    tos: u8,
+    slot: u32,
+    /// How far into the slot.
+    start: usize,
+    stride: usize,
+}
+
+impl<'a> Opener<'a> {
+    fn new(round: &'a Round<'a>, coalescer: &'a mut Coalescer) -> Self {
+        let offloads = &round.shared.offloads;
+        coalescer.joins = Joins {
+            tcp: offloads.has(Kind::TunTcp),
+            udp: offloads.has(Kind::TunUdp),
+        };
+        Self {
+            round,
+            coalescer,
+            last: None,
+        }
+    }
+
+    /// Takes a datagram or train apart into runs of one session each.
+    fn open(&mut self, slot: u32, datagrams: Received<'_>) {
+        let Received {
+            from,
+            local,
+            tos,
+            segment_size: stride,
+            bytes,
+        } = datagrams;
+        let mut origin = Origin {
+            endpoint: endpoint(from, local),
+            tos,
+            slot,
+            start: 0,
+            stride,
+        };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let receiver = rest.chunks(stride).next().and_then(data_receiver);
+            let same = rest.chunks(stride).take(MAX_RUN);
+            let messages = match receiver {
+                Some(_) => same
+                    .take_while(|message| data_receiver(message) == receiver)
+                    .count(),
+                None => 1,
+            };
+            let length = rest.len().min(messages * stride);
+            let Some((run, behind)) = rest.split_at_mut_checked(length) else {
+                return;
+            };
+            let session = receiver.and_then(|index| match self.last.take() {
+                Some(last) if last.keypair.local_index() == index => Some(last),
+                _ => self.round.shared.sessions.find(index),
+            });
+            match session {
+                Some(session) => {
+                    self.open_run(&session, &origin, run);
+                    self.last = Some(session);
+                }
+                None if receiver.is_some() => {
+                    self.round.shared.discards.count(Discard::UnknownIndex)
+                }
+                None => self.not_data(origin.endpoint, run),
+            }
+            origin.start += length;
+            rest = behind;
+        }
+    }
+
+    /// Opens messages of one session, and lets each that is authentic and new have its effect.
+    fn open_run(&mut self, session: &Arc<Session>, origin: &Origin, run: &mut [u8]) {
+        let &Round { shared, now, .. } = self.round;
+        let Session {
+            keypair,
+            peer,
+            window,
+        } = &**session;
+        // One lock a run; with one worker, or as the kernel steers, nobody else ever holds it.
+        let mut window = window.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut accepted, mut data, mut bytes) = (false, false, 0);
+        for (index, message) in keypair.open(now, run, origin.stride).enumerate() {
+            let message = match message.and_then(|message| once(&mut window, message)) {
+                Ok(message) => message,
+                Err(reason) => {
+                    shared.discards.count(reason);
+                    continue;
+                }
+            };
+            accepted = true;
+            if keypair.confirm(&message) {
+                shared.report(peer.id, Report::Confirmed(keypair.local_index()));
+            }
+            let start = origin.start + index * origin.stride + DATA_HEADER;
+            let plaintext = message.into_plaintext();
+            data |= !plaintext.is_empty();
+            match self.admit(session, origin, start, plaintext) {
+                Ok(()) => bytes += DATA_OVERHEAD + plaintext.len(),
+                Err(reason) => shared.discards.count(reason),
+            }
+        }
+        drop(window);
+        if accepted {
+            self.note(session, origin.endpoint, data, bytes);
+        }
+    }
+
+    /// Queues a decrypted packet for delivery if its source is the peer's; a keepalive has none.
+    fn admit(
+        &mut self,
+        session: &Session,
+        origin: &Origin,
+        start: usize,
+        plaintext: &mut [u8],
+    ) -> Result<(), Discard> {
+        if plaintext.is_empty() {
+            return Ok(());
+        }
+        let inner = inner_packet(plaintext)?;
+        let owner = self.round.snapshot.routes.lookup(inner.source);
+        if owner != Some(session.peer.id) {
+            return Err(Discard::NotAllowed);
+        }
+        let packet = plaintext
+            .get_mut(..inner.length)
+            .ok_or(Discard::BadPacket)?;
+        ecn::decapsulate(origin.tos, packet);
+        let place = Place {
+            buffer: origin.slot,
+            start: start as u32,
+            length: inner.length as u32,
+        };
+        self.coalescer.push(place, packet);
+        Ok(())
+    }
+
+    /// Lets endpoint, timers and counts know of authentic messages.
+    fn note(&self, session: &Session, from: Endpoint, data: bool, bytes: usize) {
+        let &Round { shared, now, .. } = self.round;
+        let Session { keypair, peer, .. } = session;
+        if peer.endpoint.load().as_deref() != Some(&from) {
+            peer.set_endpoint(Some(from));
+            shared.report(peer.id, Report::Roamed(from));
+        }
+        peer.traffic.count_rx(bytes as u64);
+        if peer.traffic.received(now, data) {
+            shared.report(peer.id, Report::Armed);
+        }
+        if keypair.wants_rekey_on_receive(now) {
+            shared.report(peer.id, Report::WantsSession);
+        }
+    }
+
+    /// The kernel's sorting by first byte is a courtesy: handshakes may arrive here, too.
+    fn not_data(&self, from: Endpoint, datagram: &[u8]) {
+        let shared = self.round.shared;
+        match kind(datagram) {
+            Ok(_) => shared
+                .control
+                .post_at_most(MAX_STRAYS, ToControl::Handshake(from, datagram.into())),
+            Err(reason) => shared.discards.count(reason),
+        }
+    }
+}
+
+/// Lets each counter pass once.
+fn once<'m>(window: &mut Window, message: Authentic<'m>) -> Result<Authentic<'m>, Discard> {
+    if window.accept(&message) {
+        Ok(message)
+    } else {
+        Err(Discard::Replay)
+    }
+}
+
+/// Writes what was admitted to the TUN.
+fn deliver(round: &Round<'_>, tun: &Tun, coalescer: &mut Coalescer, buffers: &[&[u8]]) {
+    for delivery in coalescer.finish() {
+        if !tun.has_vnet_header() {
+            deliver_apart(tun, delivery, buffers);
+        } else if let Err(error) = deliver_joined(round, tun, delivery, buffers)
+            && delivery.packets() > 1
+        {
+            super_packet_refused(round, error);
+            deliver_apart(tun, delivery, buffers);
+        }
+    }
+    coalescer.clear();
+}
+
+fn deliver_joined(
+    round: &Round<'_>,
+    tun: &Tun,
+    delivery: &Delivery,
+    buffers: &[&[u8]],
+) -> io::Result<()> {
+    let made_up = round.shared.offloads.faults.tun_super_packet;
+    if let Some(errno) = made_up.filter(|_| delivery.packets() > 1) {
+        return Err(io::Error::from_raw_os_error(errno));
+    }
+    let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
+    tun.write_vectored(delivery.gather(buffers, &mut pieces))
+        .map(drop)
+}
+
+/// Writes the packets of `delivery` one by one, as they came.
+fn deliver_apart(tun: &Tun, delivery: &Delivery, buffers: &[&[u8]]) {
+    let header = VnetHeader::default().encode();
+    let header = if tun.has_vnet_header() {
+        header.as_slice()
+    } else {
+        &[]
+    };
+    for packet in delivery.packets_apart(buffers) {
+        // Like everywhere on the way of a packet, no room means that it is lost.
+        let _ = tun.write_vectored(&[IoSlice::new(header), IoSlice::new(packet)]);
+    }
+}
+
+/// Some kernels refuse super-packets that they should take (Linux 6.6.44 and its like): do without.
+fn super_packet_refused(round: &Round<'_>, error: io::Error) {
+    const EINVAL: i32 = 22;
+    let shared = round.shared;
+    if error.raw_os_error() == Some(EINVAL) && shared.offloads.lose(Kind::TunTcp) {
+        shared.offloads.lose(Kind::TunUdp);
+        shared
+            .control
+            .post(ToControl::OffloadLost(Kind::TunTcp, error));
+    }
+}

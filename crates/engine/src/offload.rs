@@ -1,0 +1,100 @@
+//! Which of the kernel's offloads are in use. Each can be lost at run time, and is then done without.
+
+use std::io;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sys::tun::{Offload, Tun};
+
+/// An offload of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// TCP super-packets to and from the TUN (and checksums left to us).
+    TunTcp,
+    /// UDP super-packets to and from the TUN.
+    TunUdp,
+    /// Many datagrams in one send (`UDP_SEGMENT`).
+    UdpSegment,
+    /// Many datagrams in one receipt (`UDP_GRO`).
+    UdpGro,
+}
+
+impl Kind {
+    /// All of them, with the names by which they are switched off.
+    pub const ALL: [(Self, &str); 4] = [
+        (Self::TunTcp, "tun-tso"),
+        (Self::TunUdp, "tun-uso"),
+        (Self::UdpSegment, "udp-gso"),
+        (Self::UdpGro, "udp-gro"),
+    ];
+}
+
+/// No offload has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownOffload;
+
+impl FromStr for Kind {
+    type Err = UnknownOffload;
+
+    fn from_str(name: &str) -> Result<Self, UnknownOffload> {
+        let found = Self::ALL.into_iter().find(|(_, known)| *known == name);
+        found.map(|(kind, _)| kind).ok_or(UnknownOffload)
+    }
+}
+
+/// Errors to be made up, so that falling back can be tested where nothing fails by itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// What sending a train shall fail with.
+    pub udp_segment: Option<i32>,
+    /// What writing a super-packet to the TUN shall fail with.
+    pub tun_super_packet: Option<i32>,
+}
+
+/// What is in use at present. Shared by all threads.
+#[derive(Debug)]
+pub(crate) struct Offloads {
+    in_use: [AtomicBool; Kind::ALL.len()],
+    pub faults: Faults,
+}
+
+impl Offloads {
+    /// Everything but `without`, as far as the TUN takes it.
+    pub fn probe(tun: &Tun, without: &[Kind], faults: Faults) -> io::Result<Self> {
+        let in_use = Kind::ALL.map(|(kind, _)| AtomicBool::new(!without.contains(&kind)));
+        let offloads = Self { in_use, faults };
+        if !tun.has_vnet_header() {
+            offloads.lose(Kind::TunTcp);
+            offloads.lose(Kind::TunUdp);
+            return Ok(offloads);
+        }
+        let offload = |tcp, udp| Offload {
+            checksum: tcp || udp,
+            tcp,
+            udp,
+        };
+        let (tcp, udp) = (offloads.has(Kind::TunTcp), offloads.has(Kind::TunUdp));
+        if tun.set_offload(offload(tcp, udp)).is_err() {
+            // USO is the youngest of them (Linux 6.2).
+            offloads.lose(Kind::TunUdp);
+            if tun.set_offload(offload(tcp, false)).is_err() {
+                offloads.lose(Kind::TunTcp);
+                tun.set_offload(Offload::NONE)?;
+            }
+        }
+        Ok(offloads)
+    }
+
+    pub fn has(&self, kind: Kind) -> bool {
+        self.in_use
+            .get(kind as usize)
+            .is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// Does without `kind` from now on; true the first time.
+    pub fn lose(&self, kind: Kind) -> bool {
+        self.in_use
+            .get(kind as usize)
+            .is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
+    }
+}

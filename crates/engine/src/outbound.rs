@@ -1,0 +1,280 @@
+//! From the TUN to the peers: route, segment, pad, seal, send.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use proto::limits::{DATA_HEADER, DATA_OVERHEAD, TAG};
+use proto::{Keypair, Report, padding};
+use sys::tun::{Tun, VnetHeader};
+use sys::udp::SendBatch;
+
+use crate::packet::segment::Segments;
+use crate::packet::{self, ecn, icmp};
+use crate::send::Dispatch;
+use crate::shared::Peer;
+use crate::worker::Round;
+
+/// The largest datagram: 65,535 bytes less the headers of IPv4 and UDP.
+const MAX_DATAGRAM: usize = 65_535 - 20 - 8;
+/// Messages that one train may have on every kernel.
+const MAX_TRAIN: usize = 64;
+/// Sealed bytes that are gathered before they are sent: a few full trains, so that order and cache hold.
+const CAPACITY: usize = 3 * MAX_DATAGRAM;
+/// A packet as read from a TUN, with its header.
+const MAX_READ: usize = VnetHeader::LEN + 65_535;
+/// Packets that are read before they are sent, and trains that can wait.
+const MAX_BATCH: usize = 128;
+
+/// Messages to one peer, of one session, equally long but for the last: what one send can carry.
+struct Train {
+    peer: Arc<Peer>,
+    keypair: Arc<Keypair>,
+    /// ECN of the packets inside.
+    tos: u8,
+    start: usize,
+    length: usize,
+    stride: usize,
+}
+
+impl Train {
+    fn end(&self) -> usize {
+        self.start + self.length
+    }
+
+    /// Whether a message of `length` bytes may follow. A shorter one ends the train; and only the last
+    /// train ever grows, so order holds.
+    fn takes(&self, to: &Destination<'_>, length: usize) -> bool {
+        Arc::ptr_eq(&self.peer, to.peer)
+            && Arc::ptr_eq(&self.keypair, to.keypair)
+            && self.tos == to.tos
+            && length <= self.stride
+            && self.length.is_multiple_of(self.stride)
+            && self.length / self.stride < MAX_TRAIN
+            && self.length + length <= MAX_DATAGRAM
+    }
+}
+
+/// What messages must have in common to travel together.
+struct Destination<'a> {
+    peer: &'a Arc<Peer>,
+    keypair: &'a Arc<Keypair>,
+    tos: u8,
+}
+
+/// Gathers messages into trains, and sends them.
+pub(crate) struct Outbound {
+    read: Vec<u8>,
+    /// Trains one behind the other; sealed just before they are sent.
+    messages: Vec<u8>,
+    trains: Vec<Train>,
+    batch: SendBatch,
+    icmp: icmp::RateLimit,
+}
+
+impl Outbound {
+    pub fn new() -> Self {
+        Self {
+            // Written to now, since a page fault costs as much as a packet.
+            read: vec![0xff; MAX_READ],
+            messages: vec![0xff; CAPACITY],
+            trains: Vec::with_capacity(MAX_BATCH),
+            batch: SendBatch::new(MAX_TRAIN),
+            icmp: icmp::RateLimit::default(),
+        }
+    }
+
+    /// Takes what waits in `tun`, up to a batch, and sends it.
+    ///
+    /// # Errors
+    /// Those of reading from the TUN, but for "nothing there".
+    pub fn forward(&mut self, round: &Round<'_>, tun: &Tun) -> io::Result<()> {
+        let mut read = std::mem::take(&mut self.read);
+        let mut outcome = Ok(());
+        for _ in 0..MAX_BATCH {
+            match tun.read(&mut read) {
+                Ok(length) => self.route(round, tun, read.get(..length).unwrap_or_default()),
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        self.read = read;
+        self.flush(round);
+        outcome.or_else(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        })
+    }
+
+    /// Finds the peer of a packet as read from `tun`, and gathers or stages what it stands for.
+    fn route(&mut self, round: &Round<'_>, tun: &Tun, read: &[u8]) {
+        let plain = (VnetHeader::default(), read);
+        let parts = if tun.has_vnet_header() {
+            VnetHeader::decode(read)
+        } else {
+            Some(plain)
+        };
+        let Some((header, packet)) = parts else {
+            return;
+        };
+        let Some(destination) = packet::destination(packet) else {
+            return;
+        };
+        let peer = round
+            .snapshot
+            .route(destination)
+            .filter(|peer| peer.endpoint.load().is_some());
+        let Some(peer) = peer else {
+            return self.unreachable(tun, packet);
+        };
+        let Ok(segments) = Segments::new(header, packet) else {
+            return;
+        };
+        let tos = ecn::outer(packet::tos(packet).unwrap_or_default());
+        let mut session = peer.session(round.now);
+        for index in 0..segments.count() {
+            let length = segments.length(index);
+            if session.is_none() {
+                let mut packet = vec![0; length];
+                let _ = segments.write(index, &mut packet);
+                session = peer.stage(round.now, packet.into());
+            } else if let Some(keypair) = &session {
+                let packet = self.append(round, &Destination { peer, keypair, tos }, length);
+                let _ = segments.write(index, packet);
+            }
+        }
+        if session.is_none() && peer.traffic.ask(round.now) {
+            round.shared.report(peer.id, Report::WantsSession);
+        }
+    }
+
+    /// Room for a packet of `length` bytes in the next message, its padding already zero. What was
+    /// gathered is sent first if there is no room left.
+    fn append(&mut self, round: &Round<'_>, to: &Destination<'_>, length: usize) -> &mut [u8] {
+        let padding = padding(length, round.shared.mtu.load(Ordering::Relaxed));
+        let message = DATA_OVERHEAD + length + padding;
+        let mut start = self.trains.last().map_or(0, Train::end);
+        if start + message > self.messages.len() || self.trains.len() == MAX_BATCH {
+            self.flush(round);
+            start = 0;
+        }
+        match self
+            .trains
+            .last_mut()
+            .filter(|train| train.takes(to, message))
+        {
+            Some(train) => train.length += message,
+            None => self.trains.push(Train {
+                peer: Arc::clone(to.peer),
+                keypair: Arc::clone(to.keypair),
+                tos: to.tos,
+                start,
+                length: message,
+                stride: message,
+            }),
+        }
+        let packet = start + DATA_HEADER;
+        if let Some(padding) = self
+            .messages
+            .get_mut(packet + length..start + message - TAG)
+        {
+            padding.fill(0);
+        }
+        self.messages
+            .get_mut(packet..packet + length)
+            .unwrap_or_default()
+    }
+
+    /// Sends `packets`, which waited for `keypair`.
+    pub fn send_staged(
+        &mut self,
+        round: &Round<'_>,
+        peer: &Arc<Peer>,
+        keypair: &Arc<Keypair>,
+        packets: impl Iterator<Item = Box<[u8]>>,
+    ) {
+        for packet in packets {
+            let tos = ecn::outer(packet::tos(&packet).unwrap_or_default());
+            let room = self.append(round, &Destination { peer, keypair, tos }, packet.len());
+            if room.len() == packet.len() {
+                room.copy_from_slice(&packet);
+            }
+        }
+        self.flush(round);
+    }
+
+    /// Seals and sends everything gathered, in order.
+    fn flush(&mut self, round: &Round<'_>) {
+        for train in self.trains.drain(..) {
+            let Some(messages) = self.messages.get_mut(train.start..train.end()) else {
+                continue;
+            };
+            if let Err(reason) = train.keypair.seal(round.now, messages, train.stride) {
+                round.shared.discards.count(reason);
+                continue;
+            }
+            send(round, &mut self.batch, &train, messages);
+        }
+    }
+
+    /// Answers a packet that nobody is there for, as a router would (spec §1.9).
+    fn unreachable(&mut self, tun: &Tun, packet: &[u8]) {
+        let mut answer = [0; icmp::LONGEST];
+        let Some(answer) = icmp::unreachable(packet, &mut answer) else {
+            return;
+        };
+        if self.icmp.allows(sys::clock::boottime()) {
+            let header = VnetHeader::default().encode();
+            let header = if tun.has_vnet_header() {
+                header.as_slice()
+            } else {
+                &[]
+            };
+            // An error message may be lost like any other packet.
+            let _ = tun.write_vectored(&[IoSlice::new(header), IoSlice::new(answer)]);
+        }
+    }
+}
+
+/// Sends a sealed train, and notes for the timers that it was.
+fn send(round: &Round<'_>, batch: &mut SendBatch, train: &Train, messages: &[u8]) {
+    let Train {
+        peer,
+        keypair,
+        tos,
+        stride,
+        ..
+    } = train;
+    let &Round { shared, now, .. } = round;
+    let Some(endpoint) = peer.endpoint.load_full() else {
+        return;
+    };
+    let Some(socket) = round.socket_towards(endpoint.remote) else {
+        return;
+    };
+    let dispatch = Dispatch {
+        shared,
+        socket,
+        peer,
+        now,
+        tos: *tos,
+        stride: *stride,
+        messages,
+    };
+    let sent = dispatch.run(batch, *endpoint);
+    if sent == 0 {
+        return;
+    }
+    peer.traffic.count_tx(sent as u64);
+    if peer.traffic.sent(now, true) {
+        shared.report(peer.id, Report::Armed);
+    }
+    if keypair.wants_rekey(now) && peer.traffic.ask(now) {
+        shared.report(peer.id, Report::WantsSession);
+    }
+}

@@ -1,0 +1,323 @@
+//! What the control thread publishes and the workers read.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
+use std::time::Duration;
+use std::{array, io};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use proto::limits::MAX_STAGED;
+use proto::{
+    AllowedIps, Change, DeviceState, Discard, Endpoint, Keypair, Now, PeerId, Report, SessionIndex,
+    Source, Time, Traffic, Window,
+};
+use sys::poll::Epoll;
+use sys::tun::Tun;
+use sys::udp::{Family, Group, Local, Udp};
+
+use crate::mailbox::Mailbox;
+use crate::offload::{Kind, Offloads};
+
+/// Everything that more than one thread touches.
+pub(crate) struct Shared {
+    pub clock: Clock,
+    pub tuns: Vec<Tun>,
+    pub offloads: Offloads,
+    /// Replaced as a whole whenever prefixes or peers change.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Open exactly while the interface is up.
+    pub sockets: ArcSwapOption<Sockets>,
+    pub sessions: Sessions,
+    /// The interface's MTU, which bounds padding.
+    pub mtu: AtomicUsize,
+    pub discards: Discards,
+    pub control: Mailbox<ToControl>,
+    /// One for each worker.
+    pub workers: Vec<Post>,
+}
+
+/// Where a worker waits.
+pub(crate) struct Post {
+    /// The control thread adds new sockets to it; closed ones leave it by themselves.
+    pub epoll: Epoll,
+    pub mailbox: Mailbox<ToWorker>,
+}
+
+impl Shared {
+    pub fn report(&self, peer: PeerId, report: Report) {
+        self.control.post(ToControl::Report(peer, report));
+    }
+}
+
+/// A letter to the control thread.
+pub(crate) enum ToControl {
+    Report(PeerId, Report),
+    /// A handshake message that arrived among data.
+    Handshake(Endpoint, Box<[u8]>),
+    /// A worker does without an offload from now on, because of this error.
+    OffloadLost(Kind, io::Error),
+    /// The interface was deleted, or cannot be read any more.
+    TunLost,
+    Configure(Box<Change>, mpsc::Sender<io::Result<()>>),
+    State(mpsc::Sender<DeviceState>),
+    Stop,
+}
+
+/// A letter to a worker.
+pub(crate) enum ToWorker {
+    /// A data message that arrived among handshakes.
+    Data(Stray),
+    Stop,
+}
+
+/// A datagram that the other socket should have got.
+pub(crate) struct Stray {
+    pub from: SocketAddr,
+    pub local: Option<Local>,
+    pub tos: u8,
+    pub bytes: Box<[u8]>,
+}
+
+/// The machine's clocks; sessions may be made to age `scale` times as fast, for tests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    pub scale: u32,
+}
+
+impl Clock {
+    pub fn time(self) -> Time {
+        Time::from_start(sys::clock::boottime() * self.scale)
+    }
+
+    pub fn now(self) -> Now {
+        Now {
+            time: self.time(),
+            wall: sys::clock::realtime(),
+        }
+    }
+
+    /// What the machine's own clock says at `time`, rounded up.
+    pub fn machine(self, time: Time) -> Duration {
+        time.since_start() / self.scale + Duration::from_nanos(1)
+    }
+}
+
+/// Who has which addresses.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    pub routes: Arc<AllowedIps>,
+    /// By [`PeerId::slot`].
+    pub peers: Vec<Option<Arc<Peer>>>,
+}
+
+impl Snapshot {
+    /// The peer with the longest prefix that covers `address`.
+    pub fn route(&self, address: IpAddr) -> Option<&Arc<Peer>> {
+        self.peers
+            .get(self.routes.lookup(address)?.slot())?
+            .as_ref()
+    }
+}
+
+/// A peer as the data plane knows it.
+pub(crate) struct Peer {
+    pub id: PeerId,
+    pub traffic: Arc<Traffic>,
+    /// The session to send on.
+    pub sending: ArcSwapOption<Keypair>,
+    pub endpoint: ArcSwapOption<Endpoint>,
+    staged: Mutex<VecDeque<Box<[u8]>>>,
+    /// Trains do not fit through the path to this peer before this time ([`Time`] in nanoseconds).
+    plain_until: AtomicU64,
+}
+
+/// A path is given another chance to take trains after this time.
+const PLAIN_FOR: Duration = Duration::from_secs(60);
+
+impl Peer {
+    pub fn new(id: PeerId, traffic: Arc<Traffic>) -> Self {
+        Self {
+            id,
+            traffic,
+            sending: ArcSwapOption::empty(),
+            endpoint: ArcSwapOption::empty(),
+            staged: Mutex::default(),
+            plain_until: AtomicU64::new(0),
+        }
+    }
+
+    /// The session to send on at `now`.
+    pub fn session(&self, now: Time) -> Option<Arc<Keypair>> {
+        self.sending
+            .load_full()
+            .filter(|keypair| keypair.can_send(now))
+    }
+
+    /// Packets that wait for a session; whoever publishes the session empties it first.
+    pub fn staged(&self) -> MutexGuard<'_, VecDeque<Box<[u8]>>> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps `packet` until there is a session; the oldest has to go when there are too many. Returns
+    /// the session instead if there is one by now.
+    pub fn stage(&self, now: Time, packet: Box<[u8]>) -> Option<Arc<Keypair>> {
+        let mut staged = self.staged();
+        let session = self.session(now);
+        if session.is_none() {
+            if staged.len() >= MAX_STAGED {
+                staged.pop_front();
+            }
+            staged.push_back(packet);
+        }
+        session
+    }
+
+    pub fn takes_trains(&self, now: Time) -> bool {
+        now.since_start() >= Duration::from_nanos(self.plain_until.load(Ordering::Relaxed))
+    }
+
+    pub fn refuse_trains(&self, now: Time) {
+        let until = (now + PLAIN_FOR).since_start().as_nanos();
+        self.plain_until
+            .store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Makes `endpoint` the place to send to.
+    pub fn set_endpoint(&self, endpoint: Option<Endpoint>) {
+        self.endpoint.store(endpoint.map(Arc::new));
+        self.plain_until.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A session as a receiver knows it.
+pub(crate) struct Session {
+    pub keypair: Arc<Keypair>,
+    pub peer: Arc<Peer>,
+    pub window: Mutex<Window>,
+}
+
+/// Sessions by the index that their messages carry.
+#[derive(Default)]
+pub(crate) struct Sessions(
+    RwLock<HashMap<SessionIndex, Arc<Session>, BuildHasherDefault<IndexHasher>>>,
+);
+
+impl Sessions {
+    pub fn find(&self, index: SessionIndex) -> Option<Arc<Session>> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&index)
+            .cloned()
+    }
+
+    pub fn add(&self, peer: Arc<Peer>, keypair: Arc<Keypair>) {
+        let session = Arc::new(Session {
+            peer,
+            window: Mutex::default(),
+            keypair,
+        });
+        let mut sessions = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        sessions.insert(session.keypair.local_index(), session);
+    }
+
+    pub fn remove(&self, index: SessionIndex) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&index);
+    }
+}
+
+/// Indices are random already, and ours: nobody can make them collide.
+#[derive(Default)]
+pub(crate) struct IndexHasher(u64);
+
+impl Hasher for IndexHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes
+            .iter()
+            .fold(self.0, |hash, byte| hash << 8 | u64::from(*byte));
+    }
+
+    fn write_u32(&mut self, index: u32) {
+        // The table takes its tag from the upper bits and its place from the lower ones.
+        self.0 = u64::from(index) << 32 | u64::from(index);
+    }
+}
+
+/// The sockets of both families, on one port.
+pub(crate) struct Sockets {
+    pub v4: Option<Group>,
+    pub v6: Option<Group>,
+}
+
+impl Sockets {
+    pub fn groups(&self) -> impl Iterator<Item = &Group> {
+        [&self.v4, &self.v6].into_iter().flatten()
+    }
+
+    /// The port that all of them have.
+    pub fn port(&self) -> Option<u16> {
+        self.groups().next()?.port().ok()
+    }
+
+    /// The data socket of `worker` for `family`.
+    pub fn data(&self, family: Family, worker: usize) -> Option<&Udp> {
+        let group = match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        };
+        group.as_ref()?.data.get(worker)
+    }
+}
+
+/// How often each reason for dropping something has occurred.
+pub(crate) struct Discards([AtomicU64; Discard::ALL.len()]);
+
+impl Default for Discards {
+    fn default() -> Self {
+        Self(array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Discards {
+    pub fn count(&self, reason: Discard) {
+        if let Some(counter) = self.0.get(reason.index()) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub fn get(&self, reason: Discard) -> u64 {
+        self.0
+            .get(reason.index())
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+}
+
+/// An endpoint as the protocol keeps it.
+pub(crate) fn endpoint(from: SocketAddr, local: Option<Local>) -> Endpoint {
+    let source = local.map(|local| Source {
+        address: local.address,
+        interface: local.interface,
+    });
+    Endpoint {
+        remote: from,
+        source,
+    }
+}
+
+/// The source of an endpoint as a socket wants it.
+pub(crate) fn local(endpoint: &Endpoint) -> Option<Local> {
+    endpoint.source.map(|source| Local {
+        address: source.address,
+        interface: source.interface,
+    })
+}
