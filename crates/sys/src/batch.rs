@@ -1,5 +1,5 @@
 //! Many datagrams a system call: recvmmsg(2) and sendmmsg(2), with the kernel's trains (`UDP_GRO`,
-//! `UDP_SEGMENT`).
+//! `UDP_SEGMENT`). Nothing here can be printed: what passes through may be secret.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd};
@@ -17,8 +17,19 @@ pub struct Local {
     pub interface: u32,
 }
 
+impl Local {
+    /// The interface where the address means nothing without it, else 0: a route may change its
+    /// interface, and the address stays good (spec §5.1 N20, N22).
+    fn scope(self) -> u32 {
+        let is_link_local = match self.address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        if is_link_local { self.interface } else { 0 }
+    }
+}
+
 /// What one datagram or one train of datagrams brought.
-#[derive(Debug, PartialEq, Eq)]
 pub struct Received<'a> {
     /// Who sent it; a link-local address keeps its scope.
     pub from: SocketAddr,
@@ -34,13 +45,12 @@ pub struct Received<'a> {
 }
 
 /// What one datagram or one train of datagrams shall be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Outgoing<'a> {
     /// Where it goes.
     pub to: SocketAddr,
-    /// The address it bears, one of `to`'s family; another is ignored, as is its interface unless
-    /// the address is link-local: a route may change its interface, and the address stays good
-    /// (spec §5.1 N20, N22).
+    /// The address it bears, one of `to`'s family; another is ignored, as is the interface, unless
+    /// the address is link-local.
     pub source: Option<Local>,
     /// Its traffic class; the low two bits are ECN.
     pub tos: u8,
@@ -52,7 +62,6 @@ pub struct Outgoing<'a> {
 }
 
 /// Buffers for one call of [`Udp::receive`], allocated and touched once.
-#[derive(Debug)]
 pub struct ReceiveBatch {
     frames: Frames,
     buffers: Vec<u8>,
@@ -105,7 +114,6 @@ impl ReceiveBatch {
 }
 
 /// The lists that one call of [`Udp::send`] hands to the kernel, allocated once.
-#[derive(Debug)]
 pub struct SendBatch {
     frames: Frames,
 }
@@ -132,13 +140,7 @@ impl Udp {
         batch.ready = 0;
         let buffers = batch.buffers.chunks_exact_mut(batch.slot_size);
         for ((header, slot), buffer) in batch.frames.iter_mut().zip(buffers) {
-            slot.fill(
-                header,
-                buffer.as_mut_ptr(),
-                buffer.len(),
-                size_of::<Address>(),
-                Control::LEN,
-            );
+            slot.point(header, buffer, size_of::<Address>(), Control::LEN);
         }
         let headers = &mut batch.frames.headers;
         batch.ready = retry_if_interrupted(|| {
@@ -182,7 +184,7 @@ impl Udp {
         retry_if_interrupted(|| {
             // SAFETY: the first `filled` headers were pointed above at their slots, borrowed until
             // the call returns, and at bytes that live for 'a, thus longer than this call. The
-            // kernel only reads them.
+            // kernel writes nothing but lengths into the headers.
             unsafe {
                 libc::sendmmsg(
                     self.as_fd().as_raw_fd(),
@@ -209,7 +211,6 @@ fn retry_if_interrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<usi
 
 /// The lists that the kernel reads: one header for each datagram, which points into the slot of the
 /// same number.
-#[derive(Debug)]
 struct Frames {
     headers: Vec<libc::mmsghdr>,
     slots: Vec<Slot>,
@@ -250,93 +251,72 @@ impl Frames {
 }
 
 impl Slot {
-    /// Points `header` at this slot and at `length` bytes of payload.
-    fn fill(
+    /// Points `header` at this slot and at the bytes of a payload.
+    fn point(
         &mut self,
         header: &mut libc::mmsghdr,
-        payload: *mut u8,
-        length: usize,
+        payload: *mut [u8],
         address_length: usize,
         control_length: usize,
     ) {
         self.piece = libc::iovec {
             iov_base: payload.cast(),
-            iov_len: length,
+            iov_len: payload.len(),
         };
         let header = &mut header.msg_hdr;
         header.msg_name = (&raw mut self.address).cast();
         header.msg_namelen = address_length as _;
         header.msg_iov = &raw mut self.piece;
         header.msg_iovlen = 1;
-        header.msg_control = self.control.as_mut_ptr().cast();
+        header.msg_control = (&raw mut self.control).cast();
         header.msg_controllen = control_length as _;
         header.msg_flags = 0;
     }
 
+    /// Describes a datagram to the kernel, which only reads its bytes.
     fn write(&mut self, header: &mut libc::mmsghdr, datagram: &Outgoing<'_>) {
         self.address = datagram.to.into();
         let control_length = self.write_control(datagram);
-        let payload = datagram.bytes.as_ptr().cast_mut();
-        self.fill(
-            header,
-            payload,
-            datagram.bytes.len(),
-            self.address.length(),
-            control_length,
-        );
+        let payload = ptr::from_ref(datagram.bytes).cast_mut();
+        self.point(header, payload, self.address.length(), control_length);
     }
 
     /// Control messages cost time, so only those that say something are written.
     fn write_control(&mut self, datagram: &Outgoing<'_>) -> usize {
         let mut end = 0;
         let mut push = |level, kind, data: &[u8]| end = self.control.push(end, level, kind, data);
-        if let Some(size) = datagram
-            .segment_size
-            .filter(|&size| usize::from(size) < datagram.bytes.len())
+        if let Some(size) = datagram.segment_size
+            && usize::from(size) < datagram.bytes.len()
         {
             push(libc::SOL_UDP, UDP_SEGMENT, &size.to_ne_bytes());
         }
-        let (level, tos) = match datagram.to {
+        let (level, traffic_class) = match datagram.to {
             SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
             SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
         };
         if datagram.tos != 0 {
-            push(level, tos, &i32::from(datagram.tos).to_ne_bytes());
+            push(level, traffic_class, &i32::from(datagram.tos).to_ne_bytes());
         }
-        match (
-            datagram.to,
-            datagram
-                .source
-                .map(|source| (source.address, source.interface)),
-        ) {
-            (SocketAddr::V4(_), Some((IpAddr::V4(address), interface))) => {
-                let interface = if address.is_link_local() {
-                    interface
-                } else {
-                    0
-                };
-                let [i0, i1, i2, i3] = interface.to_ne_bytes();
-                let [a0, a1, a2, a3] = address.octets();
+        if let Some(source) = datagram.source {
+            let scope = source.scope().to_ne_bytes();
+            match (datagram.to, source.address) {
                 // struct in_pktinfo: interface, source, and a destination that is not read.
-                push(
-                    level,
-                    libc::IP_PKTINFO,
-                    &[i0, i1, i2, i3, a0, a1, a2, a3, 0, 0, 0, 0],
-                );
-            }
-            (SocketAddr::V6(_), Some((IpAddr::V6(address), interface))) => {
-                let interface = if address.is_unicast_link_local() {
-                    interface
-                } else {
-                    0
-                };
+                (SocketAddr::V4(_), IpAddr::V4(address)) => {
+                    push(
+                        level,
+                        libc::IP_PKTINFO,
+                        [scope, address.octets(), [0; 4]].as_flattened(),
+                    );
+                }
                 // struct in6_pktinfo: source, interface.
-                let mut info = [0; 16 + 4];
-                let bytes = address.octets().into_iter().chain(interface.to_ne_bytes());
-                info.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
-                push(level, libc::IPV6_PKTINFO, &info);
+                (SocketAddr::V6(_), IpAddr::V6(address)) => {
+                    let mut info = [0; 16 + 4];
+                    let bytes = address.octets().into_iter().chain(scope);
+                    info.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+                    push(level, libc::IPV6_PKTINFO, &info);
+                }
+                _ => {}
             }
-            _ => {}
         }
         end
     }
@@ -356,35 +336,29 @@ impl Slot {
             bytes,
         };
         for (level, kind, data) in self.control.messages(header.msg_hdr.msg_controllen as _) {
-            match (level, kind, data) {
-                (libc::SOL_UDP, UDP_GRO, &[s0, s1, s2, s3]) => {
-                    let size = i32::from_ne_bytes([s0, s1, s2, s3]);
-                    received.segment_size = usize::try_from(size).map_or(1, |size| size.max(1));
+            match (level, kind) {
+                (libc::SOL_UDP, UDP_GRO) => {
+                    received.segment_size = u32::from_ne_bytes(field(data, 0)).max(1) as usize;
                 }
-                (libc::IPPROTO_IP, libc::IP_TOS, &[tos]) => received.tos = tos,
-                // An int of which only the low byte is used.
-                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &[t0, t1, t2, t3]) => {
-                    received.tos = i32::from_ne_bytes([t0, t1, t2, t3]) as u8;
+                (libc::IPPROTO_IP, libc::IP_TOS) => [received.tos] = field(data, 0),
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                    received.tos = u32::from_ne_bytes(field(data, 0)) as u8;
                 }
-                // The address that an answer should bear, which for a broadcast is not the one it
-                // was sent to.
-                (libc::IPPROTO_IP, libc::IP_PKTINFO, &[i0, i1, i2, i3, a0, a1, a2, a3, ..]) => {
-                    let interface = u32::from_ne_bytes([i0, i1, i2, i3]);
+                // struct in_pktinfo: the second of its fields is the address that an answer should
+                // bear, which for a broadcast is not the one it was sent to.
+                (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                    let interface = u32::from_ne_bytes(field(data, 0));
                     received.local = Some(Local {
-                        address: [a0, a1, a2, a3].into(),
+                        address: field::<4>(data, 4).into(),
                         interface,
                     });
                 }
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, info) => {
-                    received.local =
-                        info.split_first_chunk::<16>()
-                            .and_then(|(address, interface)| {
-                                let interface = u32::from_ne_bytes(*interface.first_chunk()?);
-                                Some(Local {
-                                    address: IpAddr::from(*address),
-                                    interface,
-                                })
-                            });
+                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                    let interface = u32::from_ne_bytes(field(data, 16));
+                    received.local = Some(Local {
+                        address: field::<16>(data, 0).into(),
+                        interface,
+                    });
                 }
                 _ => {}
             }
@@ -393,10 +367,11 @@ impl Slot {
     }
 }
 
-impl std::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot").finish_non_exhaustive()
-    }
+/// The bytes of a control message's field; zeros where the kernel sent less than it promises.
+fn field<const N: usize>(data: &[u8], at: usize) -> [u8; N] {
+    data.get(at..)
+        .and_then(|data| data.first_chunk().copied())
+        .unwrap_or([0; N])
 }
 
 fn is_truncated(header: &libc::mmsghdr) -> bool {

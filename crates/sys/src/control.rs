@@ -17,10 +17,6 @@ impl Control {
     pub const LEN: usize = 128;
     pub const EMPTY: Control = Control([0; Control::LEN]);
 
-    pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        self.0.as_mut_ptr()
-    }
-
     /// Writes a message at `end`, where the last one ended, and returns where this one ends. A
     /// message that does not fit is left out.
     pub fn push(&mut self, end: usize, level: i32, kind: i32, data: &[u8]) -> usize {

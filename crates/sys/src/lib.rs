@@ -5,7 +5,8 @@
 //! What `rustix` wraps is taken from there; what is left (batches of datagrams with control
 //! messages, the ioctls of a TUN, a reuseport filter, signalfd) is here, one operation a block.
 //!
-//! No function here blocks, except [`poll::Epoll::wait`], and none on the data path allocates.
+//! On the data path nothing allocates, and nothing waits but [`poll::Epoll::wait`] and
+//! [`poll::wait_writable`].
 
 mod batch;
 pub mod clock;

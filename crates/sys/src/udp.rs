@@ -1,8 +1,8 @@
 //! UDP sockets: a group of them on one port, and what is asked of each.
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::{io, ptr};
 
 use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
 use rustix::io::Errno;
@@ -58,11 +58,11 @@ impl Group {
             .ok_or(Errno::INVAL)?;
         let first = Udp::open(family, mark)?;
         first.bind(port)?;
-        first.set(REUSEPORT, 1)?;
+        first.set(REUSEPORT, &ON)?;
         let port = first.port()?;
         let join = || {
             let socket = Udp::open(family, mark)?;
-            socket.set(REUSEPORT, 1)?;
+            socket.set(REUSEPORT, &ON)?;
             socket.bind(port)?;
             Ok::<_, io::Error>(socket)
         };
@@ -161,15 +161,15 @@ impl Udp {
         let udp = Udp { fd, family };
         options
             .iter()
-            .try_for_each(|&(option, value)| udp.set(option, value))?;
+            .try_for_each(|(option, value)| udp.set(*option, value))?;
         if mark != 0 {
             udp.set_mark(mark)?;
         }
         // The forced variant may exceed the machine's limit but needs a capability; without it, as
         // much as allowed.
         for (forced, polite) in [(RCVBUFFORCE, RCVBUF), (SNDBUFFORCE, SNDBUF)] {
-            udp.set(forced, BUFFER)
-                .or_else(|_| udp.set(polite, BUFFER))?;
+            udp.set(forced, &BUFFER)
+                .or_else(|_| udp.set(polite, &BUFFER))?;
         }
         // Without it each datagram arrives alone: slower, and no less right.
         let _ = udp.set_gro(true);
@@ -206,7 +206,7 @@ impl Udp {
     ///
     /// `EPERM` without `CAP_NET_ADMIN` or `CAP_NET_RAW`.
     pub fn set_mark(&self, mark: u32) -> io::Result<()> {
-        self.set(MARK, mark.cast_signed())
+        self.set(MARK, &mark)
     }
 
     /// Whether the kernel may join datagrams of one flow into a train (`UDP_GRO`). On from the
@@ -216,19 +216,19 @@ impl Udp {
     ///
     /// `ENOPROTOOPT` before Linux 5.0.
     pub fn set_gro(&self, on: bool) -> io::Result<()> {
-        self.set(GRO, on.into())
+        self.set(GRO, &libc::c_int::from(on))
     }
 
-    fn set(&self, (level, name): (i32, i32), value: libc::c_int) -> io::Result<()> {
-        // SAFETY: the kernel reads the four bytes of `value`; none of the options in this module
-        // takes a pointer.
+    fn set<T>(&self, (level, name): SocketOption, value: &T) -> io::Result<()> {
+        // SAFETY: the kernel reads the bytes of `value` and no more. Only one option of this module
+        // has pointers in it, to a filter that its caller keeps alive.
         let result = unsafe {
             libc::setsockopt(
                 self.fd.as_raw_fd(),
                 level,
                 name,
-                (&raw const value).cast(),
-                size_of_val(&value) as _,
+                ptr::from_ref(value).cast(),
+                size_of::<T>() as _,
             )
         };
         if result == 0 {
@@ -255,26 +255,8 @@ impl Udp {
             instruction(BPF_RET | BPF_A, 0, 0),
             instruction(BPF_RET | BPF_K, u32::from(data_sockets), 0),
         ];
-        let program = libc::sock_fprog {
-            len: filter.len() as u16,
-            filter: filter.as_mut_ptr(),
-        };
-        let (level, name) = REUSEPORT_FILTER;
-        // SAFETY: `program` describes `filter`, and the kernel copies both before the call returns.
-        let result = unsafe {
-            libc::setsockopt(
-                self.fd.as_raw_fd(),
-                level,
-                name,
-                (&raw const program).cast(),
-                size_of_val(&program) as _,
-            )
-        };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        let (len, filter) = (filter.len() as u16, filter.as_mut_ptr());
+        self.set(REUSEPORT_FILTER, &libc::sock_fprog { len, filter })
     }
 }
 
@@ -296,7 +278,8 @@ const SNDBUFFORCE: SocketOption = (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE);
 /// `UDP_GRO` (linux/udp.h), which libc does not have for every C library.
 const GRO: SocketOption = (libc::SOL_UDP, 104);
 
-/// As much as wireguard-go asks for; the kernel doubles it for its own bookkeeping.
+const ON: libc::c_int = 1;
+/// What spec §1.12 asks for; the kernel doubles it for its own bookkeeping.
 const BUFFER: libc::c_int = 7 << 20;
 
 /// Where each datagram was addressed to, its traffic class, and don't-fragment off (spec §1.12).

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::fs::{self, File};
+use std::io::Write;
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -10,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use sys::clock::boottime;
-use sys::poll::{Epoll, Event, Events, Interest, Readiness, Timer};
+use sys::poll::{self, Epoll, Event, Events, Interest, Readiness, Timer};
 use sys::signals::{self, Signal, Signals};
 use sys::watch::Watch;
 
@@ -135,6 +137,20 @@ fn an_interest_can_be_changed_and_withdrawn() {
         epoll.remove(&near).unwrap_err().raw_os_error(),
         Some(libc::ENOENT)
     );
+}
+
+#[test]
+fn room_to_write_is_awaited_with_patience() {
+    let (mut near, mut far) = UnixStream::pair().unwrap();
+    assert!(poll::wait_writable(&near, Duration::ZERO).unwrap());
+    near.set_nonblocking(true).unwrap();
+    while near.write(&[0; 4096]).is_ok() {}
+    assert!(!poll::wait_writable(&near, Duration::from_millis(1)).unwrap());
+    thread::scope(|scope| {
+        scope.spawn(|| std::io::copy(&mut far, &mut std::io::sink()).unwrap());
+        assert!(poll::wait_writable(&near, LONG).unwrap());
+        near.shutdown(Shutdown::Both).unwrap();
+    });
 }
 
 #[test]
