@@ -5,4 +5,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod discard;
 pub mod key;
+pub mod uapi;

@@ -1,0 +1,96 @@
+//! The answer to `get` (spec §2.4).
+
+use std::fmt::{Display, Write as _};
+use std::io::{self, Write};
+
+use proto::{DeviceState, Discard, PeerState};
+use zeroize::Zeroizing;
+
+use super::write_result;
+use crate::{discard, key};
+
+/// Writes everything about a device, as the answer to [`super::Request::Get`].
+///
+/// To what every implementation tells, we add `last_discard`, with a word of [`discard::name`]: for
+/// the device and for each peer the latest reason for which a handshake message was dropped.
+/// Clients ignore keys that they do not know.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_state(out: &mut impl Write, state: &DeviceState) -> io::Result<()> {
+    let mut text = Text::new(out);
+    if let Some(private_key) = &state.private_key {
+        text.line("private_key", &*key::to_hex(private_key.as_bytes()))?;
+    }
+    if state.listen_port != 0 {
+        text.line("listen_port", state.listen_port)?;
+    }
+    if state.fwmark != 0 {
+        text.line("fwmark", state.fwmark)?;
+    }
+    text.last_discard(state.last_discard)?;
+    for peer in &state.peers {
+        text.peer(peer)?;
+    }
+    text.flush()?;
+    write_result(out, Ok(()))
+}
+
+/// Lines on their way out. Their buffer never grows, so that it leaves no copy of a key behind.
+struct Text<'a, W: Write> {
+    out: &'a mut W,
+    buffer: Zeroizing<String>,
+}
+
+/// Room for any line: the longest is a key with its name.
+const LONGEST: usize = 128;
+
+impl<'a, W: Write> Text<'a, W> {
+    fn new(out: &'a mut W) -> Self {
+        let buffer = Zeroizing::new(String::with_capacity(128 * LONGEST));
+        Self { out, buffer }
+    }
+
+    fn peer(&mut self, peer: &PeerState) -> io::Result<()> {
+        let last_handshake = peer.last_handshake.unwrap_or_default();
+        self.line("public_key", &*key::to_hex(&peer.public_key.0))?;
+        self.line(
+            "preshared_key",
+            &*key::to_hex(peer.preshared_key.as_bytes()),
+        )?;
+        self.line("protocol_version", 1)?;
+        if let Some(endpoint) = peer.endpoint {
+            self.line("endpoint", endpoint)?;
+        }
+        self.line("last_handshake_time_sec", last_handshake.as_secs())?;
+        self.line("last_handshake_time_nsec", last_handshake.subsec_nanos())?;
+        self.line("tx_bytes", peer.tx_bytes)?;
+        self.line("rx_bytes", peer.rx_bytes)?;
+        self.line("persistent_keepalive_interval", peer.persistent_keepalive)?;
+        for prefix in &peer.allowed_ips {
+            self.line("allowed_ip", prefix)?;
+        }
+        self.last_discard(peer.last_discard)
+    }
+
+    fn last_discard(&mut self, reason: Option<Discard>) -> io::Result<()> {
+        match reason {
+            None => Ok(()),
+            Some(reason) => self.line("last_discard", discard::name(reason)),
+        }
+    }
+
+    fn line(&mut self, key: &str, value: impl Display) -> io::Result<()> {
+        if self.buffer.len() + LONGEST > self.buffer.capacity() {
+            self.flush()?;
+        }
+        writeln!(self.buffer, "{key}={value}").map_err(io::Error::other)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.write_all(self.buffer.as_bytes())?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
