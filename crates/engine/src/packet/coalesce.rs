@@ -376,17 +376,16 @@ struct Part<'p> {
 
 impl<'p> Kind<'p> {
     fn of(packet: &'p [u8], joins: Joins) -> Self {
-        match Outline::of(packet) {
-            Some(outline) => match outline.protocol {
-                protocol::TCP if joins.tcp => {
-                    Self::of_flow(packet, outline).unwrap_or(Kind::Obscure)
-                }
-                protocol::UDP if joins.udp => {
-                    Self::of_flow(packet, outline).unwrap_or(Kind::Obscure)
-                }
-                _ => Kind::Flowless,
-            },
-            None => Kind::Obscure,
+        let Some(outline) = Outline::of(packet) else {
+            return Kind::Obscure;
+        };
+        match outline.protocol {
+            protocol::TCP if !joins.tcp => Kind::Flowless,
+            protocol::UDP if !joins.udp => Kind::Flowless,
+            protocol::TCP | protocol::UDP => {
+                Self::of_flow(packet, outline).unwrap_or(Kind::Obscure)
+            }
+            _ => Kind::Flowless,
         }
     }
 
@@ -612,6 +611,33 @@ mod tests {
         );
         assert_eq!(deliveries.len(), 4);
         assert_eq!(split(&deliveries), packets);
+    }
+
+    #[test]
+    fn a_delivery_that_the_kernel_refuses_can_be_taken_apart() {
+        let mut packets = build(&Sample::tcp(&[1; 3000]).split(1000));
+        packets.push(Sample::tcp(b"").v6().build());
+        let buffer = packets.concat();
+        let mut coalescer = Coalescer::new(Joins::ALL);
+        let mut start = 0;
+        for packet in &packets {
+            let length = packet.len() as u32;
+            coalescer.push(
+                Place {
+                    buffer: 0,
+                    start,
+                    length,
+                },
+                packet,
+            );
+            start += length;
+        }
+        let deliveries = coalescer.finish();
+        let buffers = [&buffer[..]];
+        let apart = deliveries
+            .iter()
+            .flat_map(|delivery| delivery.packets_apart(&buffers));
+        assert_eq!(apart.map(<[u8]>::to_vec).collect::<Vec<_>>(), packets);
     }
 
     #[test]
