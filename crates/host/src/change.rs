@@ -49,8 +49,8 @@ pub enum Change<'a> {
     SetDown(&'a str),
     /// Sets a link's largest packet, in bytes.
     SetMtu(&'a str, u32),
-    /// Gives a link an address, and the route to its network. An IPv6 address is usable at once: it is not searched
-    /// for duplicates, which delays it by a second.
+    /// Gives a link an address, and the route to its network. An IPv6 address is usable at once: it
+    /// is not searched for duplicates, which delays it by a second.
     AddAddress(&'a str, Prefix),
     /// Takes an address away, with the route to its network.
     RemoveAddress(&'a str, Prefix),

@@ -16,11 +16,6 @@ impl Error {
             cause,
         }
     }
-
-    /// The kernel's reason.
-    pub fn cause(&self) -> &io::Error {
-        &self.cause
-    }
 }
 
 impl fmt::Display for Error {

@@ -1,8 +1,9 @@
-//! The machine's network by rtnetlink: links, addresses and routes of one network namespace, read and changed.
+//! The machine's network by rtnetlink: links, addresses and routes of one network namespace, read
+//! and changed.
 //!
-//! A [`Change`] is a value. It says in words what it is about to do (a plan is a list of them, printed), [`Network::apply`]
-//! does it, and an [`Error`] repeats the words with the kernel's reason. What is there is read back as [`Link`],
-//! [`Address`] and [`Route`].
+//! A [`Change`] is a value. It says in words what it is about to do (a plan is a list of them,
+//! printed), [`Network::apply`] does it, and an [`Error`] repeats the words with the kernel's
+//! reason. What is there is read back as [`Link`], [`Address`] and [`Route`].
 
 mod change;
 mod error;
@@ -47,8 +48,8 @@ impl Network {
     }
 }
 
-/// An address and the length of its network's prefix, in bits: `10.0.0.1/24`. As a destination, what is behind the
-/// prefix is zero.
+/// An address and the length of its network's prefix, in bits: `10.0.0.1/24`. As a destination,
+/// what is behind the prefix is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefix {
     /// The address.

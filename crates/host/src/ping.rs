@@ -8,8 +8,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
 const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
-/// Type, code, checksum, identifier, sequence number; then as many bytes as ping(8) sends.
-const LEN: usize = 1 + 1 + 2 + 2 + 2 + 56;
+/// As many bytes as ping(8) sends behind the header.
+const PAYLOAD: usize = 56;
 
 /// A raw socket towards one address, bound to the network namespace that it was opened in.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ impl Ping {
         })
     }
 
-    /// Sends one request every `interval`, `count` in all, and calls `before` with the number of each. Waits up to a
-    /// second for the last replies.
+    /// Sends one request every `interval`, `count` in all, and calls `before` with the number of
+    /// each. Waits up to a second for the last replies.
     pub fn series<E: From<io::Error>>(
         &self,
         count: u16,
@@ -64,22 +64,20 @@ impl Ping {
         Ok(Series::new(&requests))
     }
 
-    /// A request that the machine itself cannot send counts as lost, as one that the network loses does.
+    /// A request that the machine itself cannot send counts as lost, as one that the network loses
+    /// does.
     fn send(&self, sequence: u16) {
-        let mut packet = [0; LEN];
         let [i0, i1] = self.identifier.to_be_bytes();
         let [s0, s1] = sequence.to_be_bytes();
-        for (place, byte) in packet
-            .iter_mut()
-            .zip([ECHO_REQUEST, 0, 0, 0, i0, i1, s0, s1])
-        {
-            *place = byte;
-        }
-        let [c0, c1] = checksum(&packet).to_be_bytes();
-        for (place, byte) in packet.iter_mut().skip(2).zip([c0, c1]) {
-            *place = byte;
-        }
-        let _ = self.socket.send(&packet);
+        // The Internet checksum (RFC 1071) of the only three words that are not zero.
+        let words = [u16::from(ECHO_REQUEST) << 8, self.identifier, sequence];
+        let sum = words.into_iter().fold(0, |sum: u16, word| {
+            let (sum, carry) = sum.overflowing_add(word);
+            sum + u16::from(carry)
+        });
+        let [c0, c1] = (!sum).to_be_bytes();
+        let header = [ECHO_REQUEST, 0, c0, c1, i0, i1, s0, s1];
+        let _ = self.socket.send(&[&header[..], &[0; PAYLOAD]].concat());
     }
 
     /// Notes the replies that arrive before `deadline`, or until all have if that is wanted.
@@ -149,15 +147,4 @@ impl Series {
             median: times.get(times.len() / 2).copied(),
         }
     }
-}
-
-/// The Internet checksum (RFC 1071).
-fn checksum(packet: &[u8; LEN]) -> u16 {
-    let (words, _) = packet.as_chunks::<2>();
-    let sum: u32 = words
-        .iter()
-        .map(|word| u32::from(u16::from_be_bytes(*word)))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
 }

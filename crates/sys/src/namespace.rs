@@ -1,4 +1,5 @@
-//! Network namespaces: held by a descriptor, visited by a thread, made where the caller may (namespaces(7)).
+//! Network namespaces: held by a descriptor, visited by a thread, made where the caller may
+//! (namespaces(7)).
 
 use std::fs::{self, File};
 use std::io;
@@ -16,8 +17,8 @@ pub fn current() -> io::Result<OwnedFd> {
     Ok(File::open("/proc/thread-self/ns/net")?.into())
 }
 
-/// A new network namespace with nothing in it but a loopback link that is down. It has no name, and vanishes with the
-/// last descriptor, process or socket in it. Needs CAP_SYS_ADMIN.
+/// A new network namespace with nothing in it but a loopback link that is down. It has no name, and
+/// vanishes with the last descriptor, process or socket in it. Needs CAP_SYS_ADMIN.
 pub fn create() -> io::Result<OwnedFd> {
     on_a_thread(|| {
         leave(UnshareFlags::NEWNET)?;
@@ -25,8 +26,9 @@ pub fn create() -> io::Result<OwnedFd> {
     })
 }
 
-/// Runs `work` on a fresh thread inside `network`. What `work` opens or spawns there stays there: a socket and a child
-/// keep the namespace that they were born in. Needs CAP_SYS_ADMIN here and in the owner of `network`.
+/// Runs `work` on a fresh thread inside `network`. What `work` opens or spawns there stays there: a
+/// socket and a child keep the namespace that they were born in. Needs CAP_SYS_ADMIN here and in
+/// the owner of `network`.
 pub fn within<T: Send>(network: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     on_a_thread(|| {
         move_into_link_name_space(network, Some(LinkNameSpaceType::Network))?;
@@ -43,10 +45,11 @@ pub enum Isolation {
     User,
 }
 
-/// Moves the calling process into a network and a mount namespace of its own, and its future children into a process
-/// namespace: when the first of these ends, the kernel ends the rest. Without the right to do so it becomes root of a
-/// user namespace first. To be called before any thread exists (a user namespace demands it), and the caller cannot
-/// start threads afterwards, only children, who can.
+/// Moves the calling process into a network and a mount namespace of its own, and its future
+/// children into a process namespace: when the first of these ends, the kernel ends the rest.
+/// Without the right to do so it becomes root of a user namespace first. To be called before any
+/// thread exists (a user namespace demands it), and the caller cannot start threads afterwards,
+/// only children, who can.
 pub fn isolate() -> io::Result<Isolation> {
     let own = UnshareFlags::NEWNET | UnshareFlags::NEWNS | UnshareFlags::NEWPID;
     let isolation = match leave(own) {
@@ -69,14 +72,16 @@ pub fn isolate() -> io::Result<Isolation> {
     Ok(isolation)
 }
 
-/// Covers a directory with an empty one in memory, for this mount namespace only. To be called after [`isolate`].
+/// Covers a directory with an empty one in memory, for this mount namespace only. To be called
+/// after [`isolate`].
 pub fn cover(directory: &Path) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     Ok(mount("adit", directory, "tmpfs", flags, c"mode=0755")?)
 }
 
 fn leave(namespaces: UnshareFlags) -> rustix::io::Result<()> {
-    // SAFETY: the one danger is a descriptor table that threads no longer share; no caller passes `FILES`.
+    // SAFETY: the one danger is a descriptor table that threads no longer share; no caller passes
+    // `FILES`.
     unsafe { unshare_unsafe(namespaces) }
 }
 

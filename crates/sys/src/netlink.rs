@@ -1,5 +1,6 @@
-//! rtnetlink: what the kernel is asked about links, addresses and routes, and what it tells of their changes
-//! (netlink(7), rtnetlink(7)). Numbers are in the machine's own byte order, everything is aligned to four bytes.
+//! rtnetlink: what the kernel is asked about links, addresses and routes, and what it tells of
+//! their changes (netlink(7), rtnetlink(7)). Numbers are in the machine's own byte order,
+//! everything is aligned to four bytes.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -36,7 +37,8 @@ pub const LINK_MTU: u16 = 4;
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// Begins a request: its kind (`RTM_*`), its flags ([`DUMP`], [`CREATE`], …) and the fixed header of its family.
+    /// Begins a request: its kind (`RTM_*`), its flags ([`DUMP`], [`CREATE`], …) and the fixed
+    /// header of its family.
     pub fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
         let flags = flags | (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
         let mut bytes = vec![0; HEADER];
@@ -89,7 +91,8 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     }
 }
 
-/// The attributes in some bytes, each as its kind and its payload. Ends before the first that does not fit.
+/// The attributes in some bytes, each as its kind and its payload. Ends before the first that does
+/// not fit.
 #[derive(Clone, Debug)]
 pub struct Attributes<'a>(&'a [u8]);
 
@@ -188,8 +191,9 @@ impl Socket {
         })
     }
 
-    /// Sends a request and waits for all of its answer: nothing for a change, the objects for a question. The error is
-    /// the kernel's own errno. A dump that changed under the reader is asked for again.
+    /// Sends a request and waits for all of its answer: nothing for a change, the objects for a
+    /// question. The error is the kernel's own errno. A dump that changed under the reader is asked
+    /// for again.
     pub fn request(&mut self, message: &Message) -> io::Result<Vec<Reply>> {
         loop {
             if let Some(replies) = self.exchange(message)? {
@@ -265,7 +269,8 @@ pub struct LinkEvent {
 }
 
 impl LinkEvent {
-    /// Reads an `RTM_NEWLINK` or `RTM_DELLINK`; none for anything else, a bridge's view of its ports included.
+    /// Reads an `RTM_NEWLINK` or `RTM_DELLINK`; none for anything else, a bridge's view of its
+    /// ports included.
     pub fn read(kind: u16, payload: &[u8]) -> Option<Self> {
         let deleted = match kind {
             libc::RTM_NEWLINK => false,
@@ -295,7 +300,8 @@ pub struct Changes {
     pub paths: bool,
 }
 
-/// Word of every change to the links, addresses and routes of one network namespace. Readable when there is some.
+/// Word of every change to the links, addresses and routes of one network namespace. Readable when
+/// there is some.
 #[derive(Debug)]
 pub struct Monitor {
     socket: OwnedFd,
@@ -303,7 +309,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Listens in `network`, or in the calling thread's network namespace. The first word is of every link as it is.
+    /// Listens in `network`, or in the calling thread's network namespace. The first word is of
+    /// every link as it is.
     pub fn open(network: Option<BorrowedFd<'_>>) -> io::Result<Self> {
         const GROUPS: i32 = libc::RTMGRP_LINK
             | libc::RTMGRP_IPV4_IFADDR
@@ -323,8 +330,8 @@ impl Monitor {
         Ok(monitor)
     }
 
-    /// Takes all that there is, without waiting. When word was lost because it came too fast (ENOBUFS), every link is
-    /// told again.
+    /// Takes all that there is, without waiting. When word was lost because it came too fast
+    /// (ENOBUFS), every link is told again.
     pub fn receive(&mut self) -> io::Result<Changes> {
         let (mut changes, mut lost) = (Changes::default(), false);
         loop {
@@ -343,7 +350,8 @@ impl Monitor {
                     }
                 }
                 Err(Errno::NOBUFS) => lost = true,
-                // Only now has a dump that may have been under way ended, so that another is not refused (EBUSY).
+                // Only now has a dump that may have been under way ended, so that another is not
+                // refused (EBUSY).
                 Err(Errno::WOULDBLOCK) if lost => {
                     (changes.paths, lost) = (true, false);
                     self.ask_for_every_link()?;
