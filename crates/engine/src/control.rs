@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use proto::limits::HANDSHAKE_QUEUE;
-use proto::{Change, Device, Discard, Endpoint, Event, PeerId, PublicKey, Report, Time};
+use proto::{Change, Device, Endpoint, Event, PeerId, PublicKey, Report, Time};
 use sys::poll::{Epoll, Events, Interest, Timer};
-use sys::udp::{Family, Group, Outgoing, ReceiveBatch, SendBatch};
+use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Received, SendBatch};
 
 use crate::link::{Link, News};
 use crate::offload::Kind;
@@ -42,8 +42,8 @@ pub(crate) struct Control {
     peers: Vec<Option<Arc<Peer>>>,
     /// Peers or prefixes have changed since the last publication.
     stale: bool,
-    up: bool,
-    /// As configured; 0 for any.
+    link_up: bool,
+    /// As configured, or as drawn once; 0 for any.
     port: u16,
     mark: u32,
     link: Link,
@@ -71,7 +71,7 @@ impl Control {
             device,
             peers: Vec::new(),
             stale: false,
-            up: false,
+            link_up: false,
             port: 0,
             mark: 0,
             link,
@@ -113,6 +113,7 @@ impl Control {
         for worker in &self.shared.workers {
             worker.mailbox.post(ToWorker::Stop);
         }
+        self.shared.control.close();
     }
 
     /// False if this is the end.
@@ -123,7 +124,15 @@ impl Control {
                 ToControl::Report(peer, report) => {
                     self.device.report(self.shared.clock.now(), peer, report)
                 }
-                ToControl::Handshake(from, datagram) => self.handshake(from, &datagram),
+                ToControl::Handshake(from, datagram) => {
+                    handshake(
+                        &mut self.device,
+                        &self.shared,
+                        &self.observer,
+                        from,
+                        &datagram,
+                    );
+                }
                 ToControl::OffloadLost(kind, error) => {
                     (self.observer)(Notice::OffloadLost(kind, error))
                 }
@@ -298,29 +307,43 @@ impl Control {
             Family::V6 => sockets.v6.as_ref(),
         });
         let Some(group) = group else { return true };
-        let mut incoming = std::mem::replace(&mut self.incoming, ReceiveBatch::new(1, 1));
         let mut taken = 0;
         while taken < HANDSHAKE_QUEUE / 8 {
             // What the network reports to a socket concerns some datagram that was sent before.
-            let Ok(received) = group.handshake.receive(&mut incoming) else {
+            let Ok(received) = group.handshake.receive(&mut self.incoming) else {
                 break;
             };
             taken += received;
             if taken >= HANDSHAKE_QUEUE / 8 {
                 self.device.under_load(self.shared.clock.time());
             }
-            for datagram in incoming.datagrams() {
-                let (from, local, tos) = (datagram.from, datagram.local, datagram.tos);
-                for bytes in datagram.bytes.chunks(datagram.segment_size) {
+            for Received {
+                from,
+                local,
+                tos,
+                segment_size,
+                bytes,
+            } in self.incoming.datagrams()
+            {
+                for bytes in bytes.chunks(segment_size) {
                     if proto::data_receiver(bytes).is_some() {
-                        self.stray(Stray {
-                            from,
-                            local,
-                            tos,
-                            bytes: bytes.into(),
-                        });
+                        stray(
+                            &self.shared,
+                            Stray {
+                                from,
+                                local,
+                                tos,
+                                bytes: bytes.into(),
+                            },
+                        );
                     } else {
-                        self.handshake(endpoint(from, local), bytes);
+                        handshake(
+                            &mut self.device,
+                            &self.shared,
+                            &self.observer,
+                            endpoint(from, local),
+                            bytes,
+                        );
                     }
                 }
             }
@@ -329,28 +352,7 @@ impl Control {
                 break;
             }
         }
-        self.incoming = incoming;
         true
-    }
-
-    fn handshake(&mut self, from: Endpoint, datagram: &[u8]) {
-        if let Err(reason) = self
-            .device
-            .handle_handshake(self.shared.clock.now(), from, datagram)
-        {
-            self.shared.discards.count(reason);
-            if reason != Discard::CookieRequired {
-                (self.observer)(Notice::Dropped(from.remote, reason));
-            }
-        }
-    }
-
-    fn stray(&self, stray: Stray) {
-        if let Some(worker) = self.shared.workers.first() {
-            worker
-                .mailbox
-                .post_at_most(MAX_STRAYS, ToWorker::Data(stray));
-        }
     }
 
     /// Applies a change of configuration: what can fail first, then the rest, which cannot.
@@ -359,38 +361,36 @@ impl Control {
             change.listen_port.unwrap_or(self.port),
             change.fwmark.unwrap_or(self.mark),
         );
-        let bound = self
-            .shared
-            .sockets
-            .load_full()
-            .and_then(|sockets| sockets.port());
-        let rebind = self.up
-            && change
-                .listen_port
-                .is_some_and(|port| port == 0 || Some(port) != bound);
-        let sockets = if rebind {
+        let moves = change
+            .listen_port
+            .is_some_and(|port| port == 0 || port != self.port);
+        let open = if self.link_up && (moves || !self.is_open()) {
             Some(self.open(port, mark)?)
         } else {
             None
         };
-        if sockets.is_none() && mark != self.mark {
+        if open.is_none() && mark != self.mark {
             self.set_mark(mark)?;
         }
         if let Err(proto::TooManyPeers) = self.device.configure(self.shared.clock.now(), change) {
-            let _ = self.set_mark(self.mark);
             const ENOSPC: i32 = 28;
+            // Back to what worked a moment ago.
+            let _ = self.set_mark(self.mark);
             return Err(io::Error::from_raw_os_error(ENOSPC));
         }
         (self.port, self.mark) = (port, mark);
-        match sockets {
-            Some(sockets) => self.publish(Some(sockets))?,
-            // The device has noted the port that was asked for; it is bound already.
-            None => self.device.set_listen_port(bound.unwrap_or(port)),
+        match open {
+            Some(sockets) => self.publish(sockets)?,
+            None => self.device.set_listen_port(port),
         }
         if change.private_key.is_some() {
             self.ask_for_staged();
         }
         Ok(())
+    }
+
+    fn is_open(&self) -> bool {
+        self.shared.sockets.load().is_some()
     }
 
     fn set_mark(&self, mark: u32) -> io::Result<()> {
@@ -431,24 +431,26 @@ impl Control {
         Ok(sockets)
     }
 
-    /// Puts `sockets` in the place of those in use, which close when the last worker looks up.
-    fn publish(&mut self, sockets: Option<Sockets>) -> io::Result<()> {
-        let sockets = sockets.map(Arc::new);
-        if let Some(sockets) = &sockets {
-            for (group, token) in [(&sockets.v4, token::V4), (&sockets.v6, token::V6)] {
-                if let Some(group) = group {
-                    self.epoll
-                        .add(&group.handshake, token, Interest::Readable)?;
-                }
-            }
-            for (number, worker) in self.shared.workers.iter().enumerate() {
-                worker.watch_sockets(sockets, number)?;
-            }
-            if let Some(port) = sockets.port() {
-                self.device.set_listen_port(port);
+    /// Puts `sockets` in the place of those in use, which close as soon as the last worker looks up.
+    /// If there were none, the tunnel comes to life.
+    fn publish(&mut self, sockets: Sockets) -> io::Result<()> {
+        for (group, token) in [(&sockets.v4, token::V4), (&sockets.v6, token::V6)] {
+            if let Some(group) = group {
+                self.epoll
+                    .add(&group.handshake, token, Interest::Readable)?;
             }
         }
-        self.shared.sockets.store(sockets);
+        for (number, worker) in self.shared.workers.iter().enumerate() {
+            worker.watch_sockets(&sockets, number)?;
+        }
+        // A port that was drawn stays ours over down and up.
+        self.port = sockets.port().unwrap_or(self.port);
+        self.device.set_listen_port(self.port);
+        if self.shared.sockets.swap(Some(Arc::new(sockets))).is_none() {
+            self.device.up(self.shared.clock.now());
+            self.ask_for_staged();
+            (self.observer)(Notice::Up);
+        }
         Ok(())
     }
 
@@ -474,7 +476,7 @@ impl Control {
                 .mtu
                 .store(mtu as usize, std::sync::atomic::Ordering::Relaxed);
         }
-        match (self.up, up) {
+        match (std::mem::replace(&mut self.link_up, up), up) {
             (false, true) => self.rise(),
             (true, false) => self.down(),
             _ => {}
@@ -491,30 +493,43 @@ impl Control {
     }
 
     fn rise(&mut self) {
-        match self
+        if let Err(error) = self
             .open(self.port, self.mark)
-            .and_then(|sockets| self.publish(Some(sockets)))
+            .and_then(|sockets| self.publish(sockets))
         {
-            Ok(()) => {
-                self.up = true;
-                self.device.up(self.shared.clock.now());
-                self.ask_for_staged();
-                (self.observer)(Notice::Up);
-            }
-            Err(error) => (self.observer)(Notice::PortRefused(self.port, error)),
+            // Another port can still be configured.
+            (self.observer)(Notice::PortRefused(self.port, error));
         }
     }
 
     fn down(&mut self) {
-        if std::mem::take(&mut self.up) {
+        if self.shared.sockets.swap(None).is_some() {
             self.device.down();
-            // Closing cannot fail; there is nothing new to watch.
-            let _ = self.publish(None);
             for peer in self.peers.iter().flatten() {
                 peer.staged().clear();
             }
-            self.device.set_listen_port(self.port);
             (self.observer)(Notice::Down);
         }
+    }
+}
+
+fn handshake(
+    device: &mut Device,
+    shared: &Shared,
+    observer: &Observer,
+    from: Endpoint,
+    datagram: &[u8],
+) {
+    if let Err(reason) = device.handle_handshake(shared.clock.now(), from, datagram) {
+        shared.discards.count(reason);
+        observer(Notice::Dropped(from.remote, reason));
+    }
+}
+
+fn stray(shared: &Shared, stray: Stray) {
+    if let Some(worker) = shared.workers.first() {
+        worker
+            .mailbox
+            .post_at_most(MAX_STRAYS, ToWorker::Data(stray));
     }
 }

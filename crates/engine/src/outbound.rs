@@ -25,6 +25,8 @@ const CAPACITY: usize = 3 * MAX_DATAGRAM;
 const MAX_READ: usize = VnetHeader::LEN + 65_535;
 /// Packets that are read before they are sent, and trains that can wait.
 const MAX_BATCH: usize = 128;
+/// Bytes that are read before the other direction has its turn.
+const MAX_ROUND: usize = 256 * 1024;
 
 /// Messages to one peer, of one session, equally long but for the last: what one send can carry.
 struct Train {
@@ -90,25 +92,24 @@ impl Outbound {
     /// Those of reading from the TUN, but for "nothing there".
     pub fn forward(&mut self, round: &Round<'_>, tun: &Tun) -> io::Result<()> {
         let mut read = std::mem::take(&mut self.read);
-        let mut outcome = Ok(());
-        for _ in 0..MAX_BATCH {
-            match tun.read(&mut read) {
-                Ok(length) => self.route(round, tun, read.get(..length).unwrap_or_default()),
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
+        let (mut packets, mut bytes) = (0, 0);
+        let outcome = loop {
+            if packets == MAX_BATCH || bytes > MAX_ROUND {
+                break Ok(());
             }
-        }
+            match tun.read(&mut read) {
+                Ok(length) => {
+                    self.route(round, tun, read.get(..length).unwrap_or_default());
+                    packets += 1;
+                    bytes += length;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
         self.read = read;
         self.flush(round);
-        outcome.or_else(|error| {
-            if error.kind() == io::ErrorKind::WouldBlock {
-                Ok(())
-            } else {
-                Err(error)
-            }
-        })
+        outcome
     }
 
     /// Finds the peer of a packet as read from `tun`, and gathers or stages what it stands for.

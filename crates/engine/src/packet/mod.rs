@@ -7,11 +7,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use sys::tun::VnetHeader;
+
 use checksum::Sum;
 
 pub mod checksum;
 pub mod coalesce;
 pub mod ecn;
+mod flow;
 pub mod icmp;
 pub mod segment;
 
@@ -74,6 +77,7 @@ mod protocol {
 mod tcp {
     pub const HEADER: usize = 20;
     pub const SEQUENCE: usize = 4;
+    pub const OFFSET: usize = 12;
     pub const FLAGS: usize = 13;
     pub const CHECKSUM: usize = 16;
 
@@ -81,12 +85,6 @@ mod tcp {
     pub const PSH: u8 = 0x08;
     pub const ACK: u8 = 0x10;
     pub const CWR: u8 = 0x80;
-
-    /// The length of the header at the start of `segment`, with its options.
-    pub fn length(segment: &[u8]) -> Option<usize> {
-        let length = usize::from(segment.get(12)? >> 4) * 4;
-        (HEADER..=segment.len()).contains(&length).then_some(length)
-    }
 }
 
 /// The UDP header (RFC 768).
@@ -110,6 +108,14 @@ impl Version {
             4 if packet.len() >= IPV4_HEADER => Some(Version::V4),
             6 if packet.len() >= IPV6_HEADER => Some(Version::V6),
             _ => None,
+        }
+    }
+
+    /// The length of the IP header without options or extension headers.
+    const fn header(self) -> usize {
+        match self {
+            Version::V4 => IPV4_HEADER,
+            Version::V6 => IPV6_HEADER,
         }
     }
 }
@@ -201,6 +207,75 @@ impl Outline {
             transport += length;
         }
         None
+    }
+}
+
+/// TCP or UDP in a packet that is no fragment: what can be cut and joined.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    version: Version,
+    is_tcp: bool,
+    /// Where the TCP or UDP header starts.
+    transport: usize,
+    /// Where the payload does: the length of all headers.
+    payload: usize,
+}
+
+impl Shape {
+    /// `None` if the packet of this `outline` has no such header, or not all of it.
+    fn of(packet: &[u8], outline: Outline) -> Option<Self> {
+        let Outline {
+            version,
+            fragment,
+            protocol,
+            transport,
+        } = outline;
+        let is_tcp = protocol == protocol::TCP;
+        let header = match protocol {
+            protocol::TCP => usize::from(packet.get(transport + tcp::OFFSET)? >> 4) * 4,
+            protocol::UDP => udp::HEADER,
+            _ => return None,
+        };
+        let is_complete = (!is_tcp || header >= tcp::HEADER) && transport + header <= packet.len();
+        let shape = Self {
+            version,
+            is_tcp,
+            transport,
+            payload: transport + header,
+        };
+        (is_complete && fragment == Fragment::Whole).then_some(shape)
+    }
+
+    /// Where the checksum is in the transport header.
+    const fn checksum(self) -> usize {
+        if self.is_tcp {
+            tcp::CHECKSUM
+        } else {
+            udp::CHECKSUM
+        }
+    }
+
+    /// The kind of super-packet that it is, or would be.
+    const fn gso_type(self) -> u8 {
+        match (self.is_tcp, self.version) {
+            (true, Version::V4) => VnetHeader::GSO_TCPV4,
+            (true, Version::V6) => VnetHeader::GSO_TCPV6,
+            (false, _) => VnetHeader::GSO_UDP_L4,
+        }
+    }
+
+    /// The pseudo-header, if the transport header and its payload are `length` bytes.
+    fn pseudo_header(self, packet: &[u8], length: u16) -> Option<Sum> {
+        let protocol = if self.is_tcp {
+            protocol::TCP
+        } else {
+            protocol::UDP
+        };
+        Some(checksum::pseudo_header(
+            addresses(packet)?,
+            protocol,
+            length,
+        ))
     }
 }
 

@@ -4,7 +4,7 @@
 use sys::tun::VnetHeader;
 
 use super::checksum::Sum;
-use super::{Fragment, Outline, Version, bytes_at, protocol, put, set_length, tcp, u16_at, udp};
+use super::{Outline, Shape, Version, bytes_at, put, set_length, tcp, u16_at, udp};
 
 /// What a TUN delivered is no IP packet, or its header promises something that the packet does not
 /// keep.
@@ -34,8 +34,7 @@ enum Work {
     /// To make IP, TCP or UDP headers. `pseudo` is the sum of the pseudo-header but for the length
     /// in it.
     Headers {
-        transport: usize,
-        tcp: bool,
+        shape: Shape,
         pseudo: Sum,
     },
 }
@@ -72,41 +71,23 @@ impl<'p> Segments<'p> {
     }
 
     fn of_super_packet(header: VnetHeader, packet: &'p [u8]) -> Option<Self> {
-        let Outline {
-            version,
-            fragment,
-            protocol,
-            transport,
-        } = Outline::of(packet)?;
-        let is_tcp = protocol == protocol::TCP;
-        let is_as_promised = match header.gso_type & !VnetHeader::GSO_ECN {
-            VnetHeader::GSO_TCPV4 => is_tcp && version == Version::V4,
-            VnetHeader::GSO_TCPV6 => is_tcp && version == Version::V6,
-            _ => header.gso_type == VnetHeader::GSO_UDP_L4 && protocol == protocol::UDP,
-        };
-        let (header_len, field) = if is_tcp {
-            (tcp::length(packet.get(transport..)?)?, tcp::CHECKSUM)
-        } else {
-            (udp::HEADER, udp::CHECKSUM)
-        };
-        let is_sound = is_as_promised
-            && fragment == Fragment::Whole
-            && (header.csum_start.into(), header.csum_offset.into()) == (transport, field);
-        let (headers, payload) = packet
-            .split_at_checked(transport + header_len)
-            .filter(|_| is_sound)?;
+        let shape = Shape::of(packet, Outline::of(packet)?)?;
+        let with_ecn = if shape.is_tcp { VnetHeader::GSO_ECN } else { 0 };
+        let is_as_promised = header.gso_type & !with_ecn == shape.gso_type()
+            && usize::from(header.csum_start) == shape.transport
+            && usize::from(header.csum_offset) == shape.checksum();
+        let (headers, payload) = packet.split_at_checked(shape.payload)?;
         // The kernel left the folded sum of the pseudo-header there. It knows it better than the IP
         // header does, which names the next router instead of the destination if there is a routing
         // header.
-        let length = u16::try_from(packet.len() - transport).ok()?;
-        let pseudo = Sum::word(u16_at(packet, transport + field)?).without(length);
-        let size = usize::from(header.gso_size);
-        let work = Work::Headers {
-            transport,
-            tcp: is_tcp,
-            pseudo,
-        };
-        (size > 0 && !payload.is_empty()).then_some(Self {
+        let sum = u16_at(packet, shape.transport + shape.checksum())?;
+        let pseudo = Sum::word(sum).without(u16::try_from(packet.len() - shape.transport).ok()?);
+        let (size, work) = (
+            usize::from(header.gso_size),
+            Work::Headers { shape, pseudo },
+        );
+        let is_sound = is_as_promised && size > 0 && !payload.is_empty();
+        is_sound.then_some(Self {
             headers,
             payload,
             size,
@@ -141,17 +122,13 @@ impl<'p> Segments<'p> {
                 let checksum = Sum::of(packet.get(start..)?).udp_checksum();
                 put(packet, field, checksum)?;
             }
-            Work::Headers {
-                transport,
-                tcp,
-                pseudo,
-            } => {
+            Work::Headers { shape, pseudo } => {
                 number(headers, index)?;
                 set_length(headers, length)?;
-                let header = headers.get_mut(transport..)?;
-                let length = u16::try_from(length - transport).ok()?;
+                let header = headers.get_mut(shape.transport..)?;
+                let length = u16::try_from(length - shape.transport).ok()?;
                 let sum = pseudo + Sum::word(length) + Sum::of(payload);
-                if tcp {
+                if shape.is_tcp {
                     self.finish_tcp(header, index, sum)?;
                 } else {
                     finish_udp(header, length, sum)?;
