@@ -102,10 +102,7 @@ impl Coalescer {
     pub fn finish(&mut self) -> &[Delivery] {
         self.open.clear();
         let deliveries = self.deliveries.get_mut(..self.used).unwrap_or_default();
-        for delivery in deliveries
-            .iter_mut()
-            .filter(|delivery| delivery.payloads.len() > 1)
-        {
+        for delivery in deliveries.iter_mut() {
             delivery.complete();
         }
         deliveries
@@ -160,7 +157,7 @@ pub struct Delivery {
     /// The virtio-net header, and behind it the headers of the packets, unless there is just one
     /// that nothing can join.
     head: Vec<u8>,
-    /// What those headers are; nothing looks at it where they are not.
+    /// What those headers are, if they are there.
     shape: Option<Shape>,
     /// Payload bytes of the first packet, thus of each but the last.
     size: usize,
@@ -196,12 +193,12 @@ impl Delivery {
         self.payloads.iter().filter_map(move |payload| {
             let start = payload.start.checked_sub(headers)?;
             let length = payload.length.checked_add(headers)?;
-            Place {
+            let place = Place {
                 start,
                 length,
                 ..*payload
-            }
-            .of(buffers)
+            };
+            place.of(buffers)
         })
     }
 
@@ -260,9 +257,10 @@ impl Delivery {
 
     fn append(&mut self, place: Place, part: &Part<'_>) {
         let start = place.start.saturating_add(part.headers.len() as u32);
+        let length = part.payload as u32;
         self.payloads.push(Place {
             start,
-            length: part.payload as u32,
+            length,
             ..place
         });
         self.joined += part.payload;
@@ -273,9 +271,10 @@ impl Delivery {
     }
 
     /// Makes the headers those of a super-packet: all lengths, the sum of the pseudo-header where
-    /// the checksum will be (CHECKSUM_PARTIAL), and what the virtio-net header has to say.
+    /// the checksum will be (CHECKSUM_PARTIAL), and what the virtio-net header has to say. `None`
+    /// if there is just one packet: it stays as it is.
     fn complete(&mut self) -> Option<()> {
-        let shape = self.shape?;
+        let shape = self.shape.filter(|_| self.payloads.len() > 1)?;
         let headers = self.head.get_mut(VnetHeader::LEN..)?;
         let total = headers.len() + self.joined;
         set_length(headers, total)?;
@@ -299,12 +298,8 @@ impl Delivery {
 
 /// Whether two headers are the same in the bits of `mask`.
 fn are_alike(one: &[u8], other: &[u8], mask: &[u8]) -> bool {
-    let differences = one
-        .iter()
-        .zip(other)
-        .zip(mask)
-        .map(|((one, other), mask)| (one ^ other) & mask);
-    differences.fold(0, |all, bits| all | bits) == 0
+    let pairs = one.iter().zip(other).zip(mask);
+    pairs.fold(0, |all, ((one, other), mask)| all | (one ^ other) & mask) == 0
 }
 
 /// Bits that are the same in all packets that are joined. Left out is what counts on, what is
@@ -315,28 +310,8 @@ mod same {
     /// All but the length.
     pub const IPV6: [u8; 8] = [A, A, A, A, 0, 0, A, A];
     /// All but sequence number, PSH and checksum; acknowledgement and window included.
-    pub const TCP: [u8; 20] = [
-        A,
-        A,
-        A,
-        A,
-        0,
-        0,
-        0,
-        0,
-        A,
-        A,
-        A,
-        A,
-        A,
-        !super::tcp::PSH,
-        A,
-        A,
-        0,
-        0,
-        A,
-        A,
-    ];
+    pub const TCP: [u8; 20] = [A, A, A, A, 0, 0, 0, 0, A, A, A, A, A, F, A, A, 0, 0, A, A];
+    const F: u8 = !super::tcp::PSH;
     const A: u8 = 0xff;
 }
 

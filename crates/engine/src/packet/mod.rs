@@ -224,26 +224,21 @@ struct Shape {
 impl Shape {
     /// `None` if the packet of this `outline` has no such header, or not all of it.
     fn of(packet: &[u8], outline: Outline) -> Option<Self> {
-        let Outline {
-            version,
-            fragment,
-            protocol,
-            transport,
-        } = outline;
-        let is_tcp = protocol == protocol::TCP;
-        let header = match protocol {
+        let (transport, is_tcp) = (outline.transport, outline.protocol == protocol::TCP);
+        let header = match outline.protocol {
             protocol::TCP => usize::from(packet.get(transport + tcp::OFFSET)? >> 4) * 4,
             protocol::UDP => udp::HEADER,
             _ => return None,
         };
-        let is_complete = (!is_tcp || header >= tcp::HEADER) && transport + header <= packet.len();
+        let payload = transport + header;
+        let is_complete = payload <= packet.len() && (!is_tcp || header >= tcp::HEADER);
         let shape = Self {
-            version,
+            version: outline.version,
             is_tcp,
             transport,
-            payload: transport + header,
+            payload,
         };
-        (is_complete && fragment == Fragment::Whole).then_some(shape)
+        (is_complete && outline.fragment == Fragment::Whole).then_some(shape)
     }
 
     /// Where the checksum is in the transport header.
@@ -266,16 +261,13 @@ impl Shape {
 
     /// The pseudo-header, if the transport header and its payload are `length` bytes.
     fn pseudo_header(self, packet: &[u8], length: u16) -> Option<Sum> {
+        let addresses = addresses(packet)?;
         let protocol = if self.is_tcp {
             protocol::TCP
         } else {
             protocol::UDP
         };
-        Some(checksum::pseudo_header(
-            addresses(packet)?,
-            protocol,
-            length,
-        ))
+        Some(checksum::pseudo_header(addresses, protocol, length))
     }
 }
 
@@ -291,13 +283,8 @@ fn addresses(packet: &[u8]) -> Option<&[u8]> {
 /// header checksum. `None` if it cannot be that long.
 fn set_length(headers: &mut [u8], total: usize) -> Option<()> {
     if headers.first()? >> 4 == 6 {
-        return put(
-            headers,
-            4,
-            u16::try_from(total.checked_sub(IPV6_HEADER)?)
-                .ok()?
-                .to_be_bytes(),
-        );
+        let payload = u16::try_from(total.checked_sub(IPV6_HEADER)?).ok()?;
+        return put(headers, 4, payload.to_be_bytes());
     }
     let ip = headers.get_mut(..usize::from(headers.first()? & 0x0f) * 4)?;
     put(ip, 2, u16::try_from(total).ok()?.to_be_bytes())?;

@@ -82,10 +82,8 @@ impl<'p> Segments<'p> {
         // header.
         let sum = u16_at(packet, shape.transport + shape.checksum())?;
         let pseudo = Sum::word(sum).without(u16::try_from(packet.len() - shape.transport).ok()?);
-        let (size, work) = (
-            usize::from(header.gso_size),
-            Work::Headers { shape, pseudo },
-        );
+        let size = usize::from(header.gso_size);
+        let work = Work::Headers { shape, pseudo };
         let is_sound = is_as_promised && size > 0 && !payload.is_empty();
         is_sound.then_some(Self {
             headers,
@@ -145,13 +143,8 @@ impl<'p> Segments<'p> {
     /// FIN and PSH belong to the end of the data, CWR was meant to be said once (RFC 3168 §6.1.2).
     fn finish_tcp(&self, header: &mut [u8], index: usize, sum: Sum) -> Option<()> {
         let sequence = u32::from_be_bytes(bytes_at(header, tcp::SEQUENCE)?);
-        put(
-            header,
-            tcp::SEQUENCE,
-            sequence
-                .wrapping_add((index * self.size) as u32)
-                .to_be_bytes(),
-        )?;
+        let sequence = sequence.wrapping_add((index * self.size) as u32);
+        put(header, tcp::SEQUENCE, sequence.to_be_bytes())?;
         let not_last = if index + 1 < self.count() {
             tcp::FIN | tcp::PSH
         } else {
