@@ -1,0 +1,91 @@
+//! The commands, one file each, and how one of them is chosen.
+
+mod help;
+mod keys;
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Something that `adit NAME` does with the words that follow.
+struct Command {
+    name: &'static str,
+    summary: &'static str,
+    run: fn(Vec<OsString>) -> ExitCode,
+}
+
+/// All of them, in the order in which help lists them.
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "genkey",
+        summary: "Generates a new private key and writes it to stdout",
+        run: keys::genkey,
+    },
+    Command {
+        name: "genpsk",
+        summary: "Generates a new preshared key and writes it to stdout",
+        run: keys::genpsk,
+    },
+    Command {
+        name: "pubkey",
+        summary: "Reads a private key from stdin and writes a public key to stdout",
+        run: keys::pubkey,
+    },
+    Command {
+        name: "help",
+        summary: "Lists the commands, or shows the usage of one",
+        run: help::help,
+    },
+];
+
+/// Other names of the program, each of which stands for one command.
+const NAMES: &[(&str, &str)] = &[];
+
+/// Runs the command that a command line asks for, its first word being the name of the program.
+pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
+    let program = words.next().unwrap_or_default();
+    let program = Path::new(&program).file_name().unwrap_or_default();
+    let alias = NAMES.iter().find(|(name, _)| program == *name);
+    let Some(name) = alias
+        .map(|(_, command)| OsString::from(command))
+        .or_else(|| words.next())
+    else {
+        eprint!("{}", help::overview());
+        return ExitCode::FAILURE;
+    };
+    let arguments = words.collect();
+    match name.to_str() {
+        Some("--help" | "-h") => help::help(Vec::new()),
+        Some("--version" | "-V") => say(VERSION),
+        Some(name) if let Some(command) = find(name) => (command.run)(arguments),
+        _ => unknown(&name),
+    }
+}
+
+/// What `--version` prints.
+const VERSION: &str = concat!("adit ", env!("CARGO_PKG_VERSION"), "\n");
+
+fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.name == name)
+}
+
+fn unknown(name: &OsStr) -> ExitCode {
+    eprintln!(
+        "adit: there is no command `{}'; `adit help' lists them",
+        name.display()
+    );
+    ExitCode::FAILURE
+}
+
+/// Writes what was asked for to stdout. A full disk or a closed pipe is a failure, not a panic.
+fn say(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("adit: cannot write to stdout: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
