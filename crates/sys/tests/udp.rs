@@ -453,6 +453,29 @@ fn a_pair_has_one_port_for_both_families() {
 }
 
 #[test]
+fn a_pair_draws_again_until_a_port_is_free_for_both() {
+    let network = match namespace::create() {
+        Ok(network) => network,
+        Err(error) => return eprintln!("skipped: no network namespace: {error}"),
+    };
+    namespace::within(network.as_fd(), || {
+        // Two ports to draw from, of which IPv6 has lost one.
+        let range = "/proc/sys/net/ipv4/ip_local_port_range";
+        std::fs::write(range, "40000 40001").unwrap();
+        let _holder = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 40_000)).unwrap();
+        for _ in 0..20 {
+            let (v4, v6) = bind_pair(0, 1, 0).unwrap();
+            assert_eq!(v4.unwrap().port().unwrap(), 40_001);
+            assert_eq!(v6.unwrap().port().unwrap(), 40_001);
+        }
+        let _other = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 40_001)).unwrap();
+        let error = bind_pair(0, 1, 0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_family_that_the_kernel_does_not_speak_is_left_out() {
     on_a_thread_without(&[libc::AF_INET6], || {
         let (v4, v6) = bind_pair(0, 1, 0).unwrap();
