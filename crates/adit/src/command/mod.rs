@@ -1,5 +1,6 @@
 //! The commands, one file each, and how one of them is chosen.
 
+mod daemon;
 mod help;
 mod keys;
 
@@ -17,6 +18,11 @@ struct Command {
 
 /// All of them, in the order in which help lists them.
 const COMMANDS: &[Command] = &[
+    Command {
+        name: "daemon",
+        summary: "Runs a tunnel in user space, for `wg' to configure",
+        run: daemon::run,
+    },
     Command {
         name: "genkey",
         summary: "Generates a new private key and writes it to stdout",
@@ -40,7 +46,7 @@ const COMMANDS: &[Command] = &[
 ];
 
 /// Other names of the program, each of which stands for one command.
-const NAMES: &[(&str, &str)] = &[];
+const NAMES: &[(&str, &str)] = &[("wireguard-go", "daemon")];
 
 /// Runs the command that a command line asks for, its first word being the name of the program.
 pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {

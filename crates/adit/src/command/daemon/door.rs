@@ -1,0 +1,176 @@
+//! Everybody who may ask something of a running tunnel: signals, clients of the UAPI socket, and
+//! whoever takes its file away.
+
+use std::io::{self, ErrorKind};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use config::uapi::{Errno, Request, Requests, write_result, write_state};
+use engine::Handle;
+use host::Network;
+use sys::poll::{Epoll, Event, Events, Interest};
+use sys::signals::{Signal, Signals};
+use sys::watch::Watch;
+
+use super::failure::words;
+use super::log::{Level, Log};
+use super::socket::Socket;
+
+/// Each has a thread, so that one that stalls stalls nobody else.
+const MAX_CLIENTS: usize = 64;
+
+/// How long to wait for a descriptor when there is none left.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What an event of epoll is about.
+mod token {
+    pub const SIGNALS: u64 = 0;
+    pub const WATCH: u64 = 1;
+    pub const CLIENT: u64 = 2;
+    pub const CLOSED: u64 = 3;
+    pub const COUNT: usize = 4;
+}
+
+/// Listens on behalf of one tunnel.
+pub struct Door<'a> {
+    socket: &'a Socket,
+    signals: Signals,
+    watch: Watch,
+    closed: Event,
+    epoll: Epoll,
+    handle: Handle,
+    log: Arc<Log>,
+    /// Every thread with a client holds one more of it.
+    clients: Arc<()>,
+}
+
+impl<'a> Door<'a> {
+    /// Begins to listen. Nobody is answered before [`Door::keep`].
+    ///
+    /// # Errors
+    ///
+    /// Those of epoll and inotify.
+    pub fn new(
+        socket: &'a Socket,
+        signals: Signals,
+        handle: Handle,
+        log: Arc<Log>,
+    ) -> io::Result<Self> {
+        let (epoll, closed) = (Epoll::new()?, Event::new()?);
+        let watch = Watch::new(socket.path())?;
+        epoll.add(&signals, token::SIGNALS, Interest::Readable)?;
+        epoll.add(&watch, token::WATCH, Interest::Readable)?;
+        epoll.add(&socket.listener, token::CLIENT, Interest::Readable)?;
+        epoll.add(&closed, token::CLOSED, Interest::Readable)?;
+        Ok(Self {
+            socket,
+            signals,
+            watch,
+            closed,
+            epoll,
+            handle,
+            log,
+            clients: Arc::default(),
+        })
+    }
+
+    /// Answers until [`Door::close`]; stops the tunnel when that is asked for.
+    pub fn keep(&self) {
+        let mut events = Events::new(token::COUNT);
+        // The file may have gone before it was watched.
+        self.check_file();
+        while !self.closed.drain() {
+            if let Err(error) = self.epoll.wait(&mut events, None) {
+                self.log.say(
+                    Level::Error,
+                    &format!("Cannot wait for clients: {}", words(&error)),
+                );
+                return self.handle.stop();
+            }
+            for event in events.iter() {
+                match event.token {
+                    token::SIGNALS => self.obey(),
+                    token::WATCH if self.watch.drain() => self.check_file(),
+                    token::CLIENT => self.admit(),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Lets [`Door::keep`] return, from another thread.
+    pub fn close(&self) {
+        self.closed.signal();
+    }
+
+    fn obey(&self) {
+        match self.signals.read() {
+            Some(Signal::Interrupt | Signal::Terminate) => self.handle.stop(),
+            // The terminal that started us in the background may go.
+            Some(Signal::Hangup) | None => {}
+        }
+    }
+
+    /// Taking the socket away is how `wg-quick` and others end a tunnel in user space. Who owns the
+    /// file and who may use it are the administrator's business.
+    fn check_file(&self) {
+        if !self.socket.is_ours() {
+            self.handle.stop();
+        }
+    }
+
+    fn admit(&self) {
+        let stream = match self.socket.listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return, // it has gone again
+            Err(error) => {
+                self.log.say(
+                    Level::Error,
+                    &format!("Cannot admit a client: {}", words(&error)),
+                );
+                // It waits in front of the door, and so must we, or this would be said for ever.
+                return thread::sleep(PAUSE);
+            }
+        };
+        if Arc::strong_count(&self.clients) > MAX_CLIENTS {
+            let text = format!("{MAX_CLIENTS} clients are connected; one more was turned away");
+            return self.log.say(Level::Error, &text);
+        }
+        let (handle, place) = (self.handle.clone(), Arc::clone(&self.clients));
+        let thread = thread::Builder::new().name("client".into());
+        let started = thread.spawn(move || {
+            // A client that has gone needs no answer.
+            let _ = serve(&stream, &handle);
+            drop(place);
+        });
+        if let Err(error) = started {
+            self.log.say(
+                Level::Error,
+                &format!("Cannot serve a client: {}", words(&error)),
+            );
+        }
+    }
+}
+
+/// Answers one client until it goes, or says something that nobody understands.
+fn serve(mut stream: &UnixStream, handle: &Handle) -> io::Result<()> {
+    for request in Requests::new(stream, zone) {
+        match request {
+            Ok(Request::Get) => write_state(&mut stream, &handle.state())?,
+            Ok(Request::Set(change)) => {
+                let result = handle.configure(change);
+                write_result(&mut stream, result.map_err(|error| Errno::from(&error)))?;
+            }
+            Err(errno) => write_result(&mut stream, Err(errno))?,
+        }
+    }
+    Ok(())
+}
+
+/// The number of an interface of our own network namespace.
+fn zone(name: &str) -> Option<u32> {
+    let link = Network::open().and_then(|mut network| network.link(name));
+    link.ok().map(|link| link.index)
+}

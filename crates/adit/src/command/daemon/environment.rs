@@ -1,0 +1,108 @@
+//! What the daemon takes from its environment.
+
+use std::env;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+use std::thread;
+
+use engine::Options;
+use engine::offload::{Faults, Kind};
+
+use super::failure::Failure;
+use super::log::Level;
+
+/// More queues than this serve nobody: each costs memory, and the kernel's hash spreads flows over
+/// few of them.
+const MAX_WORKERS: usize = 8;
+
+/// The variables that the daemon reads, understood.
+#[derive(Debug)]
+pub struct Environment {
+    /// `WG_PROCESS_FOREGROUND=1`: as `--foreground`.
+    pub foreground: bool,
+    /// `LOG_LEVEL`: `verbose`, `debug`, `error` (also when it is anything else) or `silent`.
+    pub level: Level,
+    /// Whether whoever set `LOG_LEVEL` wants to read something.
+    pub wants_log: bool,
+    /// How many threads carry packets; a power of two.
+    pub workers: usize,
+    /// For tests.
+    pub options: Options,
+}
+
+impl Environment {
+    /// Reads all of them.
+    pub fn read() -> Result<Self, Failure> {
+        let level = variable("LOG_LEVEL");
+        let known = match level.as_deref() {
+            Some("verbose" | "debug") => Level::Debug,
+            Some("silent") => Level::Silent,
+            _ => Level::Error,
+        };
+        Ok(Self {
+            foreground: variable("WG_PROCESS_FOREGROUND").as_deref() == Some("1"),
+            level: known,
+            wants_log: level.is_some() && known != Level::Silent,
+            workers: workers()?,
+            options: options()?,
+        })
+    }
+}
+
+/// `ADIT_WORKERS`, else as many as there are processors.
+fn workers() -> Result<usize, Failure> {
+    let wanted = number("ADIT_WORKERS")?.unwrap_or_else(|| {
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        processors.min(MAX_WORKERS)
+    });
+    Ok(1 << wanted.max(1).ilog2())
+}
+
+/// `ADIT_OFFLOAD`: the offloads to use, by name. `ADIT_FAIL`: errors to make up, as `NAME=ERRNO`.
+/// `ADIT_TIME_SCALE`: how many times as fast the protocol's clock runs.
+fn options() -> Result<Options, Failure> {
+    let mut options = Options::default();
+    if let Some(names) = variable("ADIT_OFFLOAD") {
+        let names: Vec<_> = names.split(',').filter(|name| !name.is_empty()).collect();
+        let known: Option<Vec<Kind>> = names.into_iter().map(|name| name.parse().ok()).collect();
+        let used = known.ok_or_else(|| {
+            let all = Kind::ALL.map(|(_, name)| name).join(", ");
+            Failure::Variable("ADIT_OFFLOAD", format!("a list of {all}"))
+        })?;
+        let unused = Kind::ALL.map(|(kind, _)| kind).into_iter();
+        options.without = unused.filter(|kind| !used.contains(kind)).collect();
+    }
+    if let Some(faults) = variable("ADIT_FAIL") {
+        options.faults = self::faults(&faults).ok_or_else(|| {
+            Failure::Variable("ADIT_FAIL", "a list of udp-gso=ERRNO, tun-tso=ERRNO".into())
+        })?;
+    }
+    options.time_scale = number("ADIT_TIME_SCALE")?.unwrap_or(options.time_scale);
+    Ok(options)
+}
+
+fn faults(list: &str) -> Option<Faults> {
+    let mut faults = Faults::default();
+    for fault in list.split(',') {
+        let (name, errno) = fault.split_once('=')?;
+        let errno = Some(errno.parse().ok()?);
+        match name.parse().ok()? {
+            Kind::UdpSegment => faults.udp_segment = errno,
+            Kind::TunTcp => faults.tun_super_packet = errno,
+            Kind::TunUdp | Kind::UdpGro => return None,
+        }
+    }
+    Some(faults)
+}
+
+fn number<T: FromStr>(name: &'static str) -> Result<Option<T>, Failure> {
+    let text = variable(name);
+    text.map(|text| text.parse())
+        .transpose()
+        .map_err(|_| Failure::Variable(name, "a number".into()))
+}
+
+/// What is no text is no word that we know either, whatever stands for the broken parts.
+fn variable(name: &str) -> Option<String> {
+    env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}

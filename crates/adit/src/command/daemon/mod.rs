@@ -1,0 +1,150 @@
+//! `adit daemon`: one tunnel in user space, under the command line, environment, socket and signals
+//! of wireguard-go (spec §2.1, §2.7).
+
+mod background;
+mod door;
+mod environment;
+mod failure;
+mod log;
+mod socket;
+
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use engine::Tunnel;
+use host::{Change, Network};
+use lexopt::Arg;
+use sys::signals::{Signal, Signals};
+use sys::tun::Tun;
+
+use door::Door;
+use environment::Environment;
+use failure::Failure;
+use log::Log;
+use socket::Socket;
+
+const USAGE: &str = "\
+Usage: adit daemon [-f | --foreground] INTERFACE
+
+Creates the network interface INTERFACE and carries its packets as WireGuard does, until the
+interface or the socket /var/run/wireguard/INTERFACE.sock is removed, or SIGTERM or SIGINT comes.
+Configure it by `wg set INTERFACE ...'. Without -f it goes into the background when it is ready.
+
+Environment:
+  LOG_LEVEL=verbose|debug|error|silent   what to write to stderr (default: error)
+  WG_PROCESS_FOREGROUND=1                as --foreground
+";
+
+/// What a command line asks for.
+enum Wish {
+    Help,
+    Version,
+    Serve { name: String, foreground: bool },
+}
+
+/// Runs `adit daemon`.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let (name, foreground) = match parse(arguments) {
+        Ok(Wish::Help) => return super::say(USAGE),
+        Ok(Wish::Version) => return super::say(super::VERSION),
+        Ok(Wish::Serve { name, foreground }) => (name, foreground),
+        Err(failure) => return fail(&failure),
+    };
+    let outcome = Environment::read().and_then(|environment| {
+        if foreground || environment.foreground || background::is_here() {
+            serve(&name, &environment)
+        } else {
+            background::start(environment.wants_log)
+        }
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    if background::is_here() {
+        background::tell(Err(failure));
+    } else {
+        eprintln!("adit: {failure}");
+    }
+    ExitCode::FAILURE
+}
+
+fn parse(arguments: Vec<OsString>) -> Result<Wish, Failure> {
+    let mut words = lexopt::Parser::from_args(arguments);
+    let (mut foreground, mut name) = (false, None);
+    while let Some(word) = words.next().map_err(Failure::Usage)? {
+        match word {
+            Arg::Short('f') | Arg::Long("foreground") => foreground = true,
+            Arg::Short('h') | Arg::Long("help") => return Ok(Wish::Help),
+            Arg::Long("version") => return Ok(Wish::Version),
+            Arg::Value(word) if name.is_none() => name = Some(word),
+            word => return Err(Failure::Usage(word.unexpected())),
+        }
+    }
+    let name = name.ok_or(Failure::NoName)?;
+    match check_name(&name) {
+        Ok(name) => Ok(Wish::Serve {
+            name: name.to_owned(),
+            foreground,
+        }),
+        Err(why) => Err(Failure::BadName(name, why)),
+    }
+}
+
+/// What the kernel takes as a name, and programs can say.
+fn check_name(name: &OsStr) -> Result<&str, &'static str> {
+    /// IFNAMSIZ, less the zero byte at the end.
+    const LONGEST: usize = 15;
+    let text = name.to_str().ok_or("it is not UTF-8")?;
+    match text {
+        "" => Err("it is empty"),
+        "." | ".." => Err("it stands for a directory"),
+        _ if text.len() > LONGEST => Err("it is longer than 15 bytes"),
+        _ if text.starts_with('-') => Err("it begins with `-'"),
+        _ if text.contains(['/', ':', '%']) => Err("it contains `/', `:' or `%'"),
+        _ if text.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            Err("it contains white space")
+        }
+        _ => Ok(text),
+    }
+}
+
+/// Serves until the tunnel ends.
+fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
+    // Before any thread exists, so that none of them is interrupted.
+    let signals = Signals::new(&[Signal::Hangup, Signal::Interrupt, Signal::Terminate])
+        .map_err(Failure::Start)?;
+    let tuns = create_interface(name, environment.workers)?;
+    let socket = Socket::open(name)?;
+    let log = Arc::new(Log::new(environment.level, name));
+    let observer = {
+        let log = Arc::clone(&log);
+        Box::new(move |notice| log.notice(&notice))
+    };
+    let tunnel = Tunnel::start(tuns, &environment.options, observer).map_err(Failure::Start)?;
+    let door = Door::new(&socket, signals, tunnel.handle(), log).map_err(Failure::Start)?;
+    thread::scope(|scope| {
+        scope.spawn(|| door.keep());
+        if background::is_here() {
+            background::tell(Ok(()));
+        }
+        tunnel.wait();
+        door.close();
+    });
+    Ok(())
+}
+
+fn create_interface(name: &str, workers: usize) -> Result<Vec<Tun>, Failure> {
+    let tuns =
+        Tun::create(name, workers).map_err(|error| Failure::Interface(name.to_owned(), error))?;
+    let mtu = Change::SetMtu(name, engine::DEFAULT_MTU.into());
+    Network::open()
+        .and_then(|mut network| network.apply(mtu))
+        .map_err(Failure::Prepare)?;
+    Ok(tuns)
+}

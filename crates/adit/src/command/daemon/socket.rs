@@ -1,0 +1,92 @@
+//! The UAPI socket in the file system (spec §2.1).
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use super::failure::Failure;
+
+/// Where every program looks for the sockets of tunnels in user space.
+const DIRECTORY: &str = "/var/run/wireguard";
+
+/// A listening socket, and the file that leads to it, which goes when this is dropped.
+#[derive(Debug)]
+pub struct Socket {
+    pub listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode of our file.
+    identity: (u64, u64),
+}
+
+impl Socket {
+    /// Opens the socket of the interface `name`, for root only. A file that nobody listens at any
+    /// more is replaced.
+    pub fn open(name: &str) -> Result<Self, Failure> {
+        let path = Path::new(DIRECTORY).join(format!("{name}.sock"));
+        if UnixStream::connect(&path).is_ok() {
+            return Err(Failure::SocketInUse(path));
+        }
+        match bind(&path, name) {
+            Ok((listener, identity)) => Ok(Self {
+                listener,
+                path,
+                identity,
+            }),
+            Err(error) => Err(Failure::Socket(path, error)),
+        }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the path still leads to our file, whatever its owner or mode is by now.
+    pub fn is_ours(&self) -> bool {
+        identity(&self.path).is_ok_and(|identity| identity == self.identity)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // Whoever was faster has done no harm.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Binds where nobody else can enter, then moves the file to its place: there it is for root only
+/// from its first moment, and takes the place of a stale one.
+fn bind(path: &Path, name: &str) -> io::Result<(UnixListener, (u64, u64))> {
+    let directory = Path::new(DIRECTORY);
+    let private = directory.join(format!(".{name}"));
+    let file = private.join("sock");
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(directory)?;
+    // Nothing is there, unless somebody was killed in the middle of this function.
+    let _ = fs::remove_file(&file);
+    let _ = fs::remove_dir(&private);
+    DirBuilder::new().mode(0o700).create(&private)?;
+    let bound = UnixListener::bind(&file).and_then(|listener| {
+        fs::set_permissions(&file, Permissions::from_mode(0o700))?;
+        listener.set_nonblocking(true)?;
+        let identity = identity(&file)?;
+        fs::rename(&file, path)?;
+        Ok((listener, identity))
+    });
+    if bound.is_err() {
+        let _ = fs::remove_file(&file);
+    }
+    fs::remove_dir(&private)?;
+    bound
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
