@@ -89,10 +89,9 @@ fn words(reason: Discard) -> (&'static str, &'static str) {
             "replay",
             "a data message arrived twice or far too late; harmless unless it happens often",
         ),
-        Discard::BadPacket => (
-            "bad_packet",
-            "the peer sent something through the tunnel that is not an IP packet",
-        ),
+        Discard::BadPacket => {
+            ("bad_packet", "the peer sent something through the tunnel that is not an IP packet")
+        }
         Discard::NotAllowed => (
             "not_allowed",
             "the peer sent a packet from an address that does not belong to it; check its \

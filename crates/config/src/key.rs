@@ -76,14 +76,15 @@ fn digit(nibble: u8) -> char {
 /// The value of a digit; negative if it is none.
 fn nibble(digit: u8) -> i16 {
     let digit = i16::from(digit);
-    [(b'0', b'9', 0), (b'A', b'F', 10), (b'a', b'f', 10)]
-        .into_iter()
-        .fold(-1, |value, (first, last, worth)| {
+    [(b'0', b'9', 0), (b'A', b'F', 10), (b'a', b'f', 10)].into_iter().fold(
+        -1,
+        |value, (first, last, worth)| {
             let (first, last) = (i16::from(first), i16::from(last));
             // All ones if both differences are negative, which is to say: inside this range.
             let inside = ((first - 1 - digit) & (digit - last - 1)) >> 8;
             value + (inside & (digit - first + worth + 1))
-        })
+        },
+    )
 }
 
 #[cfg(test)]
@@ -158,31 +159,13 @@ mod tests {
     #[test]
     fn only_canonical_base64_of_32_bytes_is_a_key() {
         for (why, text) in [
-            (
-                "43 characters, no padding",
-                "gJnSoFwHT6MgW23t6QkDfLOsw1Y2lwvEoVWVIp5rboc",
-            ),
-            (
-                "45 characters",
-                "gJnSoFwHT6MgW23t6QkDfLOsw1Y2lwvEoVWVIp5rboc==",
-            ),
-            (
-                "padding replaced",
-                "gJnSoFwHT6MgW23t6QkDfLOsw1Y2lwvEoVWVIp5rbocA",
-            ),
+            ("43 characters, no padding", "gJnSoFwHT6MgW23t6QkDfLOsw1Y2lwvEoVWVIp5rboc"),
+            ("45 characters", "gJnSoFwHT6MgW23t6QkDfLOsw1Y2lwvEoVWVIp5rboc=="),
+            ("padding replaced", "gJnSoFwHT6MgW23t6QkDfLOsw1Y2lwvEoVWVIp5rbocA"),
             ("31 bytes", "gJnSoFwHT6MgW23t6QkDfLOsw1Y2lwvEoVWVIp5rbg=="),
-            (
-                "url-safe alphabet",
-                "-_nSoFwHT6MgW23t6QkDfLOsw1Y2lwvEoVWVIp5rboc=",
-            ),
-            (
-                "space inside",
-                "gJnSoFwHT6 gW23t6QkDfLOsw1Y2lwvEoVWVIp5rboc=",
-            ),
-            (
-                "padding inside",
-                "gJnSoFwHT6=gW23t6QkDfLOsw1Y2lwvEoVWVIp5rboc=",
-            ),
+            ("url-safe alphabet", "-_nSoFwHT6MgW23t6QkDfLOsw1Y2lwvEoVWVIp5rboc="),
+            ("space inside", "gJnSoFwHT6 gW23t6QkDfLOsw1Y2lwvEoVWVIp5rboc="),
+            ("padding inside", "gJnSoFwHT6=gW23t6QkDfLOsw1Y2lwvEoVWVIp5rboc="),
             (
                 "non-zero trailing bits in character 43",
                 "gJnSoFwHT6MgW23t6QkDfLOsw1Y2lwvEoVWVIp5rbod=",

@@ -25,9 +25,7 @@ fn zone(name: &str) -> Option<u32> {
 
 /// What one `set` with these lines, `{A}` and `{B}` standing for keys, comes to.
 fn set(lines: &str) -> Result<Change, Errno> {
-    let lines = lines
-        .replace("{A}", &"a1".repeat(32))
-        .replace("{B}", &"b2".repeat(32));
+    let lines = lines.replace("{A}", &"a1".repeat(32)).replace("{B}", &"b2".repeat(32));
     let requests = requests(format!("set=1\n{lines}\n\n"));
     match <[_; 1]>::try_from(requests).unwrap() {
         [Ok(Request::Set(change))] => Ok(change),
@@ -54,22 +52,14 @@ fn prefix(text: &str) -> Prefix {
 
 #[test]
 fn requests_are_framed_as_other_implementations_frame_them() {
-    let mark = |fwmark| {
-        Ok(Request::Set(Change {
-            fwmark: Some(fwmark),
-            ..Change::default()
-        }))
-    };
+    let mark = |fwmark| Ok(Request::Set(Change { fwmark: Some(fwmark), ..Change::default() }));
     let nothing = Ok(Request::Set(Change::default()));
     let get = Ok(Request::Get);
     let long = "x".repeat(100_000);
     for (bytes, expected) in [
         ("", vec![]),
         ("get=1\n\n", vec![get.clone()]),
-        (
-            "get=1\n\nset=1\nfwmark=3\n\nget=1\n\n",
-            vec![get.clone(), mark(3), get.clone()],
-        ),
+        ("get=1\n\nset=1\nfwmark=3\n\nget=1\n\n", vec![get.clone(), mark(3), get.clone()]),
         // Anything else in the first line closes the connection without a reply.
         ("get=2\n\nget=1\n\n", vec![]),
         ("set=2\n\nget=1\n\n", vec![]),
@@ -92,14 +82,8 @@ fn requests_are_framed_as_other_implementations_frame_them() {
         ("set=1\nfwmark=4\n", vec![mark(4)]),
         ("set=1\n\n", vec![nothing]),
         // An error is answered once, at the blank line, and the next request is understood.
-        (
-            "set=1\nfwmark=4\nfoo=1\nfwmark\n\nget=1\n\n",
-            vec![Err(Errno::INVALID), get.clone()],
-        ),
-        (
-            "set=1\nfwmark\nfoo=1\nget=1\n\nset=1\nfwmark=5\n\n",
-            vec![Err(Errno::PROTOCOL), mark(5)],
-        ),
+        ("set=1\nfwmark=4\nfoo=1\nfwmark\n\nget=1\n\n", vec![Err(Errno::INVALID), get.clone()]),
+        ("set=1\nfwmark\nfoo=1\nget=1\n\nset=1\nfwmark=5\n\n", vec![Err(Errno::PROTOCOL), mark(5)]),
         ("set=1\nfwmark", vec![Err(Errno::PROTOCOL)]),
         // Nor does a line without end do more harm.
         (
@@ -151,18 +135,12 @@ fn the_device_keys_mean_what_they_say() {
     };
     let hex = "a1".repeat(32);
     for (lines, expected) in [
-        (
-            &*format!("private_key={hex}"),
-            with(|it| it.private_key = Some(PrivateKey::new(A))),
-        ),
+        (&*format!("private_key={hex}"), with(|it| it.private_key = Some(PrivateKey::new(A)))),
         (
             &format!("private_key={}", hex.to_uppercase()),
             with(|it| it.private_key = Some(PrivateKey::new(A))),
         ),
-        (
-            &format!("private_key={}", "0".repeat(64)),
-            with(|it| it.private_key = Some(None)),
-        ),
+        (&format!("private_key={}", "0".repeat(64)), with(|it| it.private_key = Some(None))),
         ("listen_port=0", with(|it| it.listen_port = Some(0))),
         ("listen_port=65535", with(|it| it.listen_port = Some(65535))),
         ("listen_port=00080", with(|it| it.listen_port = Some(80))),
@@ -237,51 +215,24 @@ fn the_peer_keys_mean_what_they_say() {
         ("protocol_version=1", with(&|_| {})),
         ("remove=true", with(&|it| it.remove = true)),
         ("update_only=true", with(&|it| it.update_only = true)),
-        (
-            psk,
-            with(&|it| it.preshared_key = Some(PresharedKey::new(B))),
-        ),
-        (
-            no_psk,
-            with(&|it| it.preshared_key = Some(PresharedKey::default())),
-        ),
+        (psk, with(&|it| it.preshared_key = Some(PresharedKey::new(B)))),
+        (no_psk, with(&|it| it.preshared_key = Some(PresharedKey::default()))),
         ("endpoint=192.0.2.1:5", endpoint("192.0.2.1:5")),
         ("endpoint=192.0.2.1:00005", endpoint("192.0.2.1:5")),
         ("endpoint=[2001:db8::1]:5", endpoint("[2001:db8::1]:5")),
         ("endpoint=[fe80::1%3]:5", endpoint("[fe80::1%3]:5")),
         ("endpoint=[fe80::1%eth0]:5", endpoint("[fe80::1%7]:5")),
         ("endpoint=[::ffff:192.0.2.1]:5", endpoint("192.0.2.1:5")),
-        (
-            "persistent_keepalive_interval=0",
-            with(&|it| it.persistent_keepalive = Some(0)),
-        ),
-        (
-            "persistent_keepalive_interval=65535",
-            with(&|it| it.persistent_keepalive = Some(65535)),
-        ),
+        ("persistent_keepalive_interval=0", with(&|it| it.persistent_keepalive = Some(0))),
+        ("persistent_keepalive_interval=65535", with(&|it| it.persistent_keepalive = Some(65535))),
         ("replace_allowed_ips=true", list(&[Clear])),
-        (
-            "allowed_ip=10.1.2.3/8",
-            list(&[Insert(prefix("10.0.0.0/8"))]),
-        ),
+        ("allowed_ip=10.1.2.3/8", list(&[Insert(prefix("10.0.0.0/8"))])),
         ("allowed_ip=0.0.0.0/0", list(&[Insert(prefix("0.0.0.0/0"))])),
-        (
-            "allowed_ip=10.1.2.3/32",
-            list(&[Insert(prefix("10.1.2.3/32"))]),
-        ),
-        (
-            "allowed_ip=2001:db8::1/64",
-            list(&[Insert(prefix("2001:db8::/64"))]),
-        ),
+        ("allowed_ip=10.1.2.3/32", list(&[Insert(prefix("10.1.2.3/32"))])),
+        ("allowed_ip=2001:db8::1/64", list(&[Insert(prefix("2001:db8::/64"))])),
         ("allowed_ip=::/0", list(&[Insert(prefix("::/0"))])),
-        (
-            "allowed_ip=-10.1.2.3/8",
-            list(&[Remove(prefix("10.0.0.0/8"))]),
-        ),
-        (
-            "allowed_ip=-2001:db8::1/128",
-            list(&[Remove(prefix("2001:db8::1/128"))]),
-        ),
+        ("allowed_ip=-10.1.2.3/8", list(&[Remove(prefix("10.0.0.0/8"))])),
+        ("allowed_ip=-2001:db8::1/128", list(&[Remove(prefix("2001:db8::1/128"))])),
     ] {
         assert_eq!(set_peer(line), expected, "{line}");
     }
@@ -382,9 +333,7 @@ fn get(state: &DeviceState) -> String {
 fn peers(device: &Device) -> Vec<String> {
     let name = |peer: &PeerState| if peer.public_key.0 == A { "A" } else { "B" };
     let peers = device.state().peers;
-    let words = peers
-        .iter()
-        .map(|peer| format!("{}{:?}", name(peer), peer.allowed_ips));
+    let words = peers.iter().map(|peer| format!("{}{:?}", name(peer), peer.allowed_ips));
     words.collect()
 }
 
@@ -401,18 +350,9 @@ fn lines_take_effect_in_their_order() {
             "public_key={A}\nallowed_ip=10.0.0.0/8\nreplace_allowed_ips=true\nallowed_ip=::/0",
             &["A[::/0]"],
         ),
-        (
-            "public_key={A}\nallowed_ip=10.0.0.0/8\nallowed_ip=-10.0.0.0/8",
-            &["A[]"],
-        ),
-        (
-            "public_key={A}\nallowed_ip=-10.0.0.0/8\nallowed_ip=10.0.0.0/8",
-            &["A[10.0.0.0/8]"],
-        ),
-        (
-            "public_key={A}\nallowed_ip=10.0.0.0/8\nallowed_ip=-10.0.0.0/9",
-            &["A[10.0.0.0/8]"],
-        ),
+        ("public_key={A}\nallowed_ip=10.0.0.0/8\nallowed_ip=-10.0.0.0/8", &["A[]"]),
+        ("public_key={A}\nallowed_ip=-10.0.0.0/8\nallowed_ip=10.0.0.0/8", &["A[10.0.0.0/8]"]),
+        ("public_key={A}\nallowed_ip=10.0.0.0/8\nallowed_ip=-10.0.0.0/9", &["A[10.0.0.0/8]"]),
         // Another peer takes a prefix, but cannot remove it.
         (
             "public_key={A}\nallowed_ip=10.0.0.0/8\npublic_key={B}\nallowed_ip=10.0.0.0/8",
@@ -433,10 +373,7 @@ fn lines_take_effect_in_their_order() {
             &["A[]"],
         ),
         ("public_key={A}\nremove=true\nallowed_ip=10.0.0.0/8", &[]),
-        (
-            "public_key={A}\nupdate_only=true\nallowed_ip=10.0.0.0/8",
-            &[],
-        ),
+        ("public_key={A}\nupdate_only=true\nallowed_ip=10.0.0.0/8", &[]),
         (
             "public_key={A}\npublic_key={A}\nupdate_only=true\nallowed_ip=10.0.0.0/8",
             &["A[10.0.0.0/8]"],
@@ -451,16 +388,9 @@ fn lines_take_effect_in_their_order() {
 #[test]
 fn replaced_peers_are_gone_before_the_listed_ones_come() {
     let mut device = device();
-    apply(
-        &mut device,
-        "public_key={A}\nallowed_ip=10.0.0.0/8\npublic_key={B}",
-    )
-    .unwrap();
-    apply(
-        &mut device,
-        "replace_peers=true\npublic_key={A}\npublic_key={B}\nupdate_only=true",
-    )
-    .unwrap();
+    apply(&mut device, "public_key={A}\nallowed_ip=10.0.0.0/8\npublic_key={B}").unwrap();
+    apply(&mut device, "replace_peers=true\npublic_key={A}\npublic_key={B}\nupdate_only=true")
+        .unwrap();
     assert_eq!(peers(&device), ["A[]"]);
 }
 
@@ -468,10 +398,8 @@ fn replaced_peers_are_gone_before_the_listed_ones_come() {
 fn our_own_key_is_accepted_as_a_peer_and_ignored() {
     let mut device = device();
     let own = config::key::to_hex(&PrivateKey::new(A).unwrap().public_key().0);
-    let lines = format!(
-        "private_key={{A}}\npublic_key={}\nallowed_ip=::/0\npublic_key={{B}}",
-        *own
-    );
+    let lines =
+        format!("private_key={{A}}\npublic_key={}\nallowed_ip=::/0\npublic_key={{B}}", *own);
     apply(&mut device, &lines).unwrap();
     assert_eq!(peers(&device), ["B[]"]);
 }
@@ -479,26 +407,13 @@ fn our_own_key_is_accepted_as_a_peer_and_ignored() {
 #[test]
 fn a_request_with_one_bad_line_changes_nothing() {
     let mut device = device();
-    apply(
-        &mut device,
-        "fwmark=1\npublic_key={A}\nallowed_ip=10.0.0.0/8",
-    )
-    .unwrap();
+    apply(&mut device, "fwmark=1\npublic_key={A}\nallowed_ip=10.0.0.0/8").unwrap();
     let before = device.state();
-    let change = [
-        "fwmark=2",
-        "replace_peers=true",
-        "public_key={B}",
-        "allowed_ip=10.0.0.0/8",
-    ];
+    let change = ["fwmark=2", "replace_peers=true", "public_key={B}", "allowed_ip=10.0.0.0/8"];
     for place in 0..=change.len() {
         let mut lines = change.to_vec();
         lines.insert(place, "foo=bar");
-        assert_eq!(
-            apply(&mut device, &lines.join("\n")),
-            Err(Errno::INVALID),
-            "{lines:?}"
-        );
+        assert_eq!(apply(&mut device, &lines.join("\n")), Err(Errno::INVALID), "{lines:?}");
         assert_eq!(device.state(), before);
     }
 }
@@ -592,14 +507,8 @@ fn results_are_negative_numbers() {
         (Err(Errno::INVALID), "errno=-22\n\n"),
         (Err(Errno::PROTOCOL), "errno=-71\n\n"),
         (Err(Errno::IO), "errno=-5\n\n"),
-        (
-            Err(Errno::from(&io::Error::from_raw_os_error(98))),
-            "errno=-98\n\n",
-        ),
-        (
-            Err(Errno::from(&io::Error::other("unheard of"))),
-            "errno=-55\n\n",
-        ),
+        (Err(Errno::from(&io::Error::from_raw_os_error(98))), "errno=-98\n\n"),
+        (Err(Errno::from(&io::Error::other("unheard of"))), "errno=-55\n\n"),
     ] {
         let mut text = Vec::new();
         write_result(&mut text, result).unwrap();
@@ -644,8 +553,5 @@ fn no_conversation_brings_the_reader_down() {
         }
     }
     // The mutations neither spare everything nor leave nothing to read.
-    assert!(
-        granted > 10_000 && refused > 10_000,
-        "{granted} granted, {refused} refused"
-    );
+    assert!(granted > 10_000 && refused > 10_000, "{granted} granted, {refused} refused");
 }

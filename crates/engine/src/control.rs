@@ -125,13 +125,7 @@ impl Control {
                     self.device.report(self.shared.clock.now(), peer, report)
                 }
                 ToControl::Handshake(from, datagram) => {
-                    handshake(
-                        &mut self.device,
-                        &self.shared,
-                        &self.observer,
-                        from,
-                        &datagram,
-                    );
+                    handshake(&mut self.device, &self.shared, &self.observer, from, &datagram);
                 }
                 ToControl::OffloadLost(kind, error) => {
                     (self.observer)(Notice::OffloadLost(kind, error))
@@ -153,10 +147,7 @@ impl Control {
             self.apply(event);
         }
         if std::mem::take(&mut self.stale) {
-            let snapshot = Snapshot {
-                routes: self.device.routes(),
-                peers: self.peers.clone(),
-            };
+            let snapshot = Snapshot { routes: self.device.routes(), peers: self.peers.clone() };
             self.shared.snapshot.store(Arc::new(snapshot));
         }
         while let Some(transmit) = self.device.poll_transmit() {
@@ -166,9 +157,7 @@ impl Control {
         if deadline != self.armed {
             self.armed = deadline;
             // A timerfd takes every time.
-            let _ = self
-                .timer
-                .set(deadline.map(|time| self.shared.clock.machine(time)));
+            let _ = self.timer.set(deadline.map(|time| self.shared.clock.machine(time)));
         }
     }
 
@@ -201,11 +190,7 @@ impl Control {
                 }
             }
             Event::SessionRemoved(index) => self.shared.sessions.remove(index),
-            Event::SendOn {
-                peer,
-                keypair,
-                confirm,
-            } => {
+            Event::SendOn { peer, keypair, confirm } => {
                 if !self.send_on(peer, &keypair) && confirm {
                     self.device.send_keepalive(self.shared.clock.now(), peer);
                 }
@@ -223,10 +208,7 @@ impl Control {
     }
 
     fn peer(&self, id: PeerId) -> Option<Arc<Peer>> {
-        self.peers
-            .get(id.slot())?
-            .clone()
-            .filter(|peer| peer.id == id)
+        self.peers.get(id.slot())?.clone().filter(|peer| peer.id == id)
     }
 
     fn with(&self, id: PeerId, then: impl FnOnce(&Peer)) {
@@ -263,15 +245,8 @@ impl Control {
     fn transmit(&mut self, transmit: &proto::Transmit) {
         let sockets = self.shared.sockets.load_full();
         let Some(sockets) = sockets else { return };
-        let group = if transmit.to.remote.is_ipv4() {
-            &sockets.v4
-        } else {
-            &sockets.v6
-        };
-        let Some(Group {
-            handshake: socket, ..
-        }) = group
-        else {
+        let group = if transmit.to.remote.is_ipv4() { &sockets.v4 } else { &sockets.v6 };
+        let Some(Group { handshake: socket, .. }) = group else {
             return;
         };
         let mut outgoing = Outgoing {
@@ -287,15 +262,12 @@ impl Control {
             && result.as_ref().is_err_and(is_stale_source)
         {
             let endpoint = Endpoint::new(transmit.to.remote);
-            self.device
-                .report(self.shared.clock.now(), peer, Report::Roamed(endpoint));
+            self.device.report(self.shared.clock.now(), peer, Report::Roamed(endpoint));
             self.with(peer, |peer| peer.set_endpoint(Some(endpoint)));
             result = send(socket, &mut self.outgoing, std::iter::once(outgoing));
         }
         if let (Ok(_), Some(peer)) = (result, transmit.peer) {
-            self.with(peer, |peer| {
-                peer.traffic.count_tx(transmit.bytes().len() as u64)
-            });
+            self.with(peer, |peer| peer.traffic.count_tx(transmit.bytes().len() as u64));
         }
     }
 
@@ -317,25 +289,10 @@ impl Control {
             if taken >= HANDSHAKE_QUEUE / 8 {
                 self.device.under_load(self.shared.clock.time());
             }
-            for Received {
-                from,
-                local,
-                tos,
-                segment_size,
-                bytes,
-            } in self.incoming.datagrams()
-            {
+            for Received { from, local, tos, segment_size, bytes } in self.incoming.datagrams() {
                 for bytes in bytes.chunks(segment_size) {
                     if proto::data_receiver(bytes).is_some() {
-                        stray(
-                            &self.shared,
-                            Stray {
-                                from,
-                                local,
-                                tos,
-                                bytes: bytes.into(),
-                            },
-                        );
+                        stray(&self.shared, Stray { from, local, tos, bytes: bytes.into() });
                     } else {
                         handshake(
                             &mut self.device,
@@ -357,13 +314,9 @@ impl Control {
 
     /// Applies a change of configuration: what can fail first, then the rest, which cannot.
     fn configure(&mut self, change: &Change) -> io::Result<()> {
-        let (port, mark) = (
-            change.listen_port.unwrap_or(self.port),
-            change.fwmark.unwrap_or(self.mark),
-        );
-        let moves = change
-            .listen_port
-            .is_some_and(|port| port == 0 || port != self.port);
+        let (port, mark) =
+            (change.listen_port.unwrap_or(self.port), change.fwmark.unwrap_or(self.mark));
+        let moves = change.listen_port.is_some_and(|port| port == 0 || port != self.port);
         let open = if self.link_up && (moves || !self.is_open()) {
             Some(self.open(port, mark)?)
         } else {
@@ -403,14 +356,8 @@ impl Control {
 
     /// Packets that waited for a key of ours shall not have to wait for the next packet.
     fn ask_for_staged(&mut self) {
-        for peer in self
-            .peers
-            .iter()
-            .flatten()
-            .filter(|peer| !peer.staged().is_empty())
-        {
-            self.device
-                .report(self.shared.clock.now(), peer.id, Report::WantsSession);
+        for peer in self.peers.iter().flatten().filter(|peer| !peer.staged().is_empty()) {
+            self.device.report(self.shared.clock.now(), peer.id, Report::WantsSession);
         }
     }
 
@@ -436,8 +383,7 @@ impl Control {
     fn publish(&mut self, sockets: Sockets) -> io::Result<()> {
         for (group, token) in [(&sockets.v4, token::V4), (&sockets.v6, token::V6)] {
             if let Some(group) = group {
-                self.epoll
-                    .add(&group.handshake, token, Interest::Readable)?;
+                self.epoll.add(&group.handshake, token, Interest::Readable)?;
             }
         }
         for (number, worker) in self.shared.workers.iter().enumerate() {
@@ -463,18 +409,11 @@ impl Control {
         let Ok(News { up, mtu, moved }) = self.link.follow(tun) else {
             return false;
         };
-        if moved
-            && self
-                .link
-                .watch(&self.epoll, token::LINK, token::PATHS)
-                .is_err()
-        {
+        if moved && self.link.watch(&self.epoll, token::LINK, token::PATHS).is_err() {
             return false;
         }
         if let Some(mtu) = mtu {
-            self.shared
-                .mtu
-                .store(mtu as usize, std::sync::atomic::Ordering::Relaxed);
+            self.shared.mtu.store(mtu as usize, std::sync::atomic::Ordering::Relaxed);
         }
         match (std::mem::replace(&mut self.link_up, up), up) {
             (false, true) => self.rise(),
@@ -493,9 +432,8 @@ impl Control {
     }
 
     fn rise(&mut self) {
-        if let Err(error) = self
-            .open(self.port, self.mark)
-            .and_then(|sockets| self.publish(sockets))
+        if let Err(error) =
+            self.open(self.port, self.mark).and_then(|sockets| self.publish(sockets))
         {
             // Another port can still be configured.
             (self.observer)(Notice::PortRefused(self.port, error));
@@ -528,8 +466,6 @@ fn handshake(
 
 fn stray(shared: &Shared, stray: Stray) {
     if let Some(worker) = shared.workers.first() {
-        worker
-            .mailbox
-            .post_at_most(MAX_STRAYS, ToWorker::Data(stray));
+        worker.mailbox.post_at_most(MAX_STRAYS, ToWorker::Data(stray));
     }
 }

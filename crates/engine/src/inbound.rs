@@ -31,10 +31,7 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     pub fn new() -> Self {
-        Self {
-            batch: ReceiveBatch::new(SLOTS, SLOT_SIZE),
-            coalescer: Coalescer::new(Joins::ALL),
-        }
+        Self { batch: ReceiveBatch::new(SLOTS, SLOT_SIZE), coalescer: Coalescer::new(Joins::ALL) }
     }
 
     /// Takes what waits in `socket`, up to a batch, and delivers it to `tun`.
@@ -62,23 +59,9 @@ impl Inbound {
 
     /// Delivers one message that reached the wrong socket.
     pub fn stray(&mut self, round: &Round<'_>, tun: &Tun, stray: &mut Stray) {
-        let &mut Stray {
-            from,
-            local,
-            tos,
-            ref mut bytes,
-        } = stray;
+        let &mut Stray { from, local, tos, ref mut bytes } = stray;
         let mut opener = Opener::new(round, &mut self.coalescer);
-        opener.open(
-            0,
-            Received {
-                from,
-                local,
-                tos,
-                segment_size: bytes.len().max(1),
-                bytes,
-            },
-        );
+        opener.open(0, Received { from, local, tos, segment_size: bytes.len().max(1), bytes });
         deliver(round, tun, &mut self.coalescer, &[bytes]);
     }
 }
@@ -104,41 +87,21 @@ struct Origin {
 impl<'a> Opener<'a> {
     fn new(round: &'a Round<'a>, coalescer: &'a mut Coalescer) -> Self {
         let offloads = &round.shared.offloads;
-        coalescer.joins = Joins {
-            tcp: offloads.has(Kind::TunTcp),
-            udp: offloads.has(Kind::TunUdp),
-        };
-        Self {
-            round,
-            coalescer,
-            last: None,
-        }
+        coalescer.joins =
+            Joins { tcp: offloads.has(Kind::TunTcp), udp: offloads.has(Kind::TunUdp) };
+        Self { round, coalescer, last: None }
     }
 
     /// Takes a datagram or train apart into runs of one session each.
     fn open(&mut self, slot: u32, datagrams: Received<'_>) {
-        let Received {
-            from,
-            local,
-            tos,
-            segment_size: stride,
-            bytes,
-        } = datagrams;
-        let mut origin = Origin {
-            endpoint: endpoint(from, local),
-            tos,
-            slot,
-            start: 0,
-            stride,
-        };
+        let Received { from, local, tos, segment_size: stride, bytes } = datagrams;
+        let mut origin = Origin { endpoint: endpoint(from, local), tos, slot, start: 0, stride };
         let mut rest = bytes;
         while !rest.is_empty() {
             let receiver = rest.chunks(stride).next().and_then(data_receiver);
             let same = rest.chunks(stride).take(MAX_RUN);
             let messages = match receiver {
-                Some(_) => same
-                    .take_while(|message| data_receiver(message) == receiver)
-                    .count(),
+                Some(_) => same.take_while(|message| data_receiver(message) == receiver).count(),
                 None => 1,
             };
             let length = rest.len().min(messages * stride);
@@ -167,11 +130,7 @@ impl<'a> Opener<'a> {
     /// Opens messages of one session, and lets each that is authentic and new have its effect.
     fn open_run(&mut self, session: &Arc<Session>, origin: &Origin, run: &mut [u8]) {
         let &Round { shared, now, .. } = self.round;
-        let Session {
-            keypair,
-            peer,
-            window,
-        } = &**session;
+        let Session { keypair, peer, window } = &**session;
         // One lock a run; with one worker, or as the kernel steers, nobody else ever holds it.
         let mut window = window.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut accepted, mut data, mut bytes) = (false, false, 0);
@@ -217,15 +176,9 @@ impl<'a> Opener<'a> {
         if owner != Some(session.peer.id) {
             return Err(Discard::NotAllowed);
         }
-        let packet = plaintext
-            .get_mut(..inner.length)
-            .ok_or(Discard::BadPacket)?;
+        let packet = plaintext.get_mut(..inner.length).ok_or(Discard::BadPacket)?;
         ecn::decapsulate(origin.tos, packet);
-        let place = Place {
-            buffer: origin.slot,
-            start: start as u32,
-            length: inner.length as u32,
-        };
+        let place = Place { buffer: origin.slot, start: start as u32, length: inner.length as u32 };
         self.coalescer.push(place, packet);
         Ok(())
     }
@@ -251,9 +204,9 @@ impl<'a> Opener<'a> {
     fn not_data(&self, from: Endpoint, datagram: &[u8]) {
         let shared = self.round.shared;
         match kind(datagram) {
-            Ok(_) => shared
-                .control
-                .post_at_most(MAX_STRAYS, ToControl::Handshake(from, datagram.into())),
+            Ok(_) => {
+                shared.control.post_at_most(MAX_STRAYS, ToControl::Handshake(from, datagram.into()))
+            }
             Err(reason) => shared.discards.count(reason),
         }
     }
@@ -261,11 +214,7 @@ impl<'a> Opener<'a> {
 
 /// Lets each counter pass once.
 fn once<'m>(window: &mut Window, message: Authentic<'m>) -> Result<Authentic<'m>, Discard> {
-    if window.accept(&message) {
-        Ok(message)
-    } else {
-        Err(Discard::Replay)
-    }
+    if window.accept(&message) { Ok(message) } else { Err(Discard::Replay) }
 }
 
 /// Writes what was admitted to the TUN.
@@ -294,18 +243,13 @@ fn deliver_joined(
         return Err(io::Error::from_raw_os_error(errno));
     }
     let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
-    tun.write_vectored(delivery.gather(buffers, &mut pieces))
-        .map(drop)
+    tun.write_vectored(delivery.gather(buffers, &mut pieces)).map(drop)
 }
 
 /// Writes the packets of `delivery` one by one, as they came.
 fn deliver_apart(tun: &Tun, delivery: &Delivery, buffers: &[&[u8]]) {
     let header = VnetHeader::default().encode();
-    let header = if tun.has_vnet_header() {
-        header.as_slice()
-    } else {
-        &[]
-    };
+    let header = if tun.has_vnet_header() { header.as_slice() } else { &[] };
     for packet in delivery.packets_apart(buffers) {
         // Like everywhere on the way of a packet, no room means that it is lost.
         let _ = tun.write_vectored(&[IoSlice::new(header), IoSlice::new(packet)]);
@@ -318,8 +262,6 @@ fn super_packet_refused(round: &Round<'_>, error: io::Error) {
     let shared = round.shared;
     if error.raw_os_error() == Some(EINVAL) && shared.offloads.lose(Kind::TunTcp) {
         shared.offloads.lose(Kind::TunUdp);
-        shared
-            .control
-            .post(ToControl::OffloadLost(Kind::TunTcp, error));
+        shared.control.post(ToControl::OffloadLost(Kind::TunTcp, error));
     }
 }

@@ -45,11 +45,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            without: Vec::new(),
-            faults: Faults::default(),
-            time_scale: 1,
-        }
+        Self { without: Vec::new(), faults: Faults::default(), time_scale: 1 }
     }
 }
 
@@ -106,17 +102,12 @@ impl Tunnel {
             .ok_or(io::ErrorKind::InvalidInput)?;
         let offloads = Offloads::probe(first, &options.without, options.faults)?;
         let posts = tuns.iter().map(|tun| {
-            let post = Post {
-                epoll: Epoll::new()?,
-                mailbox: Mailbox::new()?,
-            };
+            let post = Post { epoll: Epoll::new()?, mailbox: Mailbox::new()? };
             post.watch(tun)?;
             Ok(post)
         });
         let shared = Arc::new(Shared {
-            clock: Clock {
-                scale: options.time_scale.max(1),
-            },
+            clock: Clock { scale: options.time_scale.max(1) },
             offloads,
             snapshot: ArcSwap::default(),
             sockets: ArcSwapOption::empty(),
@@ -127,29 +118,19 @@ impl Tunnel {
             workers: posts.collect::<io::Result<_>>()?,
             tuns,
         });
-        let control = Control::new(
-            Arc::clone(&shared),
-            Device::new(Box::new(SystemRandom)),
-            observer,
-        )?;
-        let mut tunnel = Self {
-            shared,
-            threads: Vec::new(),
-        };
+        let control =
+            Control::new(Arc::clone(&shared), Device::new(Box::new(SystemRandom)), observer)?;
+        let mut tunnel = Self { shared, threads: Vec::new() };
         for number in 0..tunnel.shared.workers.len() {
             let (shared, worker) = (Arc::clone(&tunnel.shared), Worker::new(number));
             let name = format!("worker {number}");
-            tunnel.threads.push(
-                thread::Builder::new()
-                    .name(name)
-                    .spawn(move || worker.run(&shared))?,
-            );
+            tunnel
+                .threads
+                .push(thread::Builder::new().name(name).spawn(move || worker.run(&shared))?);
         }
-        tunnel.threads.push(
-            thread::Builder::new()
-                .name("control".into())
-                .spawn(move || control.run())?,
-        );
+        tunnel
+            .threads
+            .push(thread::Builder::new().name("control".into()).spawn(move || control.run())?);
         Ok(tunnel)
     }
 
@@ -184,12 +165,8 @@ impl Handle {
     /// `ENOSPC` for too many peers; then nothing was changed. `BrokenPipe` if the tunnel has ended.
     pub fn configure(&self, change: Change) -> io::Result<()> {
         let (answer, outcome) = mpsc::channel();
-        self.0
-            .control
-            .post(ToControl::Configure(Box::new(change), answer));
-        outcome
-            .recv()
-            .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+        self.0.control.post(ToControl::Configure(Box::new(change), answer));
+        outcome.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
     }
 
     /// How often something was dropped for `reason`.

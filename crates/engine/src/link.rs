@@ -25,10 +25,7 @@ impl Link {
     /// # Errors
     /// Those of netlink.
     pub fn open(tun: &Tun) -> io::Result<Self> {
-        Ok(Self {
-            link: monitor(tun)?,
-            paths: Monitor::open(None)?,
-        })
+        Ok(Self { link: monitor(tun)?, paths: Monitor::open(None)? })
     }
 
     /// Has `epoll` tell of both.
@@ -38,12 +35,10 @@ impl Link {
     pub fn watch(&self, epoll: &Epoll, link: u64, paths: u64) -> io::Result<()> {
         epoll.add(&self.link, link, Interest::Readable)?;
         // It is watched already when only the link has moved.
-        epoll
-            .add(&self.paths, paths, Interest::Readable)
-            .or_else(|error| match error.kind() {
-                io::ErrorKind::AlreadyExists => Ok(()),
-                _ => Err(error),
-            })
+        epoll.add(&self.paths, paths, Interest::Readable).or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Ok(()),
+            _ => Err(error),
+        })
     }
 
     /// Reads what happened to the interface.
@@ -53,11 +48,7 @@ impl Link {
     pub fn follow(&mut self, tun: &Tun) -> io::Result<News> {
         let links = self.link.receive()?.links;
         let (up, name) = (tun.is_up()?, tun.name()?);
-        let ours = || {
-            links
-                .iter()
-                .filter(|link| name.to_str() == Some(&link.name))
-        };
+        let ours = || links.iter().filter(|link| name.to_str() == Some(&link.name));
         let mtu = ours().rfind(|link| !link.deleted).map(|link| link.mtu);
         let moved = ours().next_back().is_some_and(|link| link.deleted);
         if moved {

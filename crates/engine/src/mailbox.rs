@@ -18,10 +18,7 @@ impl<T> Mailbox<T> {
     /// # Errors
     /// Those of eventfd.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            letters: Mutex::new(Some(VecDeque::new())),
-            event: Event::new()?,
-        })
+        Ok(Self { letters: Mutex::new(Some(VecDeque::new())), event: Event::new()? })
     }
 
     /// Puts a letter in, and wakes the reader unless it is awake because of an earlier one. A letter
@@ -45,10 +42,7 @@ impl<T> Mailbox<T> {
     /// Takes all letters out.
     pub fn empty(&self) -> VecDeque<T> {
         self.event.drain();
-        self.letters()
-            .as_mut()
-            .map(std::mem::take)
-            .unwrap_or_default()
+        self.letters().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Drops all letters, now and ever after: who waits for an answer shall not wait for ever.

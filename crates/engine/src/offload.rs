@@ -68,11 +68,7 @@ impl Offloads {
             offloads.lose(Kind::TunUdp);
             return Ok(offloads);
         }
-        let offload = |tcp, udp| Offload {
-            checksum: tcp || udp,
-            tcp,
-            udp,
-        };
+        let offload = |tcp, udp| Offload { checksum: tcp || udp, tcp, udp };
         let (tcp, udp) = (offloads.has(Kind::TunTcp), offloads.has(Kind::TunUdp));
         if tun.set_offload(offload(tcp, udp)).is_err() {
             // USO is the youngest of them (Linux 6.2).
@@ -86,15 +82,11 @@ impl Offloads {
     }
 
     pub fn has(&self, kind: Kind) -> bool {
-        self.in_use
-            .get(kind as usize)
-            .is_some_and(|flag| flag.load(Ordering::Relaxed))
+        self.in_use.get(kind as usize).is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
     /// Does without `kind` from now on; true the first time.
     pub fn lose(&self, kind: Kind) -> bool {
-        self.in_use
-            .get(kind as usize)
-            .is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
+        self.in_use.get(kind as usize).is_some_and(|flag| flag.swap(false, Ordering::Relaxed))
     }
 }

@@ -115,21 +115,14 @@ impl Outbound {
     /// Finds the peer of a packet as read from `tun`, and gathers or stages what it stands for.
     fn route(&mut self, round: &Round<'_>, tun: &Tun, read: &[u8]) {
         let plain = (VnetHeader::default(), read);
-        let parts = if tun.has_vnet_header() {
-            VnetHeader::decode(read)
-        } else {
-            Some(plain)
-        };
+        let parts = if tun.has_vnet_header() { VnetHeader::decode(read) } else { Some(plain) };
         let Some((header, packet)) = parts else {
             return;
         };
         let Some(destination) = packet::destination(packet) else {
             return;
         };
-        let peer = round
-            .snapshot
-            .route(destination)
-            .filter(|peer| peer.endpoint.load().is_some());
+        let peer = round.snapshot.route(destination).filter(|peer| peer.endpoint.load().is_some());
         let Some(peer) = peer else {
             return self.unreachable(tun, packet);
         };
@@ -164,11 +157,7 @@ impl Outbound {
             self.flush(round);
             start = 0;
         }
-        match self
-            .trains
-            .last_mut()
-            .filter(|train| train.takes(to, message))
-        {
+        match self.trains.last_mut().filter(|train| train.takes(to, message)) {
             Some(train) => train.length += message,
             None => self.trains.push(Train {
                 peer: Arc::clone(to.peer),
@@ -180,15 +169,10 @@ impl Outbound {
             }),
         }
         let packet = start + DATA_HEADER;
-        if let Some(padding) = self
-            .messages
-            .get_mut(packet + length..start + message - TAG)
-        {
+        if let Some(padding) = self.messages.get_mut(packet + length..start + message - TAG) {
             padding.fill(0);
         }
-        self.messages
-            .get_mut(packet..packet + length)
-            .unwrap_or_default()
+        self.messages.get_mut(packet..packet + length).unwrap_or_default()
     }
 
     /// Sends `packets`, which waited for `keypair`.
@@ -231,11 +215,7 @@ impl Outbound {
         };
         if self.icmp.allows(sys::clock::boottime()) {
             let header = VnetHeader::default().encode();
-            let header = if tun.has_vnet_header() {
-                header.as_slice()
-            } else {
-                &[]
-            };
+            let header = if tun.has_vnet_header() { header.as_slice() } else { &[] };
             // An error message may be lost like any other packet.
             let _ = tun.write_vectored(&[IoSlice::new(header), IoSlice::new(answer)]);
         }
@@ -244,13 +224,7 @@ impl Outbound {
 
 /// Sends a sealed train, and notes for the timers that it was.
 fn send(round: &Round<'_>, batch: &mut SendBatch, train: &Train, messages: &[u8]) {
-    let Train {
-        peer,
-        keypair,
-        tos,
-        stride,
-        ..
-    } = train;
+    let Train { peer, keypair, tos, stride, .. } = train;
     let &Round { shared, now, .. } = round;
     let Some(endpoint) = peer.endpoint.load_full() else {
         return;
@@ -258,15 +232,7 @@ fn send(round: &Round<'_>, batch: &mut SendBatch, train: &Train, messages: &[u8]
     let Some(socket) = round.socket_towards(endpoint.remote) else {
         return;
     };
-    let dispatch = Dispatch {
-        shared,
-        socket,
-        peer,
-        now,
-        tos: *tos,
-        stride: *stride,
-        messages,
-    };
+    let dispatch = Dispatch { shared, socket, peer, now, tos: *tos, stride: *stride, messages };
     let sent = dispatch.run(batch, *endpoint);
     if sent == 0 {
         return;

@@ -45,10 +45,7 @@ pub(crate) fn send<'a>(
 
 /// The source address may no longer be ours, or no longer lead there (spec §1.11).
 pub(crate) fn is_stale_source(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(errno::EINVAL | errno::EADDRNOTAVAIL | errno::ENETUNREACH)
-    )
+    matches!(error.raw_os_error(), Some(errno::EINVAL | errno::EADDRNOTAVAIL | errno::ENETUNREACH))
 }
 
 /// The messages of one train, on their way to one peer.
@@ -69,9 +66,7 @@ impl Dispatch<'_> {
     pub fn run(&self, batch: &mut SendBatch, mut endpoint: Endpoint) -> usize {
         let offloads = &self.shared.offloads;
         let may_segment = offloads.has(Kind::UdpSegment) && self.peer.takes_trains(self.now);
-        let size = u16::try_from(self.stride)
-            .ok()
-            .filter(|_| self.stride < self.messages.len());
+        let size = u16::try_from(self.stride).ok().filter(|_| self.stride < self.messages.len());
         if let Some(size) = size.filter(|_| may_segment) {
             match self.pieces(batch, &mut endpoint, Some(size)) {
                 Ok(sent) => return sent,
@@ -92,11 +87,7 @@ impl Dispatch<'_> {
         if let (Some(_), Some(made_up)) = (segment, self.shared.offloads.faults.udp_segment) {
             return Err(io::Error::from_raw_os_error(made_up));
         }
-        let piece = if segment.is_some() {
-            self.messages.len()
-        } else {
-            self.stride
-        };
+        let piece = if segment.is_some() { self.messages.len() } else { self.stride };
         let (mut rest, mut sent) = (self.messages, 0);
         while !rest.is_empty() {
             let datagrams = rest.chunks(piece).map(|bytes| Outgoing {
@@ -134,9 +125,7 @@ impl Dispatch<'_> {
         if error.raw_os_error() != Some(errno::EIO) {
             self.peer.refuse_trains(self.now);
         } else if self.shared.offloads.lose(Kind::UdpSegment) {
-            self.shared
-                .control
-                .post(ToControl::OffloadLost(Kind::UdpSegment, error));
+            self.shared.control.post(ToControl::OffloadLost(Kind::UdpSegment, error));
         }
     }
 }

@@ -93,10 +93,7 @@ impl Clock {
     }
 
     pub fn now(self) -> Now {
-        Now {
-            time: self.time(),
-            wall: sys::clock::realtime(),
-        }
+        Now { time: self.time(), wall: sys::clock::realtime() }
     }
 
     /// What the machine's own clock says at `time`, rounded up.
@@ -116,9 +113,7 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// The peer with the longest prefix that covers `address`.
     pub fn route(&self, address: IpAddr) -> Option<&Arc<Peer>> {
-        self.peers
-            .get(self.routes.lookup(address)?.slot())?
-            .as_ref()
+        self.peers.get(self.routes.lookup(address)?.slot())?.as_ref()
     }
 }
 
@@ -151,9 +146,7 @@ impl Peer {
 
     /// The session to send on at `now`.
     pub fn session(&self, now: Time) -> Option<Arc<Keypair>> {
-        self.sending
-            .load_full()
-            .filter(|keypair| keypair.can_send(now))
+        self.sending.load_full().filter(|keypair| keypair.can_send(now))
     }
 
     /// Packets that wait for a session; whoever publishes the session empties it first.
@@ -181,8 +174,7 @@ impl Peer {
 
     pub fn refuse_trains(&self, now: Time) {
         let until = (now + PLAIN_FOR).since_start().as_nanos();
-        self.plain_until
-            .store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.plain_until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Makes `endpoint` the place to send to.
@@ -207,28 +199,17 @@ pub(crate) struct Sessions(
 
 impl Sessions {
     pub fn find(&self, index: SessionIndex) -> Option<Arc<Session>> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&index)
-            .cloned()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&index).cloned()
     }
 
     pub fn add(&self, peer: Arc<Peer>, keypair: Arc<Keypair>) {
-        let session = Arc::new(Session {
-            peer,
-            window: Mutex::default(),
-            keypair,
-        });
+        let session = Arc::new(Session { peer, window: Mutex::default(), keypair });
         let mut sessions = self.0.write().unwrap_or_else(PoisonError::into_inner);
         sessions.insert(session.keypair.local_index(), session);
     }
 
     pub fn remove(&self, index: SessionIndex) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&index);
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&index);
     }
 }
 
@@ -242,9 +223,7 @@ impl Hasher for IndexHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes
-            .iter()
-            .fold(self.0, |hash, byte| hash << 8 | u64::from(*byte));
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash << 8 | u64::from(*byte));
     }
 
     fn write_u32(&mut self, index: u32) {
@@ -296,28 +275,17 @@ impl Discards {
     }
 
     pub fn get(&self, reason: Discard) -> u64 {
-        self.0
-            .get(reason.index())
-            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+        self.0.get(reason.index()).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 }
 
 /// An endpoint as the protocol keeps it.
 pub(crate) fn endpoint(from: SocketAddr, local: Option<Local>) -> Endpoint {
-    let source = local.map(|local| Source {
-        address: local.address,
-        interface: local.interface,
-    });
-    Endpoint {
-        remote: from,
-        source,
-    }
+    let source = local.map(|local| Source { address: local.address, interface: local.interface });
+    Endpoint { remote: from, source }
 }
 
 /// The source of an endpoint as a socket wants it.
 pub(crate) fn local(endpoint: &Endpoint) -> Option<Local> {
-    endpoint.source.map(|source| Local {
-        address: source.address,
-        interface: source.interface,
-    })
+    endpoint.source.map(|source| Local { address: source.address, interface: source.interface })
 }

@@ -38,14 +38,7 @@ impl Round<'_> {
 
     /// The socket to reach `remote` by.
     pub fn socket_towards(&self, remote: SocketAddr) -> Option<&Udp> {
-        self.sockets?.data(
-            if remote.is_ipv4() {
-                Family::V4
-            } else {
-                Family::V6
-            },
-            self.worker,
-        )
+        self.sockets?.data(if remote.is_ipv4() { Family::V4 } else { Family::V6 }, self.worker)
     }
 }
 
@@ -67,19 +60,14 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub fn new(number: usize) -> Self {
-        Self {
-            number,
-            outbound: Outbound::new(),
-            inbound: Inbound::new(),
-        }
+        Self { number, outbound: Outbound::new(), inbound: Inbound::new() }
     }
 
     /// Carries packets until told to stop, or until the TUN is gone.
     pub fn run(mut self, shared: &Arc<Shared>) {
-        let (Some(tun), Some(post)) = (
-            shared.tuns.get(self.number),
-            shared.workers.get(self.number),
-        ) else {
+        let (Some(tun), Some(post)) =
+            (shared.tuns.get(self.number), shared.workers.get(self.number))
+        else {
             return;
         };
         let mut events = Events::new(token::COUNT);
@@ -107,14 +95,10 @@ impl Worker {
             _ => None,
         };
         Round::run(shared, self.number, |round| match family {
-            None => self
-                .outbound
-                .forward(round, tun)
-                .or_else(|error| still_there(tun, error)),
+            None => self.outbound.forward(round, tun).or_else(|error| still_there(tun, error)),
             Some(family) => {
-                if let Some(socket) = round
-                    .sockets
-                    .and_then(|sockets| sockets.data(family, self.number))
+                if let Some(socket) =
+                    round.sockets.and_then(|sockets| sockets.data(family, self.number))
                 {
                     // What the network reports to a socket concerns some datagram that was sent before.
                     let _ = self.inbound.forward(round, tun, socket);
@@ -128,9 +112,7 @@ impl Worker {
     fn read_mail(&mut self, shared: &Shared, tun: &Tun, post: &Post) -> bool {
         post.mailbox.empty().into_iter().all(|letter| match letter {
             ToWorker::Data(mut stray) => {
-                Round::run(shared, self.number, |round| {
-                    self.inbound.stray(round, tun, &mut stray)
-                });
+                Round::run(shared, self.number, |round| self.inbound.stray(round, tun, &mut stray));
                 true
             }
             ToWorker::Stop => false,
@@ -144,8 +126,7 @@ impl Post {
     /// # Errors
     /// Those of epoll.
     pub fn watch(&self, tun: &Tun) -> io::Result<()> {
-        self.epoll
-            .add(&self.mailbox, token::MAILBOX, Interest::Readable)?;
+        self.epoll.add(&self.mailbox, token::MAILBOX, Interest::Readable)?;
         self.epoll.add(tun, token::TUN, Interest::Readable)
     }
 
@@ -154,14 +135,12 @@ impl Post {
     /// # Errors
     /// Those of epoll.
     pub fn watch_sockets(&self, sockets: &Sockets, number: usize) -> io::Result<()> {
-        [(Family::V4, token::V4), (Family::V6, token::V6)]
-            .into_iter()
-            .try_for_each(|(family, token)| {
+        [(Family::V4, token::V4), (Family::V6, token::V6)].into_iter().try_for_each(
+            |(family, token)| {
                 let socket = sockets.data(family, number);
-                socket.map_or(Ok(()), |socket| {
-                    self.epoll.add(socket, token, Interest::Readable)
-                })
-            })
+                socket.map_or(Ok(()), |socket| self.epoll.add(socket, token, Interest::Readable))
+            },
+        )
     }
 }
 

@@ -118,12 +118,9 @@ impl Network {
             Change::RemoveAddress(link, address) => {
                 address_message(RTM_DELADDR, 0, self.index(link)?, address)
             }
-            Change::AddRoute(route) => route_message(
-                RTM_NEWROUTE,
-                CREATE | EXCLUSIVE,
-                self.index(&route.link)?,
-                route,
-            ),
+            Change::AddRoute(route) => {
+                route_message(RTM_NEWROUTE, CREATE | EXCLUSIVE, self.index(&route.link)?, route)
+            }
             Change::RemoveRoute(route) => {
                 route_message(RTM_DELROUTE, 0, self.index(&route.link)?, route)
             }
@@ -140,13 +137,11 @@ fn create_veth(link: &str, peer: &str) -> Message {
     Message::new(RTM_NEWLINK, CREATE | EXCLUSIVE, &header)
         .with(LINK_NAME, &terminated(link))
         .nested(IFLA_LINKINFO, &[], |information| {
-            information
-                .with(IFLA_INFO_KIND, b"veth")
-                .nested(IFLA_INFO_DATA, &[], |data| {
-                    data.nested(VETH_INFO_PEER, &header, |other| {
-                        other.with(LINK_NAME, &terminated(peer))
-                    })
+            information.with(IFLA_INFO_KIND, b"veth").nested(IFLA_INFO_DATA, &[], |data| {
+                data.nested(VETH_INFO_PEER, &header, |other| {
+                    other.with(LINK_NAME, &terminated(peer))
                 })
+            })
         })
 }
 
@@ -154,10 +149,7 @@ fn create_veth(link: &str, peer: &str) -> Message {
 pub(crate) fn link_header(index: u32, up: Option<bool>) -> Vec<u8> {
     let flags = if up == Some(true) { IFF_UP } else { 0 };
     let mask = if up.is_some() { IFF_UP } else { 0 };
-    [0, index, flags, mask]
-        .iter()
-        .flat_map(|number| number.to_ne_bytes())
-        .collect()
+    [0, index, flags, mask].iter().flat_map(|number| number.to_ne_bytes()).collect()
 }
 
 pub(crate) fn terminated(name: &str) -> Vec<u8> {
@@ -171,16 +163,7 @@ fn address_message(kind: u16, flags: u16, index: u32, address: Prefix) -> Messag
     Message::new(
         kind,
         flags,
-        &[
-            family,
-            address.length,
-            IFA_F_NODAD,
-            RT_SCOPE_UNIVERSE,
-            i0,
-            i1,
-            i2,
-            i3,
-        ],
+        &[family, address.length, IFA_F_NODAD, RT_SCOPE_UNIVERSE, i0, i1, i2, i3],
     )
     .with(IFA_LOCAL, &bytes)
     .with(IFA_ADDRESS, &bytes)
@@ -197,20 +180,7 @@ fn route_message(kind: u16, flags: u16, index: u32, route: &Route) -> Message {
     let message = Message::new(
         kind,
         flags,
-        &[
-            family,
-            length,
-            0,
-            0,
-            0,
-            RTPROT_BOOT,
-            scope,
-            RTN_UNICAST,
-            0,
-            0,
-            0,
-            0,
-        ],
+        &[family, length, 0, 0, 0, RTPROT_BOOT, scope, RTN_UNICAST, 0, 0, 0, 0],
     )
     .with(RTA_DST, &destination)
     .with(RTA_OIF, &index.to_ne_bytes())

@@ -11,10 +11,7 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(attempt: impl Into<String>, cause: io::Error) -> Self {
-        Self {
-            attempt: attempt.into(),
-            cause,
-        }
+        Self { attempt: attempt.into(), cause }
     }
 }
 
@@ -22,9 +19,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = self.cause.to_string();
         // The number that the standard library appends says nothing that the words do not.
-        let words = cause
-            .split_once(" (os error")
-            .map_or(cause.as_str(), |(words, _)| words);
+        let words = cause.split_once(" (os error").map_or(cause.as_str(), |(words, _)| words);
         write!(f, "{}: {words}", self.attempt)
     }
 }

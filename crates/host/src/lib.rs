@@ -64,10 +64,7 @@ impl Prefix {
 
     /// An IPv4 address with its prefix.
     pub const fn v4(address: Ipv4Addr, length: u8) -> Self {
-        Self {
-            address: IpAddr::V4(address),
-            length,
-        }
+        Self { address: IpAddr::V4(address), length }
     }
 }
 

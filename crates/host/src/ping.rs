@@ -30,10 +30,7 @@ impl Ping {
         )?;
         let socket = UdpSocket::from(socket);
         socket.connect((to, 0))?;
-        Ok(Self {
-            socket,
-            identifier: std::process::id() as u16,
-        })
+        Ok(Self { socket, identifier: std::process::id() as u16 })
     }
 
     /// Sends one request every `interval`, `count` in all, and calls `before` with the number of
@@ -54,11 +51,7 @@ impl Ping {
                 request.0 = now;
             }
             self.send(sequence);
-            self.collect(
-                &mut requests,
-                start + interval * (u32::from(sequence) + 1),
-                false,
-            )?;
+            self.collect(&mut requests, start + interval * (u32::from(sequence) + 1), false)?;
         }
         self.collect(&mut requests, Instant::now() + PATIENCE, true)?;
         Ok(Series::new(&requests))

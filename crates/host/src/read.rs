@@ -72,8 +72,7 @@ impl Network {
 
     /// The link of this name; ENODEV if there is none.
     pub fn link(&mut self, name: &str) -> Result<Link, Error> {
-        self.link_named(name)
-            .map_err(|cause| Error::new(format!("find link {name}"), cause))
+        self.link_named(name).map_err(|cause| Error::new(format!("find link {name}"), cause))
     }
 
     /// Every address, of both families.
@@ -88,26 +87,17 @@ impl Network {
     /// Every unicast route through one link, of both families and all tables.
     pub fn routes(&mut self) -> Result<Vec<Route>, Error> {
         let links = self.links()?;
-        let name = |index| {
-            links
-                .iter()
-                .find(|link| link.index == index)
-                .map(|link| link.name.clone())
-        };
+        let name =
+            |index| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
         let question = Message::new(RTM_GETROUTE, DUMP, &[0; ROUTE_HEADER]);
-        self.list("list the routes", &question, |reply| {
-            read_route(reply, name)
-        })
+        self.list("list the routes", &question, |reply| read_route(reply, name))
     }
 
     pub(crate) fn link_named(&mut self, name: &str) -> io::Result<Link> {
         let question =
             Message::new(RTM_GETLINK, 0, &link_header(0, None)).with(LINK_NAME, &terminated(name));
         let replies = self.socket.request(&question)?;
-        replies
-            .iter()
-            .find_map(read_link)
-            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+        replies.iter().find_map(read_link).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     fn list<T>(
@@ -116,28 +106,14 @@ impl Network {
         question: &Message,
         read: impl Fn(&Reply) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
-        let replies = self
-            .socket
-            .request(question)
-            .map_err(|cause| Error::new(attempt, cause))?;
+        let replies = self.socket.request(question).map_err(|cause| Error::new(attempt, cause))?;
         Ok(replies.iter().filter_map(read).collect())
     }
 }
 
 fn read_link(reply: &Reply) -> Option<Link> {
-    let LinkEvent {
-        index,
-        name,
-        up,
-        mtu,
-        ..
-    } = LinkEvent::read(reply.kind, &reply.payload)?;
-    Some(Link {
-        index,
-        name,
-        up,
-        mtu,
-    })
+    let LinkEvent { index, name, up, mtu, .. } = LinkEvent::read(reply.kind, &reply.payload)?;
+    Some(Link { index, name, up, mtu })
 }
 
 fn read_address(reply: &Reply) -> Option<Address> {
@@ -145,37 +121,20 @@ fn read_address(reply: &Reply) -> Option<Address> {
         reply.payload.split_first_chunk::<ADDRESS_HEADER>()?;
     let attributes = Attributes::after(ADDRESS_HEADER, &reply.payload);
     // On a point-to-point link IFA_ADDRESS is the other end; IPv6 has only that one.
-    let bytes = attributes
-        .get(IFA_LOCAL)
-        .or_else(|| attributes.get(IFA_ADDRESS))?;
-    let address = Prefix {
-        address: ip(family, bytes)?,
-        length,
-    };
-    Some(Address {
-        link: u32::from_ne_bytes([i0, i1, i2, i3]),
-        address,
-    })
+    let bytes = attributes.get(IFA_LOCAL).or_else(|| attributes.get(IFA_ADDRESS))?;
+    let address = Prefix { address: ip(family, bytes)?, length };
+    Some(Address { link: u32::from_ne_bytes([i0, i1, i2, i3]), address })
 }
 
 fn read_route(reply: &Reply, name: impl Fn(u32) -> Option<String>) -> Option<Route> {
     let (&[family, length, _, _, table, _, _, kind, ..], _) =
         reply.payload.split_first_chunk::<ROUTE_HEADER>()?;
     let attributes = Attributes::after(ROUTE_HEADER, &reply.payload);
-    let unspecified = if family == AF_INET6 {
-        &[0; 16][..]
-    } else {
-        &[0; 4]
-    };
+    let unspecified = if family == AF_INET6 { &[0; 16][..] } else { &[0; 4] };
     let destination = attributes.get(RTA_DST).unwrap_or(unspecified);
     (kind == RTN_UNICAST).then_some(Route {
-        destination: Prefix {
-            address: ip(family, destination)?,
-            length,
-        },
-        gateway: attributes
-            .get(RTA_GATEWAY)
-            .and_then(|bytes| ip(family, bytes)),
+        destination: Prefix { address: ip(family, destination)?, length },
+        gateway: attributes.get(RTA_GATEWAY).and_then(|bytes| ip(family, bytes)),
         link: name(attributes.number(RTA_OIF)?)?,
         table: attributes.number(RTA_TABLE).unwrap_or(table.into()),
     })

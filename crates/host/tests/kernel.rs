@@ -48,9 +48,7 @@ fn two_machines_on_one_veth_answer_each_other() {
     ])
     .unwrap();
     let mut there = Network::open_in(bob.as_fd()).unwrap();
-    there
-        .apply_all(&[Change::AddAddress("west", BOB), Change::SetUp("west")])
-        .unwrap();
+    there.apply_all(&[Change::AddAddress("west", BOB), Change::SetUp("west")]).unwrap();
     assert_eq!(names(&here.links().unwrap()), ["lo", "east"]);
     assert_eq!(names(&there.links().unwrap()), ["lo", "west"]);
 
@@ -58,9 +56,7 @@ fn two_machines_on_one_veth_answer_each_other() {
         .unwrap()
         .unwrap();
     let every = Duration::from_millis(2);
-    let series = ping
-        .series(5, every, |_| Ok::<_, Box<dyn Error>>(()))
-        .unwrap();
+    let series = ping.series(5, every, |_| Ok::<_, Box<dyn Error>>(())).unwrap();
     assert_eq!((series.sent, series.lost), (5, 0));
     assert!(series.median.unwrap() < Duration::from_millis(500));
 
@@ -80,28 +76,15 @@ fn a_link_is_renamed_resized_raised_and_deleted() {
     };
     network.apply(Change::CreateVeth("a", "b")).unwrap();
     let before = network.link("a").unwrap();
-    let changes = [
-        Change::RenameLink("a", "c"),
-        Change::SetMtu("c", 1420),
-        Change::SetUp("c"),
-    ];
+    let changes = [Change::RenameLink("a", "c"), Change::SetMtu("c", 1420), Change::SetUp("c")];
     network.apply_all(&changes).unwrap();
-    let after = Link {
-        index: before.index,
-        name: "c".into(),
-        up: true,
-        mtu: 1420,
-    };
+    let after = Link { index: before.index, name: "c".into(), up: true, mtu: 1420 };
     assert_eq!(network.link("c").unwrap(), after);
 
     network.apply(Change::SetDown("c")).unwrap();
     assert!(!network.link("c").unwrap().up);
     network.apply(Change::DeleteLink("c")).unwrap();
-    assert_eq!(
-        names(&network.links().unwrap()),
-        ["lo"],
-        "a veth takes its peer along"
-    );
+    assert_eq!(names(&network.links().unwrap()), ["lo"], "a veth takes its peer along");
 }
 
 #[test]
@@ -110,23 +93,13 @@ fn an_address_of_either_family_comes_and_goes() {
         return;
     };
     network
-        .apply_all(&[
-            Change::CreateVeth("a", "b"),
-            Change::SetUp("a"),
-            Change::SetUp("b"),
-        ])
+        .apply_all(&[Change::CreateVeth("a", "b"), Change::SetUp("a"), Change::SetUp("b")])
         .unwrap();
-    let v6 = Prefix {
-        address: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-        length: 64,
-    };
+    let v6 =
+        Prefix { address: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), length: 64 };
     for address in [ALICE, v6] {
         let present = |network: &mut Network| {
-            network
-                .addresses()
-                .unwrap()
-                .iter()
-                .any(|it| it.address == address)
+            network.addresses().unwrap().iter().any(|it| it.address == address)
         };
         network.apply(Change::AddAddress("a", address)).unwrap();
         assert!(present(&mut network), "{address}");
@@ -143,26 +116,12 @@ fn an_ipv6_address_is_usable_at_once() {
     let mut network = Network::open_in(namespace.as_fd()).unwrap();
     let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
     network
-        .apply_all(&[
-            Change::CreateVeth("a", "b"),
-            Change::SetUp("a"),
-            Change::SetUp("b"),
-        ])
+        .apply_all(&[Change::CreateVeth("a", "b"), Change::SetUp("a"), Change::SetUp("b")])
         .unwrap();
-    network
-        .apply(Change::AddAddress(
-            "a",
-            Prefix {
-                address: address.into(),
-                length: 64,
-            },
-        ))
+    network.apply(Change::AddAddress("a", Prefix { address: address.into(), length: 64 })).unwrap();
+    namespace::within(namespace.as_fd(), || std::net::UdpSocket::bind((address, 0)))
+        .unwrap()
         .unwrap();
-    namespace::within(namespace.as_fd(), || {
-        std::net::UdpSocket::bind((address, 0))
-    })
-    .unwrap()
-    .unwrap();
 }
 
 #[test]
@@ -170,29 +129,17 @@ fn a_route_is_read_back_as_it_was_added_until_it_is_removed() {
     let Some(mut network) = a_network() else {
         return;
     };
-    network
-        .apply_all(&[Change::CreateVeth("a", "b"), Change::SetUp("b")])
-        .unwrap();
-    network
-        .apply_all(&[Change::SetUp("a"), Change::AddAddress("a", ALICE)])
-        .unwrap();
+    network.apply_all(&[Change::CreateVeth("a", "b"), Change::SetUp("b")]).unwrap();
+    network.apply_all(&[Change::SetUp("a"), Change::AddAddress("a", ALICE)]).unwrap();
     let ten = Prefix::v4(Ipv4Addr::new(10, 0, 0, 0), 8);
-    let ula = Prefix {
-        address: IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0)),
-        length: 8,
-    };
+    let ula = Prefix { address: IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0)), length: 8 };
     for (destination, gateway, table) in [
         (ten, None, MAIN_TABLE),
         (ten, Some(BOB.address), 51820),
         (Prefix::DEFAULT, Some(BOB.address), MAIN_TABLE),
         (ula, None, MAIN_TABLE),
     ] {
-        let route = Route {
-            destination,
-            gateway,
-            link: "a".into(),
-            table,
-        };
+        let route = Route { destination, gateway, link: "a".into(), table };
         network.apply(Change::AddRoute(&route)).unwrap();
         assert!(network.routes().unwrap().contains(&route), "{route}");
         network.apply(Change::RemoveRoute(&route)).unwrap();
@@ -212,18 +159,12 @@ fn a_refusal_says_what_was_attempted_and_why() {
         table: 7,
     };
     for (change, words) in [
-        (
-            Change::AddAddress("wg0", ALICE),
-            "add address 192.0.2.1/24 to wg0: No such device",
-        ),
+        (Change::AddAddress("wg0", ALICE), "add address 192.0.2.1/24 to wg0: No such device"),
         (
             Change::AddRoute(&route),
             "add route 0.0.0.0/0 via 192.0.2.2 dev lo table 7: Network is unreachable",
         ),
-        (
-            Change::CreateVeth("lo", "b"),
-            "create veth lo with peer b: File exists",
-        ),
+        (Change::CreateVeth("lo", "b"), "create veth lo with peer b: File exists"),
         (
             Change::RenameLink("lo", "far-too-long-a-name"),
             "rename link lo to far-too-long-a-name: Numerical result",
@@ -232,8 +173,5 @@ fn a_refusal_says_what_was_attempted_and_why() {
         let refusal = network.apply(change).unwrap_err().to_string();
         assert!(refusal.starts_with(words), "{refusal}");
     }
-    assert_eq!(
-        network.link("wg0").unwrap_err().to_string(),
-        "find link wg0: No such device"
-    );
+    assert_eq!(network.link("wg0").unwrap_err().to_string(), "find link wg0: No such device");
 }

@@ -103,9 +103,7 @@ fn bits(address: IpAddr) -> (u128, u8) {
 }
 
 fn mask(length: u8) -> u128 {
-    u128::MAX
-        .checked_shl(128 - u32::from(length.min(128)))
-        .unwrap_or(0)
+    u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0)
 }
 
 /// Which child of a node of `length` bits leads towards `bits`.
@@ -147,11 +145,7 @@ struct Trie {
 
 impl Default for Trie {
     fn default() -> Self {
-        Self {
-            nodes: Vec::new(),
-            free: Vec::new(),
-            root: NOWHERE,
-        }
+        Self { nodes: Vec::new(), free: Vec::new(), root: NOWHERE }
     }
 }
 
@@ -169,11 +163,7 @@ impl Trie {
         let mut link = self.root;
         while let Some(node) = self.get(link).filter(|node| node.covers(bits)) {
             best = node.peer.or(best);
-            link = if node.length == 128 {
-                NOWHERE
-            } else {
-                node.child(side(bits, node.length))
-            };
+            link = if node.length == 128 { NOWHERE } else { node.child(side(bits, node.length)) };
         }
         best
     }
@@ -198,9 +188,7 @@ impl Trie {
             return None;
         };
         let (node_bits, node_length) = (node.bits, node.length);
-        let common = ((node_bits ^ bits).leading_zeros() as u8)
-            .min(length)
-            .min(node_length);
+        let common = ((node_bits ^ bits).leading_zeros() as u8).min(length).min(node_length);
         if common == node_length {
             // `descend` stopped at a node that is no shorter: it is this very prefix.
             return self.get_mut(link)?.peer.replace(peer);
@@ -252,12 +240,7 @@ impl Trie {
     }
 
     fn add(&mut self, bits: u128, length: u8, peer: Option<PeerId>) -> Link {
-        let node = Node {
-            bits,
-            children: [NOWHERE; 2],
-            peer,
-            length,
-        };
+        let node = Node { bits, children: [NOWHERE; 2], peer, length };
         if let Some(link) = self.free.pop()
             && let Some(slot) = self.get_mut(link)
         {
@@ -280,10 +263,7 @@ impl Trie {
     }
 
     fn set_child(&mut self, parent: Link, side: usize, child: Link) {
-        if let Some(slot) = self
-            .get_mut(parent)
-            .and_then(|node| node.children.get_mut(side))
-        {
+        if let Some(slot) = self.get_mut(parent).and_then(|node| node.children.get_mut(side)) {
             *slot = child;
         }
     }
@@ -366,11 +346,7 @@ mod tests {
             ("10.1.0.10", c),
             ("10.1.0.20", d),
         ] {
-            assert_eq!(
-                table.lookup(address.parse().unwrap()),
-                Some(expected),
-                "{address}"
-            );
+            assert_eq!(table.lookup(address.parse().unwrap()), Some(expected), "{address}");
         }
     }
 
@@ -427,10 +403,8 @@ mod tests {
                     list.remove(at);
                 }
             } else {
-                let before = list
-                    .iter()
-                    .position(|entry| entry.0 == prefix)
-                    .map(|at| list.remove(at).1);
+                let before =
+                    list.iter().position(|entry| entry.0 == prefix).map(|at| list.remove(at).1);
                 assert_eq!(table.insert(prefix, who), before, "step {step}");
                 list.push((prefix, who));
             }

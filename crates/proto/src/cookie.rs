@@ -31,15 +31,9 @@ struct Macs<'a> {
 impl<'a> Macs<'a> {
     fn split(message: &'a [u8]) -> Result<Self, Discard> {
         let (covered_by_mac2, mac2) = message.split_last_chunk().ok_or(Discard::Malformed)?;
-        let (covered_by_mac1, mac1) = covered_by_mac2
-            .split_last_chunk()
-            .ok_or(Discard::Malformed)?;
-        Ok(Self {
-            covered_by_mac1,
-            covered_by_mac2,
-            mac1: *mac1,
-            mac2: *mac2,
-        })
+        let (covered_by_mac1, mac1) =
+            covered_by_mac2.split_last_chunk().ok_or(Discard::Malformed)?;
+        Ok(Self { covered_by_mac1, covered_by_mac2, mac1: *mac1, mac2: *mac2 })
     }
 }
 
@@ -69,11 +63,7 @@ pub(crate) struct Checker {
 
 impl Checker {
     pub fn new(own: &PublicKey) -> Self {
-        Self {
-            mac1_key: mac1_key(own),
-            cookie_key: cookie_key(own),
-            secret: None,
-        }
+        Self { mac1_key: mac1_key(own), cookie_key: cookie_key(own), secret: None }
     }
 
     /// Checks mac1 always, mac2 only where `under_load` makes it matter.
@@ -91,10 +81,7 @@ impl Checker {
         let fresh = |(_, born): &&(Secret, Time)| now.since(*born) < SECRET_LIFETIME;
         let secret = self.secret.as_ref().filter(fresh).filter(|_| under_load);
         let proved = secret.is_some_and(|(secret, _)| {
-            equal(
-                &mac(&cookie(secret, from), &[macs.covered_by_mac2]),
-                &macs.mac2,
-            )
+            equal(&mac(&cookie(secret, from), &[macs.covered_by_mac2]), &macs.mac2)
         });
         Ok(if proved { Proof::Address } else { Proof::Key })
     }
@@ -109,11 +96,7 @@ impl Checker {
         random: &mut dyn Random,
     ) -> Result<CookieReply, Discard> {
         let macs = Macs::split(message)?;
-        if self
-            .secret
-            .as_ref()
-            .is_none_or(|(_, born)| now.since(*born) >= SECRET_LIFETIME)
-        {
+        if self.secret.as_ref().is_none_or(|(_, born)| now.since(*born) >= SECRET_LIFETIME) {
             self.secret = Some((Zeroizing::new(random::array(random)), now));
         }
         let (secret, _) = self.secret.as_ref().ok_or(Discard::NotReady)?;
@@ -123,11 +106,7 @@ impl Checker {
         let (text, tag) = encrypted_cookie.split_at_mut(16);
         text.copy_from_slice(&cookie(secret, from));
         tag.copy_from_slice(&key.seal(counter, &macs.mac1, text));
-        Ok(CookieReply {
-            receiver: sender,
-            nonce,
-            encrypted_cookie,
-        })
+        Ok(CookieReply { receiver: sender, nonce, encrypted_cookie })
     }
 }
 
@@ -176,8 +155,7 @@ impl Jar {
         let mac1 = self.unanswered.ok_or(Discard::BadCookie)?;
         let (key, counter) = extended_key(&cookie_key(sender), &reply.nonce);
         let mut text = Zeroizing::new(reply.encrypted_cookie);
-        key.open(counter, &mac1, &mut *text)
-            .map_err(|_| Discard::BadCookie)?;
+        key.open(counter, &mac1, &mut *text).map_err(|_| Discard::BadCookie)?;
         let cookie = text.first_chunk().copied().ok_or(Discard::BadCookie)?;
         self.cookie = Some((Zeroizing::new(cookie), now));
         self.unanswered = None;

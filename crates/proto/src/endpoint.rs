@@ -15,10 +15,7 @@ impl Endpoint {
     /// An endpoint as configured, without a source.
     #[must_use]
     pub fn new(remote: SocketAddr) -> Self {
-        Self {
-            remote,
-            source: None,
-        }
+        Self { remote, source: None }
     }
 }
 

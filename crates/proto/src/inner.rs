@@ -16,32 +16,14 @@ pub struct Inner {
 /// Reads the header of a decrypted packet, which must not claim more bytes than there are.
 pub fn inner_packet(plaintext: &[u8]) -> Result<Inner, Discard> {
     let inner = match plaintext {
-        [
-            first,
-            _,
-            high,
-            low,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            _,
-            a,
-            b,
-            c,
-            d,
-            _,
-            _,
-            _,
-            _,
-            ..,
-        ] if first >> 4 == 4 => Inner {
-            source: Ipv4Addr::new(*a, *b, *c, *d).into(),
-            length: usize::from(u16::from_be_bytes([*high, *low])),
-        },
+        [first, _, high, low, _, _, _, _, _, _, _, _, a, b, c, d, _, _, _, _, ..]
+            if first >> 4 == 4 =>
+        {
+            Inner {
+                source: Ipv4Addr::new(*a, *b, *c, *d).into(),
+                length: usize::from(u16::from_be_bytes([*high, *low])),
+            }
+        }
         [first, _, _, _, high, low, _, _, rest @ ..] if first >> 4 == 6 && rest.len() >= 32 => {
             Inner {
                 source: Ipv6Addr::from(*rest.first_chunk::<16>().ok_or(Discard::BadPacket)?).into(),
@@ -51,25 +33,14 @@ pub fn inner_packet(plaintext: &[u8]) -> Result<Inner, Discard> {
         _ => return Err(Discard::BadPacket),
     };
     // An IPv4 total length below its own header is as wrong as one beyond the message.
-    (20..=plaintext.len())
-        .contains(&inner.length)
-        .then_some(inner)
-        .ok_or(Discard::BadPacket)
+    (20..=plaintext.len()).contains(&inner.length).then_some(inner).ok_or(Discard::BadPacket)
 }
 
 /// Zero bytes to add to a packet of `length` bytes: to a multiple of 16, but never beyond the MTU.
 #[must_use]
 pub fn padding(length: usize, mtu: usize) -> usize {
     // What exceeds the MTU was a super-packet of the kernel's: only its last piece counts.
-    let last = if mtu != 0 && length > mtu {
-        length % mtu
-    } else {
-        length
-    };
+    let last = if mtu != 0 && length > mtu { length % mtu } else { length };
     let padded = last.next_multiple_of(16);
-    if mtu == 0 {
-        padded - last
-    } else {
-        padded.min(mtu) - last
-    }
+    if mtu == 0 { padded - last } else { padded.min(mtu) - last }
 }

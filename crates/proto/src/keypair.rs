@@ -147,10 +147,7 @@ impl Keypair {
 
     /// Takes `count` counters in a row; all of them or none.
     fn reserve(&self, count: u64) -> Result<u64, Discard> {
-        let take = |next: u64| {
-            next.checked_add(count)
-                .filter(|end| *end <= REJECT_AFTER_MESSAGES)
-        };
+        let take = |next: u64| next.checked_add(count).filter(|end| *end <= REJECT_AFTER_MESSAGES);
         self.next_counter
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .map_err(|_| Discard::Expired)
@@ -176,16 +173,8 @@ impl Keypair {
                 authentic |= 1 << bit;
             }
         }
-        let otherwise = if usable {
-            Discard::NotAuthentic
-        } else {
-            Discard::Expired
-        };
-        Opened {
-            messages: run.chunks_mut(stride),
-            authentic,
-            otherwise,
-        }
+        let otherwise = if usable { Discard::NotAuthentic } else { Discard::Expired };
+        Opened { messages: run.chunks_mut(stride), authentic, otherwise }
     }
 
     fn open_one(&self, message: &mut [u8]) -> bool {
@@ -228,10 +217,7 @@ impl<'a> Iterator for Opened<'a> {
             Some((header, rest)) if authentic => {
                 let text = rest.len().saturating_sub(TAG);
                 let plaintext = rest.get_mut(..text).unwrap_or_default();
-                Ok(Authentic {
-                    counter: data_counter(header),
-                    plaintext,
-                })
+                Ok(Authentic { counter: data_counter(header), plaintext })
             }
             _ => Err(self.otherwise),
         })
@@ -266,10 +252,7 @@ impl Keypair {
     #[must_use]
     pub fn pair(keys: [[u8; 32]; 2], indices: [SessionIndex; 2], now: Time) -> Vec<Self> {
         let [to_responder, to_initiator] = keys.map(zeroize::Zeroizing::new);
-        let keys = SessionKeys {
-            to_responder,
-            to_initiator,
-        };
+        let keys = SessionKeys { to_responder, to_initiator };
         let [initiator, responder] = indices;
         alloc::vec![
             Self::new(&keys, true, initiator, responder, now),

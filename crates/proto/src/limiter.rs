@@ -30,14 +30,10 @@ impl Limiter {
     pub fn allow(&mut self, source: IpAddr, now: Time) -> bool {
         if now.since(self.swept) >= IDLE {
             self.swept = now;
-            self.buckets
-                .retain(|_, bucket| now.since(bucket.last) <= IDLE);
+            self.buckets.retain(|_, bucket| now.since(bucket.last) <= IDLE);
         }
         let full = self.buckets.len() >= CAPACITY;
-        let fresh = || Bucket {
-            tokens: FULL,
-            last: now,
-        };
+        let fresh = || Bucket { tokens: FULL, last: now };
         let bucket = match (self.buckets.entry(key(source)), full) {
             (alloc::collections::btree_map::Entry::Vacant(_), true) => return false,
             (entry, _) => entry.or_insert_with(fresh),
@@ -106,10 +102,7 @@ mod tests {
             (150, false),
         ]) {
             assert_eq!(limiter.allow(source, at(ms)), allowed, "at {ms} ms");
-            assert!(
-                limiter.allow([192, 0, 2, 100 + step].into(), at(ms)),
-                "another address"
-            );
+            assert!(limiter.allow([192, 0, 2, 100 + step].into(), at(ms)), "another address");
         }
     }
 

@@ -67,11 +67,7 @@ impl Reader<'_> {
     fn open(datagram: &[u8], length: usize) -> Result<Reader<'_>, Discard> {
         let mut reader = Reader(datagram);
         reader.take::<4>()?;
-        if datagram.len() == length {
-            Ok(reader)
-        } else {
-            Err(Discard::Malformed)
-        }
+        if datagram.len() == length { Ok(reader) } else { Err(Discard::Malformed) }
     }
 
     fn index(&mut self) -> Result<SessionIndex, Discard> {

@@ -32,10 +32,7 @@ impl Symmetric {
     fn new(responder: &PublicKey) -> Self {
         let chaining_key = hash(&[CONSTRUCTION]);
         let start = hash(&[&chaining_key, IDENTIFIER]);
-        Self {
-            chaining_key: Zeroizing::new(chaining_key),
-            hash: hash(&[&start, &responder.0]),
-        }
+        Self { chaining_key: Zeroizing::new(chaining_key), hash: hash(&[&start, &responder.0]) }
     }
 
     fn mix_hash(&mut self, bytes: &[u8]) {
@@ -88,10 +85,7 @@ impl Symmetric {
     /// The keys of the session: from initiator to responder, and back.
     fn split(&self) -> SessionKeys {
         let [to_responder, to_initiator] = kdf(&self.chaining_key, &[]);
-        SessionKeys {
-            to_responder,
-            to_initiator,
-        }
+        SessionKeys { to_responder, to_initiator }
     }
 }
 
@@ -129,14 +123,7 @@ pub(crate) fn create_initiation(
         encrypted_static,
         encrypted_timestamp,
     };
-    Ok((
-        Initiated {
-            index,
-            ephemeral,
-            noise,
-        },
-        message,
-    ))
+    Ok((Initiated { index, ephemeral, noise }, message))
 }
 
 /// An initiation of which only the claimed identity is known: enough to look the peer up.
@@ -150,18 +137,11 @@ pub(crate) struct Claim<'a> {
 pub(crate) fn open_claim<'a>(own: &DhKey, message: &'a Initiation) -> Result<Claim<'a>, Discard> {
     let mut noise = Symmetric::new(&own.public());
     noise.mix_ephemeral(&message.ephemeral); // e
-    let shared = own
-        .agree(&message.ephemeral)
-        .map_err(|_| Discard::BadInitiation)?;
+    let shared = own.agree(&message.ephemeral).map_err(|_| Discard::BadInitiation)?;
     let key = noise.mix_dh(&shared); // es
-    let initiator = noise
-        .open(key, &message.encrypted_static)
-        .map_err(|_| Discard::BadInitiation)?; // s
-    Ok(Claim {
-        initiator: PublicKey(initiator),
-        message,
-        noise,
-    })
+    let initiator =
+        noise.open(key, &message.encrypted_static).map_err(|_| Discard::BadInitiation)?; // s
+    Ok(Claim { initiator: PublicKey(initiator), message, noise })
 }
 
 /// An initiation whose sender has proved its identity.
@@ -268,20 +248,11 @@ mod tests {
     #[test]
     fn the_initial_state_matches_the_known_answer() {
         let constants = load("constants");
-        assert_eq!(
-            constants["construction"],
-            *core::str::from_utf8(CONSTRUCTION).unwrap()
-        );
-        assert_eq!(
-            constants["identifier"],
-            *core::str::from_utf8(IDENTIFIER).unwrap()
-        );
+        assert_eq!(constants["construction"], *core::str::from_utf8(CONSTRUCTION).unwrap());
+        assert_eq!(constants["identifier"], *core::str::from_utf8(IDENTIFIER).unwrap());
         let chaining_key = hash(&[CONSTRUCTION]);
         assert_eq!(chaining_key, array(&constants["initial_chaining_key"]));
-        assert_eq!(
-            hash(&[&chaining_key, IDENTIFIER]),
-            array(&constants["initial_hash"])
-        );
+        assert_eq!(hash(&[&chaining_key, IDENTIFIER]), array(&constants["initial_hash"]));
     }
 
     #[test]
@@ -310,10 +281,8 @@ mod tests {
             let one_time = noise.mix_dh(&shared);
             assert_eq!(*one_time.0, array(expected("i_key_timestamp")));
             assert_state(&noise, transcript, "i_after_ss");
-            let sealed: [u8; 28] = noise.seal(
-                one_time,
-                &array::<12>(&last(transcript)["timestamp_tai64n"]),
-            );
+            let sealed: [u8; 28] =
+                noise.seal(one_time, &array::<12>(&last(transcript)["timestamp_tai64n"]));
             assert_eq!(sealed, array(expected("i_encrypted_timestamp")));
             assert_state(&noise, transcript, "i_final");
         }
@@ -369,10 +338,7 @@ mod tests {
 
             let keys = noise.split();
             assert_eq!(*keys.to_responder, array(&transcript["initiator_send_key"]));
-            assert_eq!(
-                *keys.to_initiator,
-                array(&transcript["initiator_receive_key"])
-            );
+            assert_eq!(*keys.to_initiator, array(&transcript["initiator_receive_key"]));
         }
     }
 
@@ -389,10 +355,7 @@ mod tests {
         assert!(initiated.consume_response(&own, &psk, &response).is_ok());
         for point in entries(&load("keys")["low_order_public"]) {
             initiation.ephemeral = PublicKey(array(point));
-            assert_eq!(
-                open_claim(&responder, &initiation).err(),
-                Some(Discard::BadInitiation)
-            );
+            assert_eq!(open_claim(&responder, &initiation).err(), Some(Discard::BadInitiation));
             response.ephemeral = PublicKey(array(point));
             assert!(initiated.consume_response(&own, &psk, &response).is_err());
         }

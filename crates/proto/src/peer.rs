@@ -29,10 +29,7 @@ pub struct PeerId {
 
 impl PeerId {
     pub(crate) fn new(slot: u32, generation: u32) -> Self {
-        Self {
-            slot,
-            generation: NonZeroU32::new(generation).unwrap_or(NonZeroU32::MIN),
-        }
+        Self { slot, generation: NonZeroU32::new(generation).unwrap_or(NonZeroU32::MIN) }
     }
 
     /// A small number, unique among the peers that exist: a position in a table.
@@ -70,10 +67,7 @@ impl Keypairs {
     /// `next` has been confirmed; returns what is dropped for it.
     pub fn promote(&mut self) -> Option<Arc<Keypair>> {
         let next = self.next.take();
-        core::mem::replace(
-            &mut self.previous,
-            core::mem::replace(&mut self.current, next),
-        )
+        core::mem::replace(&mut self.previous, core::mem::replace(&mut self.current, next))
     }
 
     pub fn take_all(&mut self) -> [Option<Arc<Keypair>>; 3] {
@@ -138,9 +132,7 @@ impl Peer {
 
     /// The agreement of our long-term key with the peer's.
     pub fn static_static(&mut self, own: &DhKey) -> Result<Secret, Unauthentic> {
-        self.static_static
-            .get_or_insert_with(|| own.agree(&self.public_key))
-            .clone()
+        self.static_static.get_or_insert_with(|| own.agree(&self.public_key)).clone()
     }
 
     /// Our long-term key has changed: nothing made with the old one is sent on any more.
@@ -148,10 +140,7 @@ impl Peer {
         self.static_static = None;
         self.last_sent_handshake = None;
         self.traffic.forget_ask();
-        for keypair in [&self.keypairs.current, &self.keypairs.next]
-            .into_iter()
-            .flatten()
-        {
+        for keypair in [&self.keypairs.current, &self.keypairs.next].into_iter().flatten() {
             keypair.retire();
         }
     }
@@ -188,16 +177,12 @@ impl Peers {
 
     pub fn get(&self, id: PeerId) -> Option<&Peer> {
         let slot = self.slots.get(id.slot())?;
-        slot.peer
-            .as_deref()
-            .filter(|_| slot.generation == id.generation.get())
+        slot.peer.as_deref().filter(|_| slot.generation == id.generation.get())
     }
 
     pub fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
         let slot = self.slots.get_mut(id.slot())?;
-        slot.peer
-            .as_deref_mut()
-            .filter(|_| slot.generation == id.generation.get())
+        slot.peer.as_deref_mut().filter(|_| slot.generation == id.generation.get())
     }
 
     pub fn add(&mut self, key: PublicKey) -> PeerId {
@@ -218,10 +203,8 @@ impl Peers {
     }
 
     pub fn remove(&mut self, id: PeerId) -> Option<Box<Peer>> {
-        let slot = self
-            .slots
-            .get_mut(id.slot())
-            .filter(|slot| slot.generation == id.generation.get())?;
+        let slot =
+            self.slots.get_mut(id.slot()).filter(|slot| slot.generation == id.generation.get())?;
         let peer = slot.peer.take()?;
         self.free.push(id.slot);
         self.by_key.remove(&peer.public_key);

@@ -89,10 +89,7 @@ impl DhKey {
             .expect("X25519 takes every scalar of 32 bytes");
         let public = private.compute_public_key().ok();
         let public = public.and_then(|point| point.as_ref().try_into().ok());
-        Self {
-            private,
-            public: PublicKey(public.expect("an X25519 point has 32 bytes")),
-        }
+        Self { private, public: PublicKey(public.expect("an X25519 point has 32 bytes")) }
     }
 
     pub fn public(&self) -> PublicKey {
@@ -103,9 +100,7 @@ impl DhKey {
     pub fn agree(&self, other: &PublicKey) -> Result<Secret, Unauthentic> {
         let other = UnparsedPublicKey::new(&X25519, &other.0);
         let shared = agreement::agree(&self.private, other, Unauthentic, |shared| {
-            <[u8; 32]>::try_from(shared)
-                .map(Zeroizing::new)
-                .map_err(|_| Unauthentic)
+            <[u8; 32]>::try_from(shared).map(Zeroizing::new).map_err(|_| Unauthentic)
         })?;
         let zero = aws_lc_rs::constant_time::verify_slices_are_equal(&*shared, &[0; 32]).is_ok();
         if zero { Err(Unauthentic) } else { Ok(shared) }
@@ -139,9 +134,7 @@ impl Aead {
 
     fn seal_with(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> [u8; TAG] {
         let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self
-            .0
-            .seal_in_place_separate_tag(nonce, Aad::from(aad), text);
+        let tag = self.0.seal_in_place_separate_tag(nonce, Aad::from(aad), text);
         let tag = tag.ok().and_then(|tag| tag.as_ref().try_into().ok());
         tag.expect("a message is shorter than 256 GiB and a tag has 16 bytes")
     }
@@ -153,10 +146,7 @@ impl Aead {
         text_and_tag: &mut [u8],
     ) -> Result<(), Unauthentic> {
         let nonce = Nonce::assume_unique_for_key(nonce);
-        self.0
-            .open_in_place(nonce, Aad::from(aad), text_and_tag)
-            .map(drop)
-            .map_err(|_| Unauthentic)
+        self.0.open_in_place(nonce, Aad::from(aad), text_and_tag).map(drop).map_err(|_| Unauthentic)
     }
 }
 
@@ -207,10 +197,7 @@ pub(crate) fn extended_key(key: &[u8; 32], nonce: &[u8; 24]) -> (Aead, u64) {
     let salt = <[u8; 16]>::try_from(salt).unwrap_or_default();
     let counter = <[u8; 8]>::try_from(counter).unwrap_or_default();
     let derived = chacha20::hchacha::<chacha20::R20>(&(*key).into(), &salt.into());
-    (
-        Aead::new(&Zeroizing::new(derived.into())),
-        u64::from_le_bytes(counter),
-    )
+    (Aead::new(&Zeroizing::new(derived.into())), u64::from_le_bytes(counter))
 }
 
 #[cfg(test)]

@@ -21,10 +21,7 @@ pub struct Window {
 
 impl Default for Window {
     fn default() -> Self {
-        Self {
-            next: 0,
-            ring: [0; WORDS],
-        }
+        Self { next: 0, ring: [0; WORDS] }
     }
 }
 
@@ -152,10 +149,7 @@ mod tests {
     #[test]
     fn a_whole_window_may_arrive_backwards() {
         for (order, then) in [
-            (
-                (1..L).collect::<alloc::vec::Vec<_>>(),
-                [(0, true), (0, false)],
-            ),
+            ((1..L).collect::<alloc::vec::Vec<_>>(), [(0, true), (0, false)]),
             ((2..=L).collect(), [(1, true), (0, false)]),
             ((0..L).rev().collect(), [(0, false), (L, true)]),
             ((1..=L).rev().collect(), [(0, false), (L + 1, true)]),

@@ -77,26 +77,14 @@ impl ReceiveBatch {
         let (slots, slot_size) = (slots.max(1), slot_size.max(1));
         // Zeros would be lent by the kernel page by page, later, on the data path.
         let buffers = vec![0xff; slots * slot_size];
-        ReceiveBatch {
-            frames: Frames::new(slots),
-            buffers,
-            slot_size,
-            ready: 0,
-        }
+        ReceiveBatch { frames: Frames::new(slots), buffers, slot_size, ready: 0 }
     }
 
     /// What the last call received, in order, without what it had to cut short.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Received<'_>> {
         let buffers = self.buffers.chunks_exact_mut(self.slot_size);
-        let frames = self
-            .frames
-            .headers
-            .iter()
-            .zip(&self.frames.slots)
-            .take(self.ready);
-        frames
-            .zip(buffers)
-            .filter_map(|((header, slot), buffer)| slot.read(header, buffer))
+        let frames = self.frames.headers.iter().zip(&self.frames.slots).take(self.ready);
+        frames.zip(buffers).filter_map(|((header, slot), buffer)| slot.read(header, buffer))
     }
 
     /// How many of the last call were cut short, because a slot was too small for them or, on a
@@ -104,12 +92,7 @@ impl ReceiveBatch {
     /// among the datagrams.
     #[must_use]
     pub fn truncated(&self) -> usize {
-        self.frames
-            .headers
-            .iter()
-            .take(self.ready)
-            .filter(|header| is_truncated(header))
-            .count()
+        self.frames.headers.iter().take(self.ready).filter(|header| is_truncated(header)).count()
     }
 }
 
@@ -122,9 +105,7 @@ impl SendBatch {
     /// Room for `slots` datagrams or trains (at least one; the kernel takes no more than 1024).
     #[must_use]
     pub fn new(slots: usize) -> SendBatch {
-        SendBatch {
-            frames: Frames::new(slots.max(1)),
-        }
+        SendBatch { frames: Frames::new(slots.max(1)) }
     }
 }
 
@@ -232,10 +213,7 @@ impl Frames {
         // SAFETY: a header is pointers, which may be null, and integers.
         let header: libc::mmsghdr = unsafe { mem::zeroed() };
         let slot = || Slot {
-            piece: libc::iovec {
-                iov_base: ptr::null_mut(),
-                iov_len: 0,
-            },
+            piece: libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 },
             address: Address::default(),
             control: Control::EMPTY,
         };
@@ -259,10 +237,7 @@ impl Slot {
         address_length: usize,
         control_length: usize,
     ) {
-        self.piece = libc::iovec {
-            iov_base: payload.cast(),
-            iov_len: payload.len(),
-        };
+        self.piece = libc::iovec { iov_base: payload.cast(), iov_len: payload.len() };
         let header = &mut header.msg_hdr;
         header.msg_name = (&raw mut self.address).cast();
         header.msg_namelen = address_length as _;
@@ -302,11 +277,7 @@ impl Slot {
             match (datagram.to, source.address) {
                 // struct in_pktinfo: interface, source, and a destination that is not read.
                 (SocketAddr::V4(_), IpAddr::V4(address)) => {
-                    push(
-                        level,
-                        libc::IP_PKTINFO,
-                        [scope, address.octets(), [0; 4]].as_flattened(),
-                    );
+                    push(level, libc::IP_PKTINFO, [scope, address.octets(), [0; 4]].as_flattened());
                 }
                 // struct in6_pktinfo: source, interface.
                 (SocketAddr::V6(_), IpAddr::V6(address)) => {
@@ -328,13 +299,8 @@ impl Slot {
         }
         let from = self.address.decode()?;
         let bytes = buffer.get_mut(..header.msg_len as usize)?;
-        let mut received = Received {
-            from,
-            local: None,
-            tos: 0,
-            segment_size: bytes.len().max(1),
-            bytes,
-        };
+        let mut received =
+            Received { from, local: None, tos: 0, segment_size: bytes.len().max(1), bytes };
         for (level, kind, data) in self.control.messages(header.msg_hdr.msg_controllen as _) {
             match (level, kind) {
                 (libc::SOL_UDP, UDP_GRO) => {
@@ -348,17 +314,12 @@ impl Slot {
                 // bear, which for a broadcast is not the one it was sent to.
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                     let interface = u32::from_ne_bytes(field(data, 0));
-                    received.local = Some(Local {
-                        address: field::<4>(data, 4).into(),
-                        interface,
-                    });
+                    received.local = Some(Local { address: field::<4>(data, 4).into(), interface });
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                     let interface = u32::from_ne_bytes(field(data, 16));
-                    received.local = Some(Local {
-                        address: field::<16>(data, 0).into(),
-                        interface,
-                    });
+                    received.local =
+                        Some(Local { address: field::<16>(data, 0).into(), interface });
                 }
                 _ => {}
             }
@@ -369,9 +330,7 @@ impl Slot {
 
 /// The bytes of a control message's field; zeros where the kernel sent less than it promises.
 fn field<const N: usize>(data: &[u8], at: usize) -> [u8; N] {
-    data.get(at..)
-        .and_then(|data| data.first_chunk().copied())
-        .unwrap_or([0; N])
+    data.get(at..).and_then(|data| data.first_chunk().copied()).unwrap_or([0; N])
 }
 
 fn is_truncated(header: &libc::mmsghdr) -> bool {
@@ -400,11 +359,7 @@ const _: () = assert!(align_of::<Address>() == align_of::<libc::sockaddr_in6>())
 
 impl Address {
     fn length(&self) -> usize {
-        if self.family == AF_INET {
-            size_of::<libc::sockaddr_in>()
-        } else {
-            size_of::<Address>()
-        }
+        if self.family == AF_INET { size_of::<libc::sockaddr_in>() } else { size_of::<Address>() }
     }
 
     fn decode(&self) -> Option<SocketAddr> {
@@ -421,21 +376,12 @@ impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Address {
         let port = address.port().to_be_bytes();
         match address {
-            SocketAddr::V4(address) => Address {
-                family: AF_INET,
-                port,
-                v4: address.ip().octets(),
-                ..Address::default()
-            },
+            SocketAddr::V4(address) => {
+                Address { family: AF_INET, port, v4: address.ip().octets(), ..Address::default() }
+            }
             SocketAddr::V6(address) => {
                 let (v6, scope) = (address.ip().octets(), address.scope_id());
-                Address {
-                    family: AF_INET6,
-                    port,
-                    v6,
-                    scope,
-                    ..Address::default()
-                }
+                Address { family: AF_INET6, port, v6, scope, ..Address::default() }
             }
         }
     }

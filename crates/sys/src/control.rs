@@ -45,9 +45,7 @@ impl Control {
             let (kind, _) = header.split_first_chunk()?;
             let length = usize::from_ne_bytes(*length);
             let data = rest.get(HEADER..length)?;
-            rest = rest
-                .get(length.next_multiple_of(size_of::<usize>())..)
-                .unwrap_or_default();
+            rest = rest.get(length.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
             Some((i32::from_ne_bytes(*level), i32::from_ne_bytes(*kind), data))
         })
     }

@@ -65,10 +65,7 @@ pub fn isolate() -> io::Result<Isolation> {
         outcome => outcome.map(|()| Isolation::Privileged)?,
     };
     // What is mounted from here on must not spread to the namespace that this one was copied from.
-    mount_change(
-        "/",
-        MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
-    )?;
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
     Ok(isolation)
 }
 
@@ -89,8 +86,6 @@ fn leave(namespaces: UnshareFlags) -> rustix::io::Result<()> {
 fn on_a_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().spawn_scoped(scope, work)?;
-        thread
-            .join()
-            .unwrap_or_else(|cause| panic::resume_unwind(cause))
+        thread.join().unwrap_or_else(|cause| panic::resume_unwind(cause))
     })
 }

@@ -99,18 +99,12 @@ pub struct Attributes<'a>(&'a [u8]);
 impl<'a> Attributes<'a> {
     /// Those that follow a fixed header of `header` bytes; none if the payload is shorter.
     pub fn after(header: usize, payload: &'a [u8]) -> Self {
-        Self(
-            payload
-                .get(header.next_multiple_of(4)..)
-                .unwrap_or_default(),
-        )
+        Self(payload.get(header.next_multiple_of(4)..).unwrap_or_default())
     }
 
     /// The payload of the first of this kind.
     pub fn get(&self, kind: u16) -> Option<&'a [u8]> {
-        self.clone()
-            .find(|(found, _)| *found == kind)
-            .map(|(_, payload)| payload)
+        self.clone().find(|(found, _)| *found == kind).map(|(_, payload)| payload)
     }
 
     /// The number in the first of this kind, if it holds just that.
@@ -127,10 +121,7 @@ impl<'a> Iterator for Attributes<'a> {
         let length = usize::from(u16::from_ne_bytes([l0, l1]));
         let payload = self.0.get(4..length)?;
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((
-            u16::from_ne_bytes([k0, k1]) & libc::NLA_TYPE_MASK as u16,
-            payload,
-        ))
+        Some((u16::from_ne_bytes([k0, k1]) & libc::NLA_TYPE_MASK as u16, payload))
     }
 }
 
@@ -184,11 +175,7 @@ impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> io::Result<Self> {
         let socket = route_socket(0, SocketFlags::CLOEXEC)?;
-        Ok(Self {
-            socket,
-            sequence: 0,
-            buffer: vec![0; BUFFER],
-        })
+        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
     /// Sends a request and waits for all of its answer: nothing for a change, the objects for a
@@ -204,11 +191,7 @@ impl Socket {
 
     fn exchange(&mut self, message: &Message) -> io::Result<Option<Vec<Reply>>> {
         self.sequence = self.sequence.wrapping_add(1);
-        send(
-            &self.socket,
-            &message.numbered(self.sequence),
-            SendFlags::empty(),
-        )?;
+        send(&self.socket, &message.numbered(self.sequence), SendFlags::empty())?;
         let (mut replies, mut consistent) = (Vec::new(), true);
         loop {
             for told in Messages(take(&self.socket, &mut self.buffer)?) {
@@ -221,10 +204,7 @@ impl Socket {
                         outcome(told.payload)?;
                         return Ok(consistent.then_some(replies));
                     }
-                    _ => replies.push(Reply {
-                        kind: told.kind,
-                        payload: told.payload.to_vec(),
-                    }),
+                    _ => replies.push(Reply { kind: told.kind, payload: told.payload.to_vec() }),
                 }
             }
         }
@@ -233,10 +213,7 @@ impl Socket {
 
 /// Both endings of an answer carry a negative errno, or zero.
 fn outcome(payload: &[u8]) -> io::Result<()> {
-    match payload
-        .first_chunk()
-        .map(|bytes| i32::from_ne_bytes(*bytes))
-    {
+    match payload.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)) {
         Some(error @ ..0) => Err(io::Error::from_raw_os_error(error.saturating_neg())),
         _ => Ok(()),
     }
@@ -322,10 +299,7 @@ impl Monitor {
             Some(network) => namespace::within(network, open)??,
             None => open()?,
         };
-        let monitor = Self {
-            socket,
-            buffer: vec![0; BUFFER],
-        };
+        let monitor = Self { socket, buffer: vec![0; BUFFER] };
         monitor.ask_for_every_link()?;
         Ok(monitor)
     }
@@ -406,9 +380,7 @@ mod tests {
     fn a_nest_holds_its_attributes_and_their_padding() {
         let message = Message::new(1, 0, &[9; LINK_HEADER])
             .with(1, b"abcde")
-            .nested(2, b"head", |nest| {
-                nest.with(3, b"x").with(4, &7u32.to_ne_bytes())
-            })
+            .nested(2, b"head", |nest| nest.with(3, b"x").with(4, &7u32.to_ne_bytes()))
             .with(5, b"");
         let attributes = Attributes::after(HEADER + LINK_HEADER, &message.0);
         let kinds: Vec<u16> = attributes.clone().map(|(kind, _)| kind).collect();
@@ -429,11 +401,7 @@ mod tests {
             for byte in &mut bytes {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 // Mostly small numbers, so that lengths are often plausible.
-                *byte = if state >> 31 == 0 {
-                    0
-                } else {
-                    (state >> 16) as u8 & 0x1f
-                };
+                *byte = if state >> 31 == 0 { 0 } else { (state >> 16) as u8 & 0x1f };
             }
             assert!(Attributes::after(0, &bytes).count() <= length / 4);
             assert!(Messages(&bytes).count() <= length / HEADER);
@@ -443,30 +411,22 @@ mod tests {
 
     #[test]
     fn a_refusal_is_the_kernels_errno() {
-        let refused = Socket::open()
-            .unwrap()
-            .request(&set_link(0x7fff_ffff, true, 1500))
-            .unwrap_err();
-        assert!(
-            matches!(refused.raw_os_error(), Some(libc::ENODEV | libc::EPERM)),
-            "{refused}"
-        );
+        let refused =
+            Socket::open().unwrap().request(&set_link(0x7fff_ffff, true, 1500)).unwrap_err();
+        assert!(matches!(refused.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{refused}");
     }
 
     #[test]
     fn a_dump_names_the_loopback_link() {
         let mut socket = Socket::open().unwrap();
-        let replies = socket
-            .request(&Message::new(libc::RTM_GETLINK, DUMP, &[0; LINK_HEADER]))
-            .unwrap();
+        let replies =
+            socket.request(&Message::new(libc::RTM_GETLINK, DUMP, &[0; LINK_HEADER])).unwrap();
         let links: Vec<_> = replies
             .iter()
             .filter_map(|reply| LinkEvent::read(reply.kind, &reply.payload))
             .collect();
         assert!(
-            links
-                .iter()
-                .any(|link| link.name == "lo" && link.index == 1 && !link.deleted),
+            links.iter().any(|link| link.name == "lo" && link.index == 1 && !link.deleted),
             "{links:?}"
         );
     }
@@ -475,27 +435,16 @@ mod tests {
     fn a_monitor_first_tells_every_link_and_then_each_change() {
         let Some(network) = a_network() else { return };
         let mut monitor = Monitor::open(Some(network.as_fd())).unwrap();
-        let lo = |up, mtu| LinkEvent {
-            index: 1,
-            name: "lo".into(),
-            up,
-            mtu,
-            deleted: false,
-        };
+        let lo = |up, mtu| LinkEvent { index: 1, name: "lo".into(), up, mtu, deleted: false };
         assert_eq!(
             monitor.receive().unwrap(),
-            Changes {
-                links: vec![lo(false, 65536)],
-                paths: false
-            }
+            Changes { links: vec![lo(false, 65536)], paths: false }
         );
         assert_eq!(monitor.receive().unwrap(), Changes::default());
 
-        namespace::within(network.as_fd(), || {
-            Socket::open()?.request(&set_link(1, true, 9000))
-        })
-        .unwrap()
-        .unwrap();
+        namespace::within(network.as_fd(), || Socket::open()?.request(&set_link(1, true, 9000)))
+            .unwrap()
+            .unwrap();
         let changes = monitor.receive().unwrap();
         assert_eq!(changes.links.last(), Some(&lo(true, 9000)));
         assert!(changes.paths, "127.0.0.1 appeared");
@@ -506,9 +455,7 @@ mod tests {
         let Some(network) = a_network() else { return };
         let mut monitor = Monitor::open(Some(network.as_fd())).unwrap();
         monitor.receive().unwrap();
-        let mut socket = namespace::within(network.as_fd(), Socket::open)
-            .unwrap()
-            .unwrap();
+        let mut socket = namespace::within(network.as_fd(), Socket::open).unwrap().unwrap();
         for mtu in 1000..2000 {
             socket.request(&set_link(1, false, mtu)).unwrap();
         }

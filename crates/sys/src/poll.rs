@@ -60,12 +60,7 @@ impl Epoll {
     ///
     /// `EEXIST` if it is there already, `EPERM` if it is of a kind that cannot be waited for.
     pub fn add(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::add(
-            &self.0,
-            source,
-            epoll::EventData::new_u64(token),
-            interest.flags(),
-        )?)
+        Ok(epoll::add(&self.0, source, epoll::EventData::new_u64(token), interest.flags())?)
     }
 
     /// Changes the token and the interest of a descriptor that was added.
@@ -74,12 +69,7 @@ impl Epoll {
     ///
     /// `ENOENT` if it was not.
     pub fn modify(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::modify(
-            &self.0,
-            source,
-            epoll::EventData::new_u64(token),
-            interest.flags(),
-        )?)
+        Ok(epoll::modify(&self.0, source, epoll::EventData::new_u64(token), interest.flags())?)
     }
 
     /// Removes a descriptor.
@@ -101,11 +91,8 @@ impl Epoll {
         // A timeout of more seconds than the kernel can count is forever.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         events.0.clear();
-        match epoll::wait(
-            &self.0,
-            rustix::buffer::spare_capacity(&mut events.0),
-            timeout.as_ref(),
-        ) {
+        match epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut events.0), timeout.as_ref())
+        {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -163,10 +150,7 @@ impl Event {
     ///
     /// `EMFILE`, `ENFILE` or `ENOMEM`.
     pub fn new() -> io::Result<Event> {
-        Ok(Event(eventfd(
-            0,
-            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-        )?))
+        Ok(Event(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
     /// Makes the descriptor readable.
@@ -215,14 +199,10 @@ impl Timer {
     /// `EINVAL` if the deadline is more seconds away than the kernel can count.
     pub fn set(&self, deadline: Option<Duration>) -> io::Result<()> {
         // The kernel takes zero for "never".
-        let deadline = deadline.map_or(Duration::ZERO, |deadline| {
-            deadline.max(Duration::from_nanos(1))
-        });
+        let deadline =
+            deadline.map_or(Duration::ZERO, |deadline| deadline.max(Duration::from_nanos(1)));
         let it_value = Timespec::try_from(deadline).map_err(|_| Errno::INVAL)?;
-        let once = Itimerspec {
-            it_interval: Timespec::default(),
-            it_value,
-        };
+        let once = Itimerspec { it_interval: Timespec::default(), it_value };
         timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &once)?;
         Ok(())
     }

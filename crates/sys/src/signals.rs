@@ -49,9 +49,7 @@ impl Signals {
         let mut info = [0; size_of::<libc::signalfd_siginfo>()];
         rustix::io::read(&self.0, &mut info).ok()?;
         // A signalfd_siginfo begins with the signal's number.
-        let number = info
-            .first_chunk()
-            .map(|number| i32::from_ne_bytes(*number))?;
+        let number = info.first_chunk().map(|number| i32::from_ne_bytes(*number))?;
         [Signal::Hangup, Signal::Interrupt, Signal::Terminate]
             .into_iter()
             .find(|signal| signal.number() == number)

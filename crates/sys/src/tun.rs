@@ -46,17 +46,11 @@ impl Tun {
     }
 
     fn attach(request: &mut InterfaceRequest) -> io::Result<Tun> {
-        let fd = open(
-            "/dev/net/tun",
-            OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let fd =
+            open("/dev/net/tun", OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
         ioctl(fd.as_fd(), Request::SetInterface(request))?;
         ioctl(fd.as_fd(), Request::SetVnetHeaderSize(&VNET_HEADER_SIZE))?;
-        Ok(Tun {
-            fd,
-            vnet_header: true,
-        })
+        Ok(Tun { fd, vnet_header: true })
     }
 
     /// Takes over a queue that somebody else opened and handed down. It must have been opened with
@@ -180,19 +174,12 @@ pub struct Offload {
 
 impl Offload {
     /// The kernel does everything itself.
-    pub const NONE: Offload = Offload {
-        checksum: false,
-        tcp: false,
-        udp: false,
-    };
+    pub const NONE: Offload = Offload { checksum: false, tcp: false, udp: false };
 
     fn flags(self) -> libc::c_uint {
         [
             (self.checksum, libc::TUN_F_CSUM),
-            (
-                self.tcp,
-                libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN,
-            ),
+            (self.tcp, libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN),
             (self.udp, libc::TUN_F_USO4 | libc::TUN_F_USO6),
         ]
         .into_iter()
@@ -246,17 +233,7 @@ impl VnetHeader {
         let &[h0, h1, s0, s1, c0, c1, o0, o1] = fields;
         let [hdr_len, gso_size, csum_start, csum_offset] =
             [[h0, h1], [s0, s1], [c0, c1], [o0, o1]].map(u16::from_ne_bytes);
-        Some((
-            VnetHeader {
-                flags,
-                gso_type,
-                hdr_len,
-                gso_size,
-                csum_start,
-                csum_offset,
-            },
-            packet,
-        ))
+        Some((VnetHeader { flags, gso_type, hdr_len, gso_size, csum_start, csum_offset }, packet))
     }
 
     /// The header as it is written before a packet.
@@ -297,18 +274,11 @@ impl InterfaceRequest {
             return Err(Errno::INVAL.into());
         }
         let name = array::from_fn(|at| name.get(at).copied().unwrap_or_default());
-        Ok(InterfaceRequest {
-            name,
-            ..InterfaceRequest::EMPTY
-        })
+        Ok(InterfaceRequest { name, ..InterfaceRequest::EMPTY })
     }
 
     fn name(&self) -> OsString {
-        let name = self
-            .name
-            .split(|&byte| byte == 0)
-            .next()
-            .unwrap_or_default();
+        let name = self.name.split(|&byte| byte == 0).next().unwrap_or_default();
         OsString::from_vec(name.to_vec())
     }
 }
@@ -336,10 +306,9 @@ fn ioctl(fd: BorrowedFd<'_>, request: Request<'_>) -> io::Result<RawFd> {
             (libc::TUNSETVNETHDRSZ, ptr::from_ref(size).cast_mut().cast())
         }
         // Not a pointer, but the flags themselves.
-        Request::SetOffload(flags) => (
-            libc::TUNSETOFFLOAD,
-            ptr::without_provenance_mut(flags as usize),
-        ),
+        Request::SetOffload(flags) => {
+            (libc::TUNSETOFFLOAD, ptr::without_provenance_mut(flags as usize))
+        }
         Request::GetNetworkNamespace => (libc::TUNGETDEVNETNS, ptr::null_mut::<libc::c_void>()),
     };
     // SAFETY: the match above gives each request the argument that its driver expects, alive until

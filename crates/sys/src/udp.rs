@@ -73,11 +73,7 @@ impl Group {
         }
         let handshake = join()?;
         let steered = handshake.steer(count).is_ok();
-        Ok(Group {
-            data,
-            handshake,
-            steered,
-        })
+        Ok(Group { data, handshake, steered })
     }
 
     /// The port that all of them are bound to.
@@ -159,17 +155,14 @@ impl Udp {
             None,
         )?;
         let udp = Udp { fd, family };
-        options
-            .iter()
-            .try_for_each(|(option, value)| udp.set(*option, value))?;
+        options.iter().try_for_each(|(option, value)| udp.set(*option, value))?;
         if mark != 0 {
             udp.set_mark(mark)?;
         }
         // The forced variant may exceed the machine's limit but needs a capability; without it, as
         // much as allowed.
         for (forced, polite) in [(RCVBUFFORCE, RCVBUF), (SNDBUFFORCE, SNDBUF)] {
-            udp.set(forced, &BUFFER)
-                .or_else(|_| udp.set(polite, &BUFFER))?;
+            udp.set(forced, &BUFFER).or_else(|_| udp.set(polite, &BUFFER))?;
         }
         // Without it each datagram arrives alone: slower, and no less right.
         let _ = udp.set_gro(true);
@@ -231,21 +224,13 @@ impl Udp {
                 size_of::<T>() as _,
             )
         };
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Tells the kernel how to choose among the sockets of this one's group: see [`Group`].
     fn steer(&self, data_sockets: u8) -> io::Result<()> {
-        let instruction = |code: u32, k: u32, jf: u8| libc::sock_filter {
-            code: code as u16,
-            jt: 0,
-            jf,
-            k,
-        };
+        let instruction =
+            |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
         // Byte 0 is the first of the UDP payload. A load beyond the end returns 0: data socket 0.
         let mut filter = [
             instruction(BPF_LD | BPF_B | BPF_ABS, 0, 0),
@@ -286,17 +271,11 @@ const BUFFER: libc::c_int = 7 << 20;
 const V4_OPTIONS: &[(SocketOption, libc::c_int)] = &[
     ((libc::IPPROTO_IP, libc::IP_PKTINFO), 1),
     ((libc::IPPROTO_IP, libc::IP_RECVTOS), 1),
-    (
-        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
-        libc::IP_PMTUDISC_DONT,
-    ),
+    ((libc::IPPROTO_IP, libc::IP_MTU_DISCOVER), libc::IP_PMTUDISC_DONT),
 ];
 const V6_OPTIONS: &[(SocketOption, libc::c_int)] = &[
     ((libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1),
     ((libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO), 1),
     ((libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS), 1),
-    (
-        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER),
-        libc::IPV6_PMTUDISC_DONT,
-    ),
+    ((libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER), libc::IPV6_PMTUDISC_DONT),
 ];

@@ -26,14 +26,8 @@ impl Watch {
         let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let moved = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
         // Unlinking a file that is still open changes its link count: an attribute.
-        inotify::add_watch(
-            &watch,
-            path,
-            moved | WatchFlags::ATTRIB | WatchFlags::DONT_FOLLOW,
-        )?;
-        if let Some(directory) = path
-            .parent()
-            .filter(|directory| !directory.as_os_str().is_empty())
+        inotify::add_watch(&watch, path, moved | WatchFlags::ATTRIB | WatchFlags::DONT_FOLLOW)?;
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
         {
             inotify::add_watch(&watch, directory, moved | WatchFlags::ONLYDIR)?;
         }

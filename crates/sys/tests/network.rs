@@ -25,10 +25,7 @@ fn in_a_namespace(work: impl FnOnce() + Send) {
 }
 
 fn ip(arguments: &str) {
-    let status = Command::new("ip")
-        .args(arguments.split(' '))
-        .status()
-        .unwrap();
+    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
     assert!(status.success(), "ip {arguments}");
 }
 
@@ -53,20 +50,14 @@ fn link_local_addresses_keep_their_scope() {
         let (ip_a, ip_b): (Ipv6Addr, Ipv6Addr) =
             ("fe80::a".parse().unwrap(), "fe80::b".parse().unwrap());
         let scoped = |ip, port, scope| SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope));
-        let source = Some(Local {
-            address: ip_a.into(),
-            interface: interface("left"),
-        });
+        let source = Some(Local { address: ip_a.into(), interface: interface("left") });
         // Either says which link it is that the addresses are local to.
         for (scope, source) in [(interface("left"), None), (0, source)] {
             let to = scoped(ip_b, bob.port().unwrap(), scope);
             let datagram = plain(to, b"hello");
             send_one(&alice.handshake, Outgoing { source, ..datagram }).unwrap();
             let from = scoped(ip_a, alice.port().unwrap(), interface("right"));
-            let local = Local {
-                address: ip_b.into(),
-                interface: interface("right"),
-            };
+            let local = Local { address: ip_b.into(), interface: interface("right") };
             receive_all(&bob.handshake, 5, |received| {
                 assert_eq!(received.from, from);
                 assert_eq!(received.local, Some(local));
@@ -88,12 +79,9 @@ fn a_mark_is_what_the_routing_rules_see() {
             let bob = group(family);
             let to = address(ip, &bob);
             let alice = Group::bind(family, 0, 1, 7).unwrap();
-            for (mark, passes) in [
-                (None, false),
-                (Some(0), true),
-                (Some(7), false),
-                (Some(8), true),
-            ] {
+            for (mark, passes) in
+                [(None, false), (Some(0), true), (Some(7), false), (Some(8), true)]
+            {
                 if let Some(mark) = mark {
                     alice.set_mark(mark).unwrap();
                 }

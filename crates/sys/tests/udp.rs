@@ -32,10 +32,7 @@ fn a_datagram_tells_where_it_was_addressed_to_and_how_it_was_marked() {
     for (family, ip) in LOOPBACKS {
         let (alice, bob) = (group(family), group(family));
         let (from, to) = (address(ip, &alice), address(ip, &bob));
-        let datagram = Outgoing {
-            tos: 0b1010_1011,
-            ..plain(to, b"hello")
-        };
+        let datagram = Outgoing { tos: 0b1010_1011, ..plain(to, b"hello") };
         assert_eq!(send_one(&alice.handshake, datagram).unwrap(), 1);
         receive_all(&bob.handshake, 5, |received| {
             assert_eq!(received.from, from);
@@ -56,14 +53,7 @@ fn an_unmarked_datagram_is_received_as_such_after_a_marked_one() {
         let to = address(ip, &bob);
         let mut batch = ReceiveBatch::new(1, 100);
         for tos in [3, 0, 2, 0] {
-            send_one(
-                &alice.handshake,
-                Outgoing {
-                    tos,
-                    ..plain(to, b"hello")
-                },
-            )
-            .unwrap();
+            send_one(&alice.handshake, Outgoing { tos, ..plain(to, b"hello") }).unwrap();
             assert_eq!(bob.handshake.receive(&mut batch).unwrap(), 1);
             assert_eq!(batch.datagrams().next().unwrap().tos, tos);
         }
@@ -76,18 +66,8 @@ fn a_datagram_bears_the_source_address_that_was_asked_for() {
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
     let ours = IpAddr::from([127, 1, 2, 3]);
     // The interface is not this address's, which must not matter.
-    let source = Some(Local {
-        address: ours,
-        interface: 12_345,
-    });
-    send_one(
-        &alice.handshake,
-        Outgoing {
-            source,
-            ..plain(to, b"hello")
-        },
-    )
-    .unwrap();
+    let source = Some(Local { address: ours, interface: 12_345 });
+    send_one(&alice.handshake, Outgoing { source, ..plain(to, b"hello") }).unwrap();
     receive_all(&bob.handshake, 5, |received| {
         assert_eq!(received.from, address(ours, &alice));
     });
@@ -99,14 +79,8 @@ fn an_address_that_is_not_ours_is_refused_as_a_source() {
     let errors = [libc::ENETUNREACH, libc::EINVAL];
     for (((family, ip), stranger), errno) in LOOPBACKS.into_iter().zip(strangers).zip(errors) {
         let (alice, bob) = (group(family), group(family));
-        let source = Some(Local {
-            address: stranger,
-            interface: 0,
-        });
-        let datagram = Outgoing {
-            source,
-            ..plain(address(ip, &bob), b"hello")
-        };
+        let source = Some(Local { address: stranger, interface: 0 });
+        let datagram = Outgoing { source, ..plain(address(ip, &bob), b"hello") };
         let error = send_one(&alice.handshake, datagram).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(errno), "{error}");
     }
@@ -116,18 +90,8 @@ fn an_address_that_is_not_ours_is_refused_as_a_source() {
 fn a_source_of_the_other_family_is_ignored() {
     for ((family, ip), (_, other)) in LOOPBACKS.into_iter().zip(LOOPBACKS.into_iter().rev()) {
         let (alice, bob) = (group(family), group(family));
-        let source = Some(Local {
-            address: other,
-            interface: 1,
-        });
-        send_one(
-            &alice.handshake,
-            Outgoing {
-                source,
-                ..plain(address(ip, &bob), b"a")
-            },
-        )
-        .unwrap();
+        let source = Some(Local { address: other, interface: 1 });
+        send_one(&alice.handshake, Outgoing { source, ..plain(address(ip, &bob), b"a") }).unwrap();
         receive_all(&bob.handshake, 1, |received| {
             assert_eq!(received.from.ip(), ip);
         });
@@ -172,11 +136,8 @@ fn a_train_arrives_whole_and_says_where_to_cut() {
     for (family, ip) in LOOPBACKS {
         let (alice, bob) = (group(family), group(family));
         let train: Vec<u8> = (0..40 * 1000 + 10).map(|at| (at / 1000) as u8).collect();
-        let datagram = Outgoing {
-            segment_size: Some(1000),
-            tos: 2,
-            ..plain(address(ip, &bob), &train)
-        };
+        let datagram =
+            Outgoing { segment_size: Some(1000), tos: 2, ..plain(address(ip, &bob), &train) };
         send_one(&alice.handshake, datagram).unwrap();
         let mut trains = 0;
         receive_all(&bob.handshake, train.len(), |received| {
@@ -193,14 +154,9 @@ fn a_train_arrives_whole_and_says_where_to_cut() {
 fn a_train_arrives_in_pieces_where_nobody_asked_for_trains() {
     for (family, ip) in LOOPBACKS {
         let (alice, bob) = (group(family), group(family));
-        bob.sockets()
-            .try_for_each(|socket| socket.set_gro(false))
-            .unwrap();
+        bob.sockets().try_for_each(|socket| socket.set_gro(false)).unwrap();
         let train = [1; 5 * 1000 + 10];
-        let datagram = Outgoing {
-            segment_size: Some(1000),
-            ..plain(address(ip, &bob), &train)
-        };
+        let datagram = Outgoing { segment_size: Some(1000), ..plain(address(ip, &bob), &train) };
         send_one(&alice.handshake, datagram).unwrap();
         let mut lengths = Vec::new();
         receive_all(&bob.handshake, train.len(), |received| {
@@ -216,10 +172,7 @@ fn a_train_of_one_is_a_datagram() {
     let (alice, bob) = (group(Family::V4), group(Family::V4));
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
     for segment_size in [5, 6, u16::MAX] {
-        let datagram = Outgoing {
-            segment_size: Some(segment_size),
-            ..plain(to, b"hello")
-        };
+        let datagram = Outgoing { segment_size: Some(segment_size), ..plain(to, b"hello") };
         send_one(&alice.handshake, datagram).unwrap();
         receive_all(&bob.handshake, 5, |received| {
             assert_eq!(received.segment_size, 5);
@@ -232,20 +185,11 @@ fn a_datagram_larger_than_its_slot_is_left_out_and_counted() {
     let (alice, bob) = (group(Family::V4), group(Family::V4));
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
     let datagrams = [&[1; 10][..], &[1; 11], &[1; 9]].map(|bytes| plain(to, bytes));
-    assert_eq!(
-        alice
-            .handshake
-            .send(&mut SendBatch::new(3), datagrams)
-            .unwrap(),
-        3
-    );
+    assert_eq!(alice.handshake.send(&mut SendBatch::new(3), datagrams).unwrap(), 3);
     let mut batch = ReceiveBatch::new(8, 10);
     assert_eq!(bob.handshake.receive(&mut batch).unwrap(), 3);
     assert_eq!(batch.truncated(), 1);
-    let lengths: Vec<_> = batch
-        .datagrams()
-        .map(|received| received.bytes.len())
-        .collect();
+    let lengths: Vec<_> = batch.datagrams().map(|received| received.bytes.len()).collect();
     assert_eq!(lengths, [10, 9]);
 }
 
@@ -257,11 +201,7 @@ fn nothing_there_is_would_block_and_empties_the_batch() {
     let mut batch = ReceiveBatch::new(8, 100);
     assert_eq!(bob.handshake.receive(&mut batch).unwrap(), 1);
     assert_eq!(batch.datagrams().count(), 1);
-    assert_eq!(
-        batch.datagrams().count(),
-        1,
-        "what was received can be looked at twice"
-    );
+    assert_eq!(batch.datagrams().count(), 1, "what was received can be looked at twice");
     let error = bob.handshake.receive(&mut batch).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert_eq!(batch.datagrams().count(), 0);
@@ -272,20 +212,14 @@ fn datagrams_can_be_changed_in_place_and_held_together() {
     let (alice, bob) = (group(Family::V4), group(Family::V4));
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
     let datagrams = [b"one", b"two"].map(|bytes| plain(to, bytes));
-    alice
-        .handshake
-        .send(&mut SendBatch::new(2), datagrams)
-        .unwrap();
+    alice.handshake.send(&mut SendBatch::new(2), datagrams).unwrap();
     let mut batch = ReceiveBatch::new(2, 100);
     bob.handshake.receive(&mut batch).unwrap();
     let held: Vec<_> = batch.datagrams().collect();
     for received in held {
         received.bytes.make_ascii_uppercase();
     }
-    let texts: Vec<_> = batch
-        .datagrams()
-        .map(|received| received.bytes.to_vec())
-        .collect();
+    let texts: Vec<_> = batch.datagrams().map(|received| received.bytes.to_vec()).collect();
     assert_eq!(texts, [b"ONE", b"TWO"]);
 }
 
@@ -294,26 +228,12 @@ fn a_send_stops_at_what_cannot_be_sent_and_names_it_next_time() {
     let (alice, bob) = (group(Family::V4), group(Family::V4));
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
     let too_large = vec![1; 65_508];
-    let datagrams = [
-        plain(to, b"a"),
-        plain(to, b"b"),
-        plain(to, &too_large),
-        plain(to, b"d"),
-    ];
+    let datagrams = [plain(to, b"a"), plain(to, b"b"), plain(to, &too_large), plain(to, b"d")];
     let mut batch = SendBatch::new(8);
     assert_eq!(alice.handshake.send(&mut batch, datagrams).unwrap(), 2);
-    let error = alice
-        .handshake
-        .send(&mut batch, datagrams.into_iter().skip(2))
-        .unwrap_err();
+    let error = alice.handshake.send(&mut batch, datagrams.into_iter().skip(2)).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
-    assert_eq!(
-        alice
-            .handshake
-            .send(&mut batch, datagrams.into_iter().skip(3))
-            .unwrap(),
-        1
-    );
+    assert_eq!(alice.handshake.send(&mut batch, datagrams.into_iter().skip(3)).unwrap(), 1);
     let mut arrived = Vec::new();
     receive_all(&bob.handshake, 3, |received| {
         arrived.extend_from_slice(received.bytes);
@@ -326,13 +246,7 @@ fn a_send_takes_as_much_as_its_batch_has_room_for() {
     let (alice, bob) = (group(Family::V4), group(Family::V4));
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
     let mut batch = SendBatch::new(2);
-    assert_eq!(
-        alice
-            .handshake
-            .send(&mut batch, [plain(to, b"x"); 5])
-            .unwrap(),
-        2
-    );
+    assert_eq!(alice.handshake.send(&mut batch, [plain(to, b"x"); 5]).unwrap(), 2);
     assert_eq!(alice.handshake.send(&mut batch, []).unwrap(), 0);
     receive_all(&bob.handshake, 2, |received| {
         assert_eq!(received.bytes, b"x");
@@ -345,13 +259,7 @@ fn datagrams_of_one_send_may_go_to_different_places() {
     let (alice, bob, carol) = (group(Family::V6), group(Family::V6), group(Family::V6));
     let [to_bob, to_carol] = [&bob, &carol].map(|to| address(Ipv6Addr::LOCALHOST.into(), to));
     let datagrams = [plain(to_bob, b"bob"), plain(to_carol, b"carol")];
-    assert_eq!(
-        alice
-            .handshake
-            .send(&mut SendBatch::new(2), datagrams)
-            .unwrap(),
-        2
-    );
+    assert_eq!(alice.handshake.send(&mut SendBatch::new(2), datagrams).unwrap(), 2);
     receive_all(&bob.handshake, 3, |received| {
         assert_eq!(received.bytes, b"bob");
     });
@@ -368,12 +276,7 @@ fn the_first_bytes_choose_the_socket() {
             assert!(group.steered);
             assert_eq!(group.data.len(), data_sockets);
             let to = address(ip, &group);
-            let data = |worker: u8| {
-                (
-                    &group.data[usize::from(worker) & (data_sockets - 1)],
-                    worker,
-                )
-            };
+            let data = |worker: u8| (&group.data[usize::from(worker) & (data_sockets - 1)], worker);
             let other = (&group.handshake, 9);
             // Several senders, so that a choice by addresses and ports would not pass for ours.
             for _ in 0..8 {
@@ -493,12 +396,8 @@ fn a_family_that_the_kernel_does_not_speak_is_left_out() {
 
 /// Runs `work` where the kernel says that it does not know some address families (seccomp(2)).
 fn on_a_thread_without(families: &[libc::c_int], work: impl FnOnce() + Send) {
-    let instruction = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
+    let instruction =
+        |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
     let load = |offset| instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0);
     let jump = |k, jt, jf| instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k, jt, jf);
     let answer = |k| instruction(libc::BPF_RET | libc::BPF_K, k, 0, 0);
@@ -511,10 +410,8 @@ fn on_a_thread_without(families: &[libc::c_int], work: impl FnOnce() + Send) {
     }
     filter.push(answer(libc::SECCOMP_RET_ALLOW));
     let limit = || {
-        let program = libc::sock_fprog {
-            len: filter.len() as u16,
-            filter: filter.as_ptr().cast_mut(),
-        };
+        let program =
+            libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
         // SAFETY: this option takes no pointers.
         let denied = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
         assert_eq!(denied, 0);
@@ -537,10 +434,8 @@ fn ipv4_never_arrives_in_the_disguise_of_ipv6() {
     let port = v6.port().unwrap();
     // The port is free for IPv4, as it would not be if the group accepted both.
     let v4 = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
-    let mapped = SocketAddr::new(
-        "::ffff:127.0.0.1".parse().unwrap(),
-        v4.local_addr().unwrap().port(),
-    );
+    let mapped =
+        SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), v4.local_addr().unwrap().port());
     assert!(send_one(&v6.handshake, plain(mapped, b"hello")).is_err());
 }
 
@@ -567,10 +462,7 @@ fn an_unreachable_port_does_not_disturb_the_socket() {
         for _ in 0..3 {
             send_one(&alice.handshake, plain(nobody, b"hello")).unwrap();
         }
-        let error = alice
-            .handshake
-            .receive(&mut ReceiveBatch::new(1, 10))
-            .unwrap_err();
+        let error = alice.handshake.receive(&mut ReceiveBatch::new(1, 10)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
         send_one(&alice.handshake, plain(address(ip, &bob), b"hello")).unwrap();
     }

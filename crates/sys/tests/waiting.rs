@@ -27,9 +27,7 @@ fn wait(epoll: &Epoll, timeout: Duration) -> Vec<Readiness> {
 fn is_readable(source: impl AsFd) -> bool {
     let epoll = Epoll::new().unwrap();
     epoll.add(source, 0, Interest::Readable).unwrap();
-    wait(&epoll, Duration::ZERO)
-        .iter()
-        .any(|ready| ready.readable)
+    wait(&epoll, Duration::ZERO).iter().any(|ready| ready.readable)
 }
 
 /// A directory of one test's own, removed at its end.
@@ -56,12 +54,7 @@ fn a_signalled_event_wakes_a_waiting_thread() {
     thread::scope(|scope| {
         scope.spawn(|| event.signal());
         let ready = wait(&epoll, LONG);
-        let woken = Readiness {
-            token: 7,
-            readable: true,
-            writable: false,
-            broken: false,
-        };
+        let woken = Readiness { token: 7, readable: true, writable: false, broken: false };
         assert_eq!(ready, [woken]);
     });
 }
@@ -101,9 +94,7 @@ fn more_than_fits_is_reported_in_turn() {
     for _ in 0..5 {
         epoll.wait(&mut ready, Some(Duration::ZERO)).unwrap();
         assert_eq!(ready.iter().count(), 2);
-        ready
-            .iter()
-            .for_each(|ready| seen[ready.token as usize] = true);
+        ready.iter().for_each(|ready| seen[ready.token as usize] = true);
     }
     assert_eq!(seen, [true; 5]);
 }
@@ -115,28 +106,15 @@ fn an_interest_can_be_changed_and_withdrawn() {
     epoll.add(&near, 1, Interest::Readable).unwrap();
     assert_eq!(wait(&epoll, Duration::ZERO), []);
     epoll.modify(&near, 2, Interest::Both).unwrap();
-    let writable = Readiness {
-        token: 2,
-        readable: false,
-        writable: true,
-        broken: false,
-    };
+    let writable = Readiness { token: 2, readable: false, writable: true, broken: false };
     assert_eq!(wait(&epoll, Duration::ZERO), [writable]);
     epoll.modify(&near, 3, Interest::Writable).unwrap();
     drop(far);
-    let closed = Readiness {
-        token: 3,
-        readable: false,
-        writable: true,
-        broken: true,
-    };
+    let closed = Readiness { token: 3, readable: false, writable: true, broken: true };
     assert_eq!(wait(&epoll, Duration::ZERO), [closed]);
     epoll.remove(&near).unwrap();
     assert_eq!(wait(&epoll, Duration::ZERO), []);
-    assert_eq!(
-        epoll.remove(&near).unwrap_err().raw_os_error(),
-        Some(libc::ENOENT)
-    );
+    assert_eq!(epoll.remove(&near).unwrap_err().raw_os_error(), Some(libc::ENOENT));
 }
 
 #[test]
@@ -212,10 +190,7 @@ fn threads_inherit_the_blocked_signals_and_children_need_not() {
     let _signals = Signals::new(&[Signal::Terminate]).unwrap();
     let blocks = |status: &[u8]| {
         let status = str::from_utf8(status).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("SigBlk:"))
-            .unwrap();
+        let line = status.lines().find(|line| line.starts_with("SigBlk:")).unwrap();
         let mask = u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
         mask & 1 << (libc::SIGTERM - 1) != 0
     };

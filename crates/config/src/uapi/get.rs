@@ -55,10 +55,7 @@ impl<'a, W: Write> Text<'a, W> {
     fn peer(&mut self, peer: &PeerState) -> io::Result<()> {
         let last_handshake = peer.last_handshake.unwrap_or_default();
         self.line("public_key", &*key::to_hex(&peer.public_key.0))?;
-        self.line(
-            "preshared_key",
-            &*key::to_hex(peer.preshared_key.as_bytes()),
-        )?;
+        self.line("preshared_key", &*key::to_hex(peer.preshared_key.as_bytes()))?;
         self.line("protocol_version", 1)?;
         if let Some(endpoint) = peer.endpoint {
             self.line("endpoint", endpoint)?;

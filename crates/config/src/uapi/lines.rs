@@ -22,12 +22,7 @@ pub(super) struct Lines<R> {
 
 impl<R: Read> Lines<R> {
     pub(super) fn new(stream: R) -> Self {
-        Self {
-            stream,
-            buffer: Zeroizing::new(vec![0; LONGEST].into()),
-            unread: 0..0,
-            ended: false,
-        }
+        Self { stream, buffer: Zeroizing::new(vec![0; LONGEST].into()), unread: 0..0, ended: false }
     }
 
     /// The next line without its newline, which the last line of a stream may lack. A line that is

@@ -40,10 +40,7 @@ impl<R: Read> Requests<R> {
     /// Reads from `stream`. `zone` finds the number of the interface that an IPv6 endpoint names
     /// behind its `%`; a number there is taken as it is.
     pub fn new(stream: R, zone: fn(&str) -> Option<u32>) -> Self {
-        Self {
-            lines: Lines::new(stream),
-            zone,
-        }
+        Self { lines: Lines::new(stream), zone }
     }
 
     fn get(&mut self) -> Option<Result<Request, Errno>> {

@@ -16,10 +16,7 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn new(zone: fn(&str) -> Option<u32>) -> Self {
-        Self {
-            change: Change::default(),
-            zone,
-        }
+        Self { change: Change::default(), zone }
     }
 
     pub(super) fn into_change(self) -> Change {
@@ -29,9 +26,8 @@ impl Settings {
     /// Takes `key=value`. The value may hold further `=`; spaces have no place anywhere.
     pub(super) fn line(&mut self, line: &[u8]) -> Result<(), Errno> {
         let equals = line.iter().position(|&byte| byte == b'=');
-        let (key, value) = equals
-            .and_then(|at| line.split_at_checked(at))
-            .ok_or(Errno::PROTOCOL)?;
+        let (key, value) =
+            equals.and_then(|at| line.split_at_checked(at)).ok_or(Errno::PROTOCOL)?;
         let value = value.split_first().map(|(_, value)| value);
         let value = str::from_utf8(value.unwrap_or_default()).map_err(|_| Errno::INVALID)?;
         self.setting(key, value).ok_or(Errno::INVALID)

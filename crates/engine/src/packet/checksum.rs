@@ -100,11 +100,7 @@ mod tests {
         let mut random = Random(1071);
         for length in (0..300).chain([1419, 1420, 65_535]) {
             let bytes = random.bytes(length);
-            assert_eq!(
-                Sum::of(&bytes).folded(),
-                sum(&bytes).to_be_bytes(),
-                "{length} bytes"
-            );
+            assert_eq!(Sum::of(&bytes).folded(), sum(&bytes).to_be_bytes(), "{length} bytes");
         }
         let ones = vec![0xff; 65_535];
         assert_eq!(Sum::of(&ones).folded(), sum(&ones).to_be_bytes());

@@ -27,10 +27,7 @@ pub struct Place {
 
 impl Place {
     fn of<'b>(self, buffers: &[&'b [u8]]) -> Option<&'b [u8]> {
-        buffers
-            .get(self.buffer as usize)?
-            .get(self.start as usize..)?
-            .get(..self.length as usize)
+        buffers.get(self.buffer as usize)?.get(self.start as usize..)?.get(..self.length as usize)
     }
 }
 
@@ -45,10 +42,7 @@ pub struct Joins {
 
 impl Joins {
     /// Everything, as Linux 6.2 and later do.
-    pub const ALL: Self = Self {
-        tcp: true,
-        udp: true,
-    };
+    pub const ALL: Self = Self { tcp: true, udp: true };
 }
 
 /// Joins the packets of a batch. Those of one flow never overtake each other; flows may.
@@ -71,12 +65,7 @@ impl Coalescer {
 
     /// An empty batch.
     pub fn new(joins: Joins) -> Self {
-        Self {
-            joins,
-            deliveries: Vec::new(),
-            used: 0,
-            open: Vec::with_capacity(Self::OPEN_FLOWS),
-        }
+        Self { joins, deliveries: Vec::new(), used: 0, open: Vec::with_capacity(Self::OPEN_FLOWS) }
     }
 
     /// Adds the next packet: `packet` is what lies at `place`, an IP packet without anything behind
@@ -193,11 +182,7 @@ impl Delivery {
         self.payloads.iter().filter_map(move |payload| {
             let start = payload.start.checked_sub(headers)?;
             let length = payload.length.checked_add(headers)?;
-            let place = Place {
-                start,
-                length,
-                ..*payload
-            };
+            let place = Place { start, length, ..*payload };
             place.of(buffers)
         })
     }
@@ -258,11 +243,7 @@ impl Delivery {
     fn append(&mut self, place: Place, part: &Part<'_>) {
         let start = place.start.saturating_add(part.headers.len() as u32);
         let length = part.payload as u32;
-        self.payloads.push(Place {
-            start,
-            length,
-            ..place
-        });
+        self.payloads.push(Place { start, length, ..place });
         self.joined += part.payload;
         let flags = VnetHeader::LEN + part.shape.transport + tcp::FLAGS;
         if let Some(flags) = self.head.get_mut(flags).filter(|_| part.pushes) {

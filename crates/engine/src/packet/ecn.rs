@@ -59,11 +59,7 @@ mod tests {
     fn the_outer_packet_shows_ecn_and_nothing_else() {
         for (inner, expected) in [(0, 0), (1, 1), (2, 2), (3, 2)] {
             for dscp in 0..64 {
-                assert_eq!(
-                    outer(dscp << 2 | inner),
-                    expected,
-                    "inner {inner}, dscp {dscp}"
-                );
+                assert_eq!(outer(dscp << 2 | inner), expected, "inner {inner}, dscp {dscp}");
             }
         }
     }
@@ -91,21 +87,10 @@ mod tests {
         ] {
             for dscp in 0..64 {
                 for sample in [Sample::tcp(b"data"), Sample::tcp(b"data").v6()] {
-                    let mut packet = Sample {
-                        tos: dscp << 2 | inner,
-                        ..sample.clone()
-                    }
-                    .build();
+                    let mut packet = Sample { tos: dscp << 2 | inner, ..sample.clone() }.build();
                     decapsulate(0xb8 | outer, &mut packet);
-                    let expected = Sample {
-                        tos: dscp << 2 | result,
-                        ..sample
-                    }
-                    .build();
-                    assert_eq!(
-                        packet, expected,
-                        "outer {outer}, inner {inner}, dscp {dscp}"
-                    );
+                    let expected = Sample { tos: dscp << 2 | result, ..sample }.build();
+                    assert_eq!(packet, expected, "outer {outer}, inner {inner}, dscp {dscp}");
                 }
             }
         }
@@ -113,22 +98,11 @@ mod tests {
 
     #[test]
     fn a_wrong_header_checksum_stays_as_wrong_as_it_was() {
-        let mut packet = Sample {
-            tos: ECT_0,
-            ..Sample::tcp(b"data")
-        }
-        .build();
+        let mut packet = Sample { tos: ECT_0, ..Sample::tcp(b"data") }.build();
         packet[10] ^= 0x40;
         decapsulate(CE, &mut packet);
         assert_eq!(tos(&packet), Some(CE));
-        assert_ne!(
-            packet,
-            Sample {
-                tos: CE,
-                ..Sample::tcp(b"data")
-            }
-            .build()
-        );
+        assert_ne!(packet, Sample { tos: CE, ..Sample::tcp(b"data") }.build());
     }
 
     #[test]

@@ -82,13 +82,7 @@ impl<'p> Kind<'p> {
             return Some(Kind::Single(flow));
         }
         let payload = payload.len();
-        Some(Kind::Joinable(Part {
-            flow,
-            shape,
-            headers,
-            payload,
-            pushes,
-        }))
+        Some(Kind::Joinable(Part { flow, shape, headers, payload, pushes }))
     }
 }
 

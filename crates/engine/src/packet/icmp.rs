@@ -37,18 +37,7 @@ pub fn unreachable<'a>(packet: &[u8], answer: &'a mut [u8; LONGEST]) -> Option<&
             put(
                 ip,
                 0,
-                [
-                    0x45,
-                    INTERNETWORK_CONTROL,
-                    0,
-                    0,
-                    0,
-                    0,
-                    DONT_FRAGMENT,
-                    0,
-                    HOPS,
-                    protocol::ICMP,
-                ],
+                [0x45, INTERNETWORK_CONTROL, 0, 0, 0, 0, DONT_FRAGMENT, 0, HOPS, protocol::ICMP],
             )?;
             put::<4>(ip, 12, bytes_at(packet, 16)?)?;
             put::<4>(ip, 16, bytes_at(packet, 12)?)?;
@@ -142,12 +131,7 @@ mod tests {
     fn icmp(v6: bool, kind: u8) -> Sample {
         let protocol = if v6 { 58 } else { 1 };
         let payload = [&[kind, 0, 0, 0][..], &[0; 60]].concat();
-        Sample {
-            v6,
-            transport: Transport::Other(protocol),
-            payload,
-            ..Sample::tcp(b"")
-        }
+        Sample { v6, transport: Transport::Other(protocol), payload, ..Sample::tcp(b"") }
     }
 
     #[test]
@@ -169,10 +153,7 @@ mod tests {
         let asked = Sample::udp(b"anybody?").v6().build();
         let error = answer(&asked).unwrap();
         assert_eq!(error[..8], [0x60, 0, 0, 0, 0, 64, 58, 64]);
-        assert_eq!(
-            [&error[8..24], &error[24..40]],
-            [&asked[24..40], &asked[8..24]]
-        );
+        assert_eq!([&error[8..24], &error[24..40]], [&asked[24..40], &asked[8..24]]);
         assert_eq!(error[40..42], [1, 3]);
         assert_eq!(error[48..], asked);
         let pseudo = [&error[8..40], &[0, 0, 0, 64, 0, 0, 0, 58]].concat();
@@ -190,10 +171,7 @@ mod tests {
             (true, 1231, 1279),
         ] {
             let headers = if v6 { 48 } else { 28 };
-            let sample = Sample {
-                v6,
-                ..Sample::udp(&vec![1; asked - headers])
-            };
+            let sample = Sample { v6, ..Sample::udp(&vec![1; asked - headers]) };
             let error = answer(&sample.build()).unwrap();
             assert_eq!(error.len(), expected);
             assert_eq!(error[headers..], sample.build()[..expected - headers]);
@@ -220,41 +198,24 @@ mod tests {
             (true, 135, true),
             (true, 137, false),
         ] {
-            assert_eq!(
-                answer(&icmp(v6, kind).build()).is_some(),
-                answered,
-                "v6 {v6}, type {kind}"
-            );
+            assert_eq!(answer(&icmp(v6, kind).build()).is_some(), answered, "v6 {v6}, type {kind}");
         }
-        let bare = Sample {
-            payload: Vec::new(),
-            ..icmp(false, 8)
-        };
+        let bare = Sample { payload: Vec::new(), ..icmp(false, 8) };
         assert_eq!(answer(&bare.build()), None);
-        let hidden = Sample {
-            extension: Some(60),
-            options: vec![58, 0, 1, 4, 0, 0, 0, 0],
-            ..icmp(true, 1)
-        };
+        let hidden =
+            Sample { extension: Some(60), options: vec![58, 0, 1, 4, 0, 0, 0, 0], ..icmp(true, 1) };
         assert_eq!(answer(&hidden.build()), None);
     }
 
     #[test]
     fn only_the_first_fragment_is_answered() {
         for (fragment, answered) in [(0x2000, true), (0x2001, false), (0x0010, false)] {
-            let sample = Sample {
-                fragment,
-                ..Sample::udp(b"piece")
-            };
+            let sample = Sample { fragment, ..Sample::udp(b"piece") };
             assert_eq!(answer(&sample.build()).is_some(), answered, "{fragment:#x}");
         }
         for (offset, answered) in [(1, true), (9, false)] {
             let options = vec![17, 0, 0, offset, 0, 0, 0, 1];
-            let sample = Sample {
-                extension: Some(44),
-                options,
-                ..Sample::udp(b"piece").v6()
-            };
+            let sample = Sample { extension: Some(44), options, ..Sample::udp(b"piece").v6() };
             assert_eq!(answer(&sample.build()).is_some(), answered, "{offset}");
         }
     }
@@ -278,21 +239,14 @@ mod tests {
                 assert_eq!(answer(&packet).is_some(), answered, "{address:?} at {at}");
             }
         }
-        for (first, last, answered) in [
-            (0, 0, false),
-            (0, 1, false),
-            (0xff, 2, false),
-            (0xfe, 1, true),
-        ] {
+        for (first, last, answered) in
+            [(0, 0, false), (0, 1, false), (0xff, 2, false), (0xfe, 1, true)]
+        {
             for at in [8, 24] {
                 let mut packet = Sample::udp(b"data").v6().build();
                 packet[at..at + 16].fill(0);
                 (packet[at], packet[at + 15]) = (first, last);
-                assert_eq!(
-                    answer(&packet).is_some(),
-                    answered,
-                    "{first:#x} {last} at {at}"
-                );
+                assert_eq!(answer(&packet).is_some(), answered, "{first:#x} {last} at {at}");
             }
         }
     }
@@ -316,9 +270,7 @@ mod tests {
     fn a_burst_passes_and_then_one_each_millisecond() {
         let mut limit = RateLimit::default();
         let count = |limit: &mut RateLimit, at: u64| {
-            (0..1000)
-                .filter(|_| limit.allows(Duration::from_micros(at)))
-                .count()
+            (0..1000).filter(|_| limit.allows(Duration::from_micros(at))).count()
         };
         for (at, allowed) in [
             (0, 50),

@@ -160,18 +160,11 @@ impl Outline {
                 let transport = usize::from(packet.first()? & 0x0f) * 4;
                 let fragment =
                     Fragment::new(flags_and_offset & 0x1fff, flags_and_offset & 0x2000 != 0);
-                Outline {
-                    version,
-                    fragment,
-                    protocol: protocol as u8,
-                    transport,
-                }
+                Outline { version, fragment, protocol: protocol as u8, transport }
             }
             Version::V6 => Self::behind_extensions(packet)?,
         };
-        (IPV4_HEADER..=packet.len())
-            .contains(&outline.transport)
-            .then_some(outline)
+        (IPV4_HEADER..=packet.len()).contains(&outline.transport).then_some(outline)
     }
 
     /// Follows the chain of IPv6 extension headers (RFC 8200 §4). IPsec's end it: they are
@@ -196,12 +189,7 @@ impl Outline {
                 _ => 0,
             };
             if length == 0 {
-                return Some(Outline {
-                    version: Version::V6,
-                    fragment,
-                    protocol,
-                    transport,
-                });
+                return Some(Outline { version: Version::V6, fragment, protocol, transport });
             }
             [protocol] = bytes_at(packet, transport)?;
             transport += length;
@@ -232,22 +220,13 @@ impl Shape {
         };
         let payload = transport + header;
         let is_complete = payload <= packet.len() && (!is_tcp || header >= tcp::HEADER);
-        let shape = Self {
-            version: outline.version,
-            is_tcp,
-            transport,
-            payload,
-        };
+        let shape = Self { version: outline.version, is_tcp, transport, payload };
         (is_complete && outline.fragment == Fragment::Whole).then_some(shape)
     }
 
     /// Where the checksum is in the transport header.
     const fn checksum(self) -> usize {
-        if self.is_tcp {
-            tcp::CHECKSUM
-        } else {
-            udp::CHECKSUM
-        }
+        if self.is_tcp { tcp::CHECKSUM } else { udp::CHECKSUM }
     }
 
     /// The kind of super-packet that it is, or would be.
@@ -262,11 +241,7 @@ impl Shape {
     /// The pseudo-header, if the transport header and its payload are `length` bytes.
     fn pseudo_header(self, packet: &[u8], length: u16) -> Option<Sum> {
         let addresses = addresses(packet)?;
-        let protocol = if self.is_tcp {
-            protocol::TCP
-        } else {
-            protocol::UDP
-        };
+        let protocol = if self.is_tcp { protocol::TCP } else { protocol::UDP };
         Some(checksum::pseudo_header(addresses, protocol, length))
     }
 }
@@ -318,30 +293,20 @@ mod tests {
     #[test]
     fn a_packet_says_where_it_goes_and_how() {
         for sample in [Sample::tcp(b"data"), Sample::udp(b"data").v6()] {
-            let packet = Sample {
-                tos: 0xb9,
-                ..sample.clone()
-            }
-            .build();
+            let packet = Sample { tos: 0xb9, ..sample.clone() }.build();
             let expected = match sample.v6 {
                 false => ["10.0.0.1", "10.0.0.2"],
                 true => ["fd00::1", "fd00::2"],
             };
             let [from, to] = expected.map(|address| address.parse().unwrap());
-            assert_eq!(
-                (source(&packet), destination(&packet)),
-                (Some(from), Some(to))
-            );
+            assert_eq!((source(&packet), destination(&packet)), (Some(from), Some(to)));
             assert_eq!(tos(&packet), Some(0xb9));
             let headers = if sample.v6 { 40 } else { 20 };
             assert_eq!(destination(&packet[..headers - 1]), None);
             assert_eq!(source(&packet[..headers]), Some(from));
         }
         for strange in [&[][..], &[0x50; 60], &[0x45], &[0x60; 39]] {
-            assert_eq!(
-                (source(strange), destination(strange), tos(strange)),
-                (None, None, None)
-            );
+            assert_eq!((source(strange), destination(strange), tos(strange)), (None, None, None));
         }
     }
 
@@ -364,11 +329,7 @@ mod tests {
             packet[0] = first;
             let at = if first == 0x60 { 4 } else { 2 };
             packet[at..at + 2].copy_from_slice(&u16::to_be_bytes(claimed));
-            assert_eq!(
-                length(&packet),
-                expected,
-                "{first:#x} {claimed} in {plaintext}"
-            );
+            assert_eq!(length(&packet), expected, "{first:#x} {claimed} in {plaintext}");
         }
     }
 
@@ -381,40 +342,20 @@ mod tests {
         };
         for (extension, options, expected) in [
             (None, vec![], Some((6, 40, Fragment::Whole))),
-            (
-                Some(0),
-                hop_by_hop_then(6).to_vec(),
-                Some((6, 48, Fragment::Whole)),
-            ),
+            (Some(0), hop_by_hop_then(6).to_vec(), Some((6, 48, Fragment::Whole))),
             (
                 Some(0),
                 [hop_by_hop_then(60), hop_by_hop_then(6)].concat(),
                 Some((6, 56, Fragment::Whole)),
             ),
-            (
-                Some(44),
-                fragment_then(6, 0).to_vec(),
-                Some((6, 48, Fragment::Whole)),
-            ),
-            (
-                Some(44),
-                fragment_then(6, 1).to_vec(),
-                Some((6, 48, Fragment::First)),
-            ),
-            (
-                Some(44),
-                fragment_then(0, 8).to_vec(),
-                Some((0, 48, Fragment::Later)),
-            ),
+            (Some(44), fragment_then(6, 0).to_vec(), Some((6, 48, Fragment::Whole))),
+            (Some(44), fragment_then(6, 1).to_vec(), Some((6, 48, Fragment::First))),
+            (Some(44), fragment_then(0, 8).to_vec(), Some((0, 48, Fragment::Later))),
             (Some(50), vec![0; 8], Some((50, 40, Fragment::Whole))),
             (Some(0), hop_by_hop_then(0).repeat(8), None),
             (Some(43), vec![6, 255, 0, 0, 0, 0, 0, 0], None),
         ] {
-            let sample = Sample {
-                extension,
-                options,
-                ..Sample::tcp(b"x").v6()
-            };
+            let sample = Sample { extension, options, ..Sample::tcp(b"x").v6() };
             let outline = Outline::of(&sample.build());
             let found = outline.map(|found| (found.protocol, found.transport, found.fragment));
             assert_eq!(found, expected, "{sample:?}");
@@ -430,19 +371,11 @@ mod tests {
             (0, 0x2001, (20, Fragment::Later)),
             (0, 0x0001, (20, Fragment::Later)),
         ] {
-            let sample = Sample {
-                options: vec![1; options],
-                fragment,
-                ..Sample::udp(b"x")
-            };
+            let sample = Sample { options: vec![1; options], fragment, ..Sample::udp(b"x") };
             let outline = Outline::of(&sample.build()).unwrap();
             assert_eq!((outline.transport, outline.fragment), expected);
         }
-        let mut short = Sample {
-            transport: Transport::Other(99),
-            ..Sample::tcp(b"x")
-        }
-        .build();
+        let mut short = Sample { transport: Transport::Other(99), ..Sample::tcp(b"x") }.build();
         for (first, found) in [(0x45, true), (0x44, false), (0x40, false), (0x46, false)] {
             short[0] = first;
             assert_eq!(Outline::of(&short).is_some(), found, "{first:#x}");

@@ -23,13 +23,7 @@ pub struct Sample {
 
 #[derive(Clone, Debug)]
 pub enum Transport {
-    Tcp {
-        sequence: u32,
-        acknowledgement: u32,
-        flags: u8,
-        window: u16,
-        options: Vec<u8>,
-    },
+    Tcp { sequence: u32, acknowledgement: u32, flags: u8, window: u16, options: Vec<u8> },
     Udp,
     Other(u8),
 }
@@ -59,10 +53,7 @@ impl Sample {
     }
 
     pub fn udp(payload: &[u8]) -> Self {
-        Self {
-            transport: Transport::Udp,
-            ..Self::tcp(payload)
-        }
+        Self { transport: Transport::Udp, ..Self::tcp(payload) }
     }
 
     pub fn v6(self) -> Self {
@@ -71,13 +62,7 @@ impl Sample {
 
     /// Changes the TCP fields.
     pub fn with(mut self, change: impl FnOnce(&mut u32, &mut u32, &mut u8, &mut u16)) -> Self {
-        if let Transport::Tcp {
-            sequence,
-            acknowledgement,
-            flags,
-            window,
-            ..
-        } = &mut self.transport
+        if let Transport::Tcp { sequence, acknowledgement, flags, window, .. } = &mut self.transport
         {
             change(sequence, acknowledgement, flags, window);
         }
@@ -92,11 +77,7 @@ impl Sample {
     }
 
     pub fn transport_offset(&self) -> usize {
-        if self.v6 {
-            40 + self.options.len()
-        } else {
-            20 + self.options.len()
-        }
+        if self.v6 { 40 + self.options.len() } else { 20 + self.options.len() }
     }
 
     /// The packet on the wire.
@@ -127,13 +108,7 @@ impl Sample {
     fn segment(&self) -> (u8, Vec<u8>) {
         let ports = self.ports.map(u16::to_be_bytes).concat();
         match &self.transport {
-            Transport::Tcp {
-                sequence,
-                acknowledgement,
-                flags,
-                window,
-                options,
-            } => {
+            Transport::Tcp { sequence, acknowledgement, flags, window, options } => {
                 let offset = ((20 + options.len()) / 4 * 16) as u8;
                 let mut segment = ports;
                 segment.extend(sequence.to_be_bytes());
@@ -147,10 +122,7 @@ impl Sample {
             }
             Transport::Udp => {
                 let length = (8 + self.payload.len()) as u16;
-                (
-                    17,
-                    [&ports[..], &length.to_be_bytes(), &[0, 0], &self.payload].concat(),
-                )
+                (17, [&ports[..], &length.to_be_bytes(), &[0, 0], &self.payload].concat())
             }
             Transport::Other(protocol) => (*protocol, self.payload.clone()),
         }
@@ -188,11 +160,7 @@ impl Sample {
         pieces
             .map(|(index, piece)| {
                 let id = self.id.wrapping_add(index as u16);
-                let sample = Sample {
-                    id,
-                    payload: piece.to_vec(),
-                    ..self.clone()
-                };
+                let sample = Sample { id, payload: piece.to_vec(), ..self.clone() };
                 sample.with(|sequence, _, flags, _| {
                     *sequence = sequence.wrapping_add((index * size) as u32);
                     if index < last {

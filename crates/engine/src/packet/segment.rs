@@ -62,12 +62,7 @@ impl<'p> Segments<'p> {
             u16_at(packet, field)?;
             Work::Checksum { start, field }
         };
-        Some(Self {
-            headers: &[],
-            payload: packet,
-            size: packet.len(),
-            work,
-        })
+        Some(Self { headers: &[], payload: packet, size: packet.len(), work })
     }
 
     fn of_super_packet(header: VnetHeader, packet: &'p [u8]) -> Option<Self> {
@@ -85,12 +80,7 @@ impl<'p> Segments<'p> {
         let size = usize::from(header.gso_size);
         let work = Work::Headers { shape, pseudo };
         let is_sound = is_as_promised && size > 0 && !payload.is_empty();
-        is_sound.then_some(Self {
-            headers,
-            payload,
-            size,
-            work,
-        })
+        is_sound.then_some(Self { headers, payload, size, work })
     }
 
     /// How many packets there are: at least one.
@@ -101,8 +91,7 @@ impl<'p> Segments<'p> {
     /// Bytes of packet `index`, zero if there is no such packet. All have the same length but the
     /// last, which may be shorter.
     pub fn length(&self, index: usize) -> usize {
-        self.piece(index)
-            .map_or(0, |piece| self.headers.len() + piece.len())
+        self.piece(index).map_or(0, |piece| self.headers.len() + piece.len())
     }
 
     /// Writes packet `index`, complete with all lengths and checksums, to the start of `to`, and
@@ -145,11 +134,7 @@ impl<'p> Segments<'p> {
         let sequence = u32::from_be_bytes(bytes_at(header, tcp::SEQUENCE)?);
         let sequence = sequence.wrapping_add((index * self.size) as u32);
         put(header, tcp::SEQUENCE, sequence.to_be_bytes())?;
-        let not_last = if index + 1 < self.count() {
-            tcp::FIN | tcp::PSH
-        } else {
-            0
-        };
+        let not_last = if index + 1 < self.count() { tcp::FIN | tcp::PSH } else { 0 };
         let not_first = if index > 0 { tcp::CWR } else { 0 };
         let [flags] = bytes_at(header, tcp::FLAGS)?;
         put(header, tcp::FLAGS, [flags & !not_last & !not_first])?;
@@ -161,11 +146,7 @@ impl<'p> Segments<'p> {
 fn finish_udp(header: &mut [u8], length: u16, sum: Sum) -> Option<()> {
     put(header, udp::LENGTH, length.to_be_bytes())?;
     put(header, udp::CHECKSUM, [0; 2])?;
-    put(
-        header,
-        udp::CHECKSUM,
-        (sum + Sum::of(header)).udp_checksum(),
-    )
+    put(header, udp::CHECKSUM, (sum + Sum::of(header)).udp_checksum())
 }
 
 /// Counts the IPv4 identification on, as the kernel does when it segments.
@@ -209,10 +190,7 @@ mod tests {
             let mut room = vec![0xee; segments.length(index) + 40];
             let length = segments.write(index, &mut room).unwrap();
             assert_eq!(length, segments.length(index));
-            assert!(
-                room[length..].iter().all(|&byte| byte == 0xee),
-                "wrote too far"
-            );
+            assert!(room[length..].iter().all(|&byte| byte == 0xee), "wrote too far");
             room[..length].to_vec()
         });
         Ok(packets.collect())
@@ -241,24 +219,15 @@ mod tests {
     fn flags_of_the_whole_stay_where_they_belong() {
         for flags in 0..=255 {
             for size in [10, 20, 30, 40] {
-                check(
-                    &Sample::tcp(&[7; 30]).with(|_, _, set, _| *set = flags),
-                    size,
-                );
+                check(&Sample::tcp(&[7; 30]).with(|_, _, set, _| *set = flags), size);
             }
         }
     }
 
     #[test]
     fn numbers_count_past_their_end() {
-        let sample = Sample {
-            id: 0xffff,
-            ..Sample::tcp(&[1; 5000])
-        };
-        check(
-            &sample.with(|sequence, _, _, _| *sequence = u32::MAX - 1500),
-            1000,
-        );
+        let sample = Sample { id: 0xffff, ..Sample::tcp(&[1; 5000]) };
+        check(&sample.with(|sequence, _, _, _| *sequence = u32::MAX - 1500), 1000);
     }
 
     #[test]
@@ -275,22 +244,9 @@ mod tests {
 
     #[test]
     fn options_and_extension_headers_come_along() {
-        check(
-            &Sample {
-                options: vec![1; 12],
-                ..Sample::tcp(&[9; 3000])
-            },
-            1100,
-        );
+        check(&Sample { options: vec![1; 12], ..Sample::tcp(&[9; 3000]) }, 1100);
         let options = vec![6, 0, 1, 4, 0, 0, 0, 0];
-        check(
-            &Sample {
-                extension: Some(60),
-                options,
-                ..Sample::tcp(&[9; 3000]).v6()
-            },
-            1100,
-        );
+        check(&Sample { extension: Some(60), options, ..Sample::tcp(&[9; 3000]).v6() }, 1100);
     }
 
     #[test]
@@ -299,11 +255,8 @@ mod tests {
         for _ in 0..2000 {
             let length = 1 + random.below(20_000);
             let payload = random.bytes(length);
-            let mut sample = if random.chance(2) {
-                Sample::tcp(&payload)
-            } else {
-                Sample::udp(&payload)
-            };
+            let mut sample =
+                if random.chance(2) { Sample::tcp(&payload) } else { Sample::udp(&payload) };
             sample.v6 = random.chance(2);
             sample.id = random.next() as u16;
             sample.tos = random.next() as u8;
@@ -321,30 +274,17 @@ mod tests {
 
     #[test]
     fn a_plain_packet_stays_as_it_is() {
-        for packet in [
-            Sample::tcp(b"data").build(),
-            Sample::udp(b"").v6().build(),
-            vec![0x45; 20],
-        ] {
+        for packet in [Sample::tcp(b"data").build(), Sample::udp(b"").v6().build(), vec![0x45; 20]]
+        {
             assert_eq!(cut(VnetHeader::default(), &packet), Ok(vec![packet]));
         }
     }
 
     #[test]
     fn an_unfinished_checksum_is_finished() {
-        for sample in [
-            Sample::tcp(b"data"),
-            Sample::udp(b"odd"),
-            Sample::tcp(b"").v6(),
-        ] {
-            let header = VnetHeader {
-                gso_type: VnetHeader::GSO_NONE,
-                ..header_of(&sample, 0)
-            };
-            assert_eq!(
-                cut(header, &sample.build_partial()),
-                Ok(vec![sample.build()])
-            );
+        for sample in [Sample::tcp(b"data"), Sample::udp(b"odd"), Sample::tcp(b"").v6()] {
+            let header = VnetHeader { gso_type: VnetHeader::GSO_NONE, ..header_of(&sample, 0) };
+            assert_eq!(cut(header, &sample.build_partial()), Ok(vec![sample.build()]));
         }
     }
 
@@ -358,36 +298,22 @@ mod tests {
         let packets = cut(header_of(&sample, 1000), &sample.build_partial()).unwrap();
         assert_eq!(packets[0][26..28], [0xff, 0xff]);
         let single = Sample::udp(&payload[..1000]);
-        let header = VnetHeader {
-            gso_type: VnetHeader::GSO_NONE,
-            ..header_of(&single, 0)
-        };
-        assert_eq!(
-            cut(header, &single.build_partial()).unwrap()[0][26..28],
-            [0xff, 0xff]
-        );
+        let header = VnetHeader { gso_type: VnetHeader::GSO_NONE, ..header_of(&single, 0) };
+        assert_eq!(cut(header, &single.build_partial()).unwrap()[0][26..28], [0xff, 0xff]);
     }
 
     #[test]
     fn the_kernels_sum_counts_where_a_routing_header_hides_the_destination() {
-        let routing = vec![
-            6, 2, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
-        ];
-        let sample = Sample {
-            extension: Some(43),
-            options: routing,
-            ..Sample::tcp(&[5; 2500]).v6()
-        };
+        let routing =
+            vec![6, 2, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+        let sample =
+            Sample { extension: Some(43), options: routing, ..Sample::tcp(&[5; 2500]).v6() };
         let reroute = |mut packet: Vec<u8>| {
             packet[39] = 77;
             packet
         };
         let packets = cut(header_of(&sample, 1000), &reroute(sample.build_partial()));
-        let expected = sample
-            .split(1000)
-            .iter()
-            .map(|packet| reroute(packet.build()))
-            .collect();
+        let expected = sample.split(1000).iter().map(|packet| reroute(packet.build())).collect();
         assert_eq!(packets, Ok(expected));
     }
 
@@ -422,27 +348,11 @@ mod tests {
             assert_eq!(cut(header, &packet), Err(Malformed), "{what}");
         }
         let large = [sample.build_partial(), vec![0; 65_500]].concat();
-        assert_eq!(
-            cut(header_of(&sample, 1000), &large),
-            Err(Malformed),
-            "longer than IP"
-        );
-        let beyond = VnetHeader {
-            flags: 1,
-            csum_start: 150,
-            csum_offset: 1,
-            ..VnetHeader::default()
-        };
-        assert_eq!(
-            cut(beyond, &sample.build()),
-            Err(Malformed),
-            "checksum behind the end"
-        );
-        assert_eq!(
-            cut(VnetHeader::default(), &[0x20; 40]),
-            Err(Malformed),
-            "no IP"
-        );
+        assert_eq!(cut(header_of(&sample, 1000), &large), Err(Malformed), "longer than IP");
+        let beyond =
+            VnetHeader { flags: 1, csum_start: 150, csum_offset: 1, ..VnetHeader::default() };
+        assert_eq!(cut(beyond, &sample.build()), Err(Malformed), "checksum behind the end");
+        assert_eq!(cut(VnetHeader::default(), &[0x20; 40]), Err(Malformed), "no IP");
     }
 
     #[test]
@@ -452,10 +362,7 @@ mod tests {
         let segments = Segments::new(header_of(&sample, 50), &packet).unwrap();
         assert_eq!(segments.write(0, &mut room[..101]), None);
         assert_eq!(segments.write(0, &mut room), Some(102));
-        assert_eq!(
-            (segments.write(2, &mut room), segments.length(2)),
-            (None, 0)
-        );
+        assert_eq!((segments.write(2, &mut room), segments.length(2)), (None, 0));
     }
 
     #[test]
@@ -463,11 +370,8 @@ mod tests {
         let mut random = Random(0xbad5eed);
         let mut accepted = 0;
         for _ in 0..100_000 {
-            let mut sample = if random.chance(2) {
-                Sample::tcp(&[1; 90])
-            } else {
-                Sample::udp(&[1; 90])
-            };
+            let mut sample =
+                if random.chance(2) { Sample::tcp(&[1; 90]) } else { Sample::udp(&[1; 90]) };
             sample.v6 = random.chance(2);
             let size = random.below(60);
             let (mut header, mut packet) = (header_of(&sample, size), sample.build_partial());

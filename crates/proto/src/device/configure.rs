@@ -26,11 +26,7 @@ impl Device {
     /// # Errors
     /// [`TooManyPeers`]; then nothing was changed.
     pub fn configure(&mut self, now: Now, change: &Change) -> Result<(), TooManyPeers> {
-        let kept = if change.replace_peers {
-            0
-        } else {
-            self.peers.len()
-        };
+        let kept = if change.replace_peers { 0 } else { self.peers.len() };
         if kept + change.peers.len() > MAX_PEERS {
             return Err(TooManyPeers);
         }
@@ -114,10 +110,7 @@ impl Device {
             }
         });
         DeviceState {
-            private_key: self
-                .identity
-                .as_ref()
-                .map(|identity| identity.private_key.clone()),
+            private_key: self.identity.as_ref().map(|identity| identity.private_key.clone()),
             listen_port: self.listen_port,
             fwmark: self.fwmark,
             last_discard: self.last_discard,
@@ -131,11 +124,7 @@ impl Device {
         }
         self.identity = key.map(|key| {
             let dh = DhKey::new(key);
-            Identity {
-                checker: Checker::new(&dh.public()),
-                dh,
-                private_key: key.clone(),
-            }
+            Identity { checker: Checker::new(&dh.public()), dh, private_key: key.clone() }
         });
         if let Some(ourselves) = self.own_key().and_then(|key| self.peers.find(&key)) {
             self.remove_peer(ourselves);
@@ -176,9 +165,7 @@ impl Device {
         if let Some(remote) = change.endpoint {
             let endpoint = Some(Endpoint::new(remote));
             peer.endpoint = endpoint;
-            self.out
-                .events
-                .push_back(Event::EndpointChanged(id, endpoint));
+            self.out.events.push_back(Event::EndpointChanged(id, endpoint));
         }
         let was_off = peer.persistent_keepalive == 0;
         if let Some(seconds) = change.persistent_keepalive {
@@ -196,12 +183,7 @@ impl Device {
     }
 
     fn start_persistent_keepalive(&mut self, now: Now, id: PeerId) {
-        if self.up
-            && self
-                .peers
-                .get(id)
-                .is_some_and(|peer| peer.persistent_keepalive != 0)
-        {
+        if self.up && self.peers.get(id).is_some_and(|peer| peer.persistent_keepalive != 0) {
             self.keepalive(now, id);
         }
         self.file(id);
@@ -210,9 +192,7 @@ impl Device {
     fn add_peer(&mut self, key: PublicKey) -> PeerId {
         let id = self.peers.add(key);
         if let Some(peer) = self.peers.get(id) {
-            self.out
-                .events
-                .push_back(Event::PeerAdded(id, Arc::clone(&peer.traffic)));
+            self.out.events.push_back(Event::PeerAdded(id, Arc::clone(&peer.traffic)));
         }
         id
     }

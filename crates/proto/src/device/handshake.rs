@@ -77,9 +77,7 @@ impl Device {
             Proof::Key => {
                 let random = &mut *self.out.random;
                 let reply = checker.reply(now.time, from.remote, sender, datagram, random)?;
-                self.out
-                    .transmits
-                    .push_back(Transmit::new(None, from, 0, &reply.encode()));
+                self.out.transmits.push_back(Transmit::new(None, from, 0, &reply.encode()));
                 Err(Discard::CookieRequired)
             }
         }
@@ -93,10 +91,7 @@ impl Device {
     ) -> Result<PeerId, Discard> {
         let Identity { dh, .. } = self.identity.as_ref().ok_or(Discard::NotReady)?;
         let claim = open_claim(dh, message)?;
-        let id = self
-            .peers
-            .find(&claim.initiator)
-            .ok_or(Discard::UnknownPeer)?;
+        let id = self.peers.find(&claim.initiator).ok_or(Discard::UnknownPeer)?;
         let peer = self.peers.get_mut(id).ok_or(Discard::UnknownPeer)?;
         let static_static = peer.static_static(dh).map_err(|_| Discard::BadInitiation)?;
         let verified = claim.verify(&static_static)?;
@@ -124,15 +119,11 @@ impl Device {
             return Err(Discard::BadInitiation);
         };
         let keypair = Arc::new(Keypair::new(&keys, false, index, remote, now.time));
-        self.out
-            .events
-            .push_back(Event::SessionAdded(id, Arc::clone(&keypair)));
-        self.out
-            .drop_keypairs(peer.keypairs.install_as_responder(keypair));
+        self.out.events.push_back(Event::SessionAdded(id, Arc::clone(&keypair)));
+        self.out.drop_keypairs(peer.keypairs.install_as_responder(keypair));
         peer.timers.erase_keys = Some(now.time + ERASE_KEYS);
 
-        self.out
-            .send_handshake(now, id, peer, from, &mut response.encode());
+        self.out.send_handshake(now, id, peer, from, &mut response.encode());
         peer.received_handshake(now, Initiation::LEN);
         Ok(id)
     }
@@ -144,16 +135,10 @@ impl Device {
         message: &Response,
     ) -> Result<PeerId, Discard> {
         let Identity { dh, .. } = self.identity.as_ref().ok_or(Discard::NotReady)?;
-        let id = *self
-            .out
-            .indices
-            .get(&message.receiver)
-            .ok_or(Discard::UnknownIndex)?;
+        let id = *self.out.indices.get(&message.receiver).ok_or(Discard::UnknownIndex)?;
         let peer = self.peers.get_mut(id).ok_or(Discard::UnknownIndex)?;
-        let initiated = peer
-            .handshake
-            .as_ref()
-            .filter(|handshake| handshake.index == message.receiver);
+        let initiated =
+            peer.handshake.as_ref().filter(|handshake| handshake.index == message.receiver);
         let initiated = initiated.ok_or(Discard::UnknownIndex)?;
         let Ok(keys) = initiated.consume_response(dh, &peer.preshared_key, message) else {
             return Err(self.out.fail(id, peer, Discard::BadResponse));
@@ -162,36 +147,20 @@ impl Device {
         // The index lives on as the session's.
         peer.handshake = None;
         self.out.move_endpoint(id, peer, from);
-        let keypair = Arc::new(Keypair::new(
-            &keys,
-            true,
-            message.receiver,
-            message.sender,
-            now.time,
-        ));
-        self.out
-            .events
-            .push_back(Event::SessionAdded(id, Arc::clone(&keypair)));
-        self.out
-            .drop_keypairs(peer.keypairs.install_as_initiator(Arc::clone(&keypair)));
+        let keypair =
+            Arc::new(Keypair::new(&keys, true, message.receiver, message.sender, now.time));
+        self.out.events.push_back(Event::SessionAdded(id, Arc::clone(&keypair)));
+        self.out.drop_keypairs(peer.keypairs.install_as_initiator(Arc::clone(&keypair)));
         peer.timers.erase_keys = Some(now.time + ERASE_KEYS);
         self.out.complete_handshake(now, id, peer);
-        self.out.events.push_back(Event::SendOn {
-            peer: id,
-            keypair,
-            confirm: true,
-        });
+        self.out.events.push_back(Event::SendOn { peer: id, keypair, confirm: true });
         peer.received_handshake(now, Response::LEN);
         Ok(id)
     }
 
     /// Only remembers the cookie: the next repetition will carry it. No endpoint, timer or count moves.
     fn consume_cookie_reply(&mut self, now: Now, message: &CookieReply) -> Result<PeerId, Discard> {
-        let id = *self
-            .out
-            .indices
-            .get(&message.receiver)
-            .ok_or(Discard::UnknownIndex)?;
+        let id = *self.out.indices.get(&message.receiver).ok_or(Discard::UnknownIndex)?;
         let peer = self.peers.get_mut(id).ok_or(Discard::UnknownIndex)?;
         peer.jar.open(now.time, &peer.public_key, message)?;
         Ok(id)
@@ -216,10 +185,7 @@ impl Device {
         let Some(endpoint) = peer.endpoint else {
             return;
         };
-        if peer
-            .last_sent_handshake
-            .is_some_and(|last| now.time.since(last) < REKEY_TIMEOUT)
-        {
+        if peer.last_sent_handshake.is_some_and(|last| now.time.since(last) < REKEY_TIMEOUT) {
             return;
         }
         // A key of low order may be configured, but is never spoken to.
@@ -230,18 +196,10 @@ impl Device {
         let index = self.out.new_index(id);
         let ephemeral = self.out.new_ephemeral();
         let timestamp = Timestamp::new(now.wall);
-        match create_initiation(
-            dh,
-            &peer.public_key,
-            &static_static,
-            index,
-            ephemeral,
-            timestamp,
-        ) {
+        match create_initiation(dh, &peer.public_key, &static_static, index, ephemeral, timestamp) {
             Ok((initiated, message)) => {
                 peer.handshake = Some(Box::new(initiated));
-                self.out
-                    .send_handshake(now, id, peer, endpoint, &mut message.encode());
+                self.out.send_handshake(now, id, peer, endpoint, &mut message.encode());
                 peer.timers.retransmit = Some(now.time + REKEY_TIMEOUT + self.out.jitter());
             }
             Err(_) => drop(self.out.indices.remove(&index)),
@@ -273,12 +231,7 @@ impl Output {
         peer.last_sent_handshake = Some(now.time);
         let _ = peer.traffic.sent(now.time, false);
         peer.arm_persistent_keepalive(now.time);
-        self.transmits.push_back(Transmit::new(
-            Some(id),
-            to,
-            Transmit::HANDSHAKE_TOS,
-            message,
-        ));
+        self.transmits.push_back(Transmit::new(Some(id), to, Transmit::HANDSHAKE_TOS, message));
     }
 
     /// Forgets an initiation that is still unanswered.

@@ -89,13 +89,7 @@ impl Transmit {
         for (to, from) in bytes.iter_mut().zip(message) {
             *to = *from;
         }
-        Self {
-            peer,
-            to,
-            tos,
-            bytes,
-            length: message.len(),
-        }
+        Self { peer, to, tos, bytes, length: message.len() }
     }
 
     /// The datagram.
@@ -213,8 +207,7 @@ impl Device {
     }
 
     fn is_under_load(&self, now: Time) -> bool {
-        self.last_under_load
-            .is_some_and(|since| now.since(since) < LOAD_LINGERS)
+        self.last_under_load.is_some_and(|since| now.since(since) < LOAD_LINGERS)
     }
 
     /// Takes in what the data plane has seen of `peer`.
@@ -289,8 +282,7 @@ impl Output {
     fn drop_keypairs(&mut self, keypairs: impl IntoIterator<Item = Option<Arc<Keypair>>>) {
         for keypair in keypairs.into_iter().flatten() {
             self.indices.remove(&keypair.local_index());
-            self.events
-                .push_back(Event::SessionRemoved(keypair.local_index()));
+            self.events.push_back(Event::SessionRemoved(keypair.local_index()));
         }
     }
 }

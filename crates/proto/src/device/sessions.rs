@@ -13,19 +13,11 @@ impl Device {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        let next = peer
-            .keypairs
-            .next
-            .as_ref()
-            .filter(|next| next.local_index() == index);
+        let next = peer.keypairs.next.as_ref().filter(|next| next.local_index() == index);
         let Some(keypair) = next.cloned() else { return };
         self.out.drop_keypairs([peer.keypairs.promote()]);
         self.out.complete_handshake(now, id, peer);
-        self.out.events.push_back(Event::SendOn {
-            peer: id,
-            keypair,
-            confirm: false,
-        });
+        self.out.events.push_back(Event::SendOn { peer: id, keypair, confirm: false });
     }
 
     /// Sends an empty message to `peer`; if there is no session, asks for one instead.
@@ -38,20 +30,15 @@ impl Device {
         let Some(peer) = self.peers.get_mut(id).filter(|_| self.up) else {
             return;
         };
-        let message = peer
-            .keypairs
-            .current
-            .as_ref()
-            .map(|current| (current, current.keepalive(now.time)));
+        let message =
+            peer.keypairs.current.as_ref().map(|current| (current, current.keepalive(now.time)));
         let (Some(to), Some((current, Ok(message)))) = (peer.endpoint, message) else {
             return self.request_session(now, id);
         };
         let wants_rekey = current.wants_rekey(now.time);
         let _ = peer.traffic.sent(now.time, false);
         peer.arm_persistent_keepalive(now.time);
-        self.out
-            .transmits
-            .push_back(Transmit::new(Some(id), to, 0, &message));
+        self.out.transmits.push_back(Transmit::new(Some(id), to, 0, &message));
         if wants_rekey {
             self.request_session(now, id);
         }
@@ -108,12 +95,7 @@ impl Device {
             return;
         };
         peer.arm_keepalive();
-        if peer
-            .timers
-            .keepalive
-            .take_if(|deadline| *deadline <= now.time)
-            .is_some()
-        {
+        if peer.timers.keepalive.take_if(|deadline| *deadline <= now.time).is_some() {
             let more = peer.traffic.pay(now.time);
             self.keepalive(now, id);
             if let Some(peer) = self.peers.get_mut(id) {
@@ -164,11 +146,7 @@ impl Device {
 impl Peer {
     /// T2, from the stamp.
     fn arm_keepalive(&mut self) {
-        self.timers.keepalive = self
-            .traffic
-            .owed
-            .watch()
-            .map(|since| since + KEEPALIVE_TIMEOUT);
+        self.timers.keepalive = self.traffic.owed.watch().map(|since| since + KEEPALIVE_TIMEOUT);
     }
 
     /// T5, from the stamp of the last packet.
@@ -196,8 +174,7 @@ impl Output {
             && endpoint.source.take().is_some()
         {
             let endpoint = Endpoint::new(endpoint.remote);
-            self.events
-                .push_back(Event::EndpointChanged(id, Some(endpoint)));
+            self.events.push_back(Event::EndpointChanged(id, Some(endpoint)));
         }
     }
 }

@@ -21,10 +21,7 @@ fn in_a_namespace(work: impl FnOnce() + Send) {
 }
 
 fn ip(arguments: &str) {
-    let status = Command::new("ip")
-        .args(arguments.split(' '))
-        .status()
-        .unwrap();
+    let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
     assert!(status.success(), "ip {arguments}");
 }
 
@@ -46,9 +43,7 @@ fn wait_for(tun: &Tun) {
     let epoll = Epoll::new().unwrap();
     epoll.add(tun, 0, Interest::Readable).unwrap();
     let mut events = Events::new(1);
-    epoll
-        .wait(&mut events, Some(Duration::from_secs(5)))
-        .unwrap();
+    epoll.wait(&mut events, Some(Duration::from_secs(5))).unwrap();
     assert_eq!(events.iter().count(), 1, "no packet came");
 }
 
@@ -72,10 +67,7 @@ fn udp_packet(from: Ipv4Addr, to: Ipv4Addr, ports: [u16; 2], payload: &[u8]) -> 
 }
 
 fn ones_sum(bytes: &[u8]) -> u16 {
-    let sum = bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
-        .sum::<u32>();
+    let sum = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum::<u32>();
     ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
@@ -107,11 +99,7 @@ fn a_name_that_is_taken_is_busy() {
         ip("tuntap add kept mode tun");
         for name in ["one", "many", "left", "kept", "lo"] {
             for queues in [1, 2] {
-                assert_eq!(
-                    errno(Tun::create(name, queues)),
-                    Some(libc::EBUSY),
-                    "{name}"
-                );
+                assert_eq!(errno(Tun::create(name, queues)), Some(libc::EBUSY), "{name}");
             }
         }
         assert_eq!(Tun::create("none", 0).unwrap().len(), 1);
@@ -147,10 +135,7 @@ fn a_queue_knows_whether_its_interface_is_up_there_or_gone() {
             for tun in &tuns {
                 assert!(!tun.is_up().unwrap());
                 assert_eq!(errno(tun.read(&mut buffer)), Some(libc::EAGAIN));
-                assert_eq!(
-                    errno(tun.write_vectored(&[IoSlice::new(&packet)])),
-                    Some(libc::EIO)
-                );
+                assert_eq!(errno(tun.write_vectored(&[IoSlice::new(&packet)])), Some(libc::EIO));
             }
             ip("link set tun0 up");
             assert!(tuns.iter().all(|tun| tun.is_up().unwrap()));
@@ -187,8 +172,7 @@ fn a_moved_interface_is_found_and_works_from_afar() {
             let there = &there;
             scope.spawn(move || {
                 namespace::within(there.as_fd(), move || {
-                    tell.send(rustix::thread::gettid().as_raw_nonzero())
-                        .unwrap();
+                    tell.send(rustix::thread::gettid().as_raw_nonzero()).unwrap();
                     asked.recv().unwrap_err();
                     ip("link set tun0 up");
                 })
@@ -228,28 +212,16 @@ fn packets_go_both_ways() {
         let header = header.encode();
         let (front, back) = packet.split_at(30);
         let pieces = [&header[..], front, back].map(IoSlice::new);
-        assert_eq!(
-            tun.write_vectored(&pieces).unwrap(),
-            header.len() + packet.len()
-        );
-        socket
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .unwrap();
+        assert_eq!(tun.write_vectored(&pieces).unwrap(), header.len() + packet.len());
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let (length, from) = socket.recv_from(&mut buffer).unwrap();
-        assert_eq!(
-            (&buffer[..length], from),
-            (&b"and back"[..], "10.9.0.2:2000".parse().unwrap())
-        );
+        assert_eq!((&buffer[..length], from), (&b"and back"[..], "10.9.0.2:2000".parse().unwrap()));
     });
 }
 
 #[test]
 fn what_is_offloaded_is_left_to_us() {
-    let all = Offload {
-        checksum: true,
-        tcp: true,
-        udp: true,
-    };
+    let all = Offload { checksum: true, tcp: true, udp: true };
     in_a_namespace(|| {
         let tun = tun_with_an_address();
         let group = Group::bind(Family::V4, 0, 1, 0).unwrap();
@@ -263,10 +235,7 @@ fn what_is_offloaded_is_left_to_us() {
                 segment_size: Some(1000),
                 bytes: &[7; 4500],
             };
-            group
-                .handshake
-                .send(&mut SendBatch::new(1), [train])
-                .unwrap();
+            group.handshake.send(&mut SendBatch::new(1), [train]).unwrap();
             wait_for(&tun);
             for _ in 0..packets {
                 let length = tun.read(&mut buffer).unwrap();
@@ -294,11 +263,7 @@ fn offloads_without_checksums_are_refused() {
     in_a_namespace(|| {
         let tun = tun_with_an_address();
         for (tcp, udp) in [(true, false), (false, true), (true, true)] {
-            let offload = Offload {
-                checksum: false,
-                tcp,
-                udp,
-            };
+            let offload = Offload { checksum: false, tcp, udp };
             assert_eq!(errno(tun.set_offload(offload)), Some(libc::EINVAL));
         }
     });
@@ -335,13 +300,8 @@ fn an_inherited_queue_says_how_its_packets_come() {
     in_a_namespace(|| {
         let open = |name, flags: libc::c_int| {
             // Blocking and inheritable, as somebody else might have opened it.
-            let fd = OwnedFd::from(
-                File::options()
-                    .read(true)
-                    .write(true)
-                    .open("/dev/net/tun")
-                    .unwrap(),
-            );
+            let fd =
+                OwnedFd::from(File::options().read(true).write(true).open("/dev/net/tun").unwrap());
             fcntl_setfd(&fd, FdFlags::empty()).unwrap();
             let mut request = InterfaceRequest::named(name).unwrap();
             request.flags = flag(flags);
@@ -349,21 +309,16 @@ fn an_inherited_queue_says_how_its_packets_come() {
             fd
         };
         let tun = libc::IFF_TUN | libc::IFF_NO_PI;
-        for (name, flags, vnet_header) in [
-            ("bare", tun, false),
-            ("full", tun | libc::IFF_VNET_HDR, true),
-        ] {
+        for (name, flags, vnet_header) in
+            [("bare", tun, false), ("full", tun | libc::IFF_VNET_HDR, true)]
+        {
             let tun = Tun::from_fd(open(name, flags)).unwrap();
             assert_eq!(tun.has_vnet_header(), vnet_header);
             assert_eq!(tun.name().unwrap(), name);
             assert_eq!(rustix::io::fcntl_getfd(&tun).unwrap(), FdFlags::CLOEXEC);
             ip(&format!("link set {name} addrgenmode none"));
             ip(&format!("link set {name} up"));
-            assert_eq!(
-                errno(tun.read(&mut [0; 100])),
-                Some(libc::EAGAIN),
-                "it does not block"
-            );
+            assert_eq!(errno(tun.read(&mut [0; 100])), Some(libc::EAGAIN), "it does not block");
         }
         let tap = open("tap", libc::IFF_TAP | libc::IFF_NO_PI);
         assert_eq!(errno(Tun::from_fd(tap)), Some(libc::EINVAL));

@@ -9,10 +9,8 @@ use std::time::Duration;
 use sys::poll::{Epoll, Events, Interest};
 use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Received, SendBatch, Udp};
 
-pub const LOOPBACKS: [(Family, IpAddr); 2] = [
-    (Family::V4, IpAddr::V4(Ipv4Addr::LOCALHOST)),
-    (Family::V6, IpAddr::V6(Ipv6Addr::LOCALHOST)),
-];
+pub const LOOPBACKS: [(Family, IpAddr); 2] =
+    [(Family::V4, IpAddr::V4(Ipv4Addr::LOCALHOST)), (Family::V6, IpAddr::V6(Ipv6Addr::LOCALHOST))];
 pub const LARGEST: usize = 65_535;
 
 pub fn group(family: Family) -> Group {
@@ -24,13 +22,7 @@ pub fn address(ip: IpAddr, group: &Group) -> SocketAddr {
 }
 
 pub fn plain(to: SocketAddr, bytes: &[u8]) -> Outgoing<'_> {
-    Outgoing {
-        to,
-        source: None,
-        tos: 0,
-        segment_size: None,
-        bytes,
-    }
+    Outgoing { to, source: None, tos: 0, segment_size: None, bytes }
 }
 
 pub fn send_one(from: &Udp, datagram: Outgoing<'_>) -> io::Result<usize> {
@@ -55,10 +47,7 @@ pub fn receive_all(socket: &Udp, bytes: usize, mut look: impl FnMut(Received<'_>
     let mut batch = ReceiveBatch::new(4, LARGEST);
     let mut missing = bytes;
     loop {
-        assert!(
-            is_readable_within(socket, Duration::from_secs(5)),
-            "{missing} bytes are missing"
-        );
+        assert!(is_readable_within(socket, Duration::from_secs(5)), "{missing} bytes are missing");
         socket.receive(&mut batch).unwrap();
         assert_eq!(batch.truncated(), 0);
         for received in batch.datagrams() {

@@ -16,14 +16,7 @@ fn deliver(coalescer: &mut Coalescer, packets: &[Vec<u8>]) -> Vec<(VnetHeader, V
         let mut start = 0;
         for packet in packets {
             let length = packet.len() as u32;
-            coalescer.push(
-                Place {
-                    buffer: buffer as u32,
-                    start,
-                    length,
-                },
-                packet,
-            );
+            coalescer.push(Place { buffer: buffer as u32, start, length }, packet);
             start += length;
         }
     }
@@ -69,9 +62,7 @@ fn neighbours_become_the_super_packet_that_they_were_cut_from() {
         for whole in [whole.clone(), whole.v6()] {
             let packets = build(&whole.split(1368));
             let deliveries = deliver(&mut Coalescer::new(Joins::ALL), &packets);
-            let [(header, packet)] = &deliveries[..] else {
-                panic!("{} writes", deliveries.len())
-            };
+            let [(header, packet)] = &deliveries[..] else { panic!("{} writes", deliveries.len()) };
             assert_eq!(*packet, whole.build_partial());
             assert_eq!(split(&deliveries), packets);
             let (gso_type, csum_offset) = match (&whole.transport, whole.v6) {
@@ -95,13 +86,7 @@ fn neighbours_become_the_super_packet_that_they_were_cut_from() {
 #[test]
 fn udp_is_left_alone_where_the_kernel_cannot_cut_it() {
     let packets = build(&Sample::udp(&[1; 4000]).split(1000));
-    let deliveries = deliver(
-        &mut Coalescer::new(Joins {
-            udp: false,
-            ..Joins::ALL
-        }),
-        &packets,
-    );
+    let deliveries = deliver(&mut Coalescer::new(Joins { udp: false, ..Joins::ALL }), &packets);
     assert_eq!(deliveries.len(), 4);
     assert_eq!(split(&deliveries), packets);
 }
@@ -115,21 +100,12 @@ fn a_delivery_that_the_kernel_refuses_can_be_taken_apart() {
     let mut start = 0;
     for packet in &packets {
         let length = packet.len() as u32;
-        coalescer.push(
-            Place {
-                buffer: 0,
-                start,
-                length,
-            },
-            packet,
-        );
+        coalescer.push(Place { buffer: 0, start, length }, packet);
         start += length;
     }
     let deliveries = coalescer.finish();
     let buffers = [&buffer[..]];
-    let apart = deliveries
-        .iter()
-        .flat_map(|delivery| delivery.packets_apart(&buffers));
+    let apart = deliveries.iter().flat_map(|delivery| delivery.packets_apart(&buffers));
     assert_eq!(apart.map(<[u8]>::to_vec).collect::<Vec<_>>(), packets);
 }
 
@@ -139,67 +115,20 @@ fn only_what_continues_a_packet_joins_it() {
     let tcp: [(&str, Change, usize); 17] = [
         ("nothing", |s| s, 1),
         ("a gap", |s| s.with(|sequence, _, _, _| *sequence += 1), 2),
-        (
-            "a repetition",
-            |s| s.with(|sequence, _, _, _| *sequence -= 1000),
-            2,
-        ),
-        (
-            "acknowledgement",
-            |s| s.with(|_, acknowledgement, _, _| *acknowledgement += 1),
-            2,
-        ),
+        ("a repetition", |s| s.with(|sequence, _, _, _| *sequence -= 1000), 2),
+        ("acknowledgement", |s| s.with(|_, acknowledgement, _, _| *acknowledgement += 1), 2),
         ("window", |s| s.with(|_, _, _, window| *window += 1), 2),
         ("PSH", |s| s.with(|_, _, flags, _| *flags |= 0x08), 1),
         ("FIN", |s| s.with(|_, _, flags, _| *flags |= 0x01), 2),
         ("URG", |s| s.with(|_, _, flags, _| *flags |= 0x20), 2),
         ("CWR", |s| s.with(|_, _, flags, _| *flags |= 0x80), 2),
         ("no ACK", |s| s.with(|_, _, flags, _| *flags &= !0x10), 2),
-        (
-            "source port",
-            |s| Sample {
-                ports: [1, s.ports[1]],
-                ..s
-            },
-            2,
-        ),
-        (
-            "destination port",
-            |s| Sample {
-                ports: [s.ports[0], 1],
-                ..s
-            },
-            2,
-        ),
-        (
-            "less payload",
-            |s| Sample {
-                payload: vec![1; 999],
-                ..s
-            },
-            1,
-        ),
-        (
-            "more payload",
-            |s| Sample {
-                payload: vec![1; 1001],
-                ..s
-            },
-            2,
-        ),
-        (
-            "no payload",
-            |s| Sample {
-                payload: vec![],
-                ..s
-            },
-            2,
-        ),
-        (
-            "timestamps",
-            |s| with_options(s, vec![1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 2]),
-            2,
-        ),
+        ("source port", |s| Sample { ports: [1, s.ports[1]], ..s }, 2),
+        ("destination port", |s| Sample { ports: [s.ports[0], 1], ..s }, 2),
+        ("less payload", |s| Sample { payload: vec![1; 999], ..s }, 1),
+        ("more payload", |s| Sample { payload: vec![1; 1001], ..s }, 2),
+        ("no payload", |s| Sample { payload: vec![], ..s }, 2),
+        ("timestamps", |s| with_options(s, vec![1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 2]), 2),
         ("more options", |s| with_options(s, vec![1; 16]), 2),
     ];
     let ip: [(&str, Change, usize); 4] = [
@@ -211,40 +140,15 @@ fn only_what_continues_a_packet_joins_it() {
     let v4: [(&str, Change, usize); 5] = [
         ("identification", |s| Sample { id: s.id + 1, ..s }, 2),
         ("DF", |s| Sample { fragment: 0, ..s }, 2),
-        (
-            "more fragments",
-            |s| Sample {
-                fragment: 0x6000,
-                ..s
-            },
-            2,
-        ),
-        (
-            "fragment offset",
-            |s| Sample {
-                fragment: 0x4001,
-                ..s
-            },
-            2,
-        ),
-        (
-            "options",
-            |s| Sample {
-                options: vec![1; 4],
-                ..s
-            },
-            2,
-        ),
+        ("more fragments", |s| Sample { fragment: 0x6000, ..s }, 2),
+        ("fragment offset", |s| Sample { fragment: 0x4001, ..s }, 2),
+        ("options", |s| Sample { options: vec![1; 4], ..s }, 2),
     ];
     let v6: [(&str, Change, usize); 2] = [
-        ("flow label", |s| Sample { flow_label: 9, ..s }, 2),
+        ("flow label", |s| Sample { flow_label: 0x1235, ..s }, 2),
         (
             "extension",
-            |s| Sample {
-                extension: Some(60),
-                options: vec![6, 0, 1, 4, 0, 0, 0, 0],
-                ..s
-            },
+            |s| Sample { extension: Some(60), options: vec![6, 0, 1, 4, 0, 0, 0, 0], ..s },
             2,
         ),
     ];
@@ -255,24 +159,14 @@ fn only_what_continues_a_packet_joins_it() {
         assert_eq!(split(&deliveries), build(&samples), "{what} in {second:?}");
     };
     for v in [false, true] {
-        let whole = Sample {
-            v6: v,
-            ..Sample::tcp(&[1; 2000])
-        };
-        let [first, second] = &whole.split(1000)[..] else {
-            panic!()
-        };
+        let whole = Sample { v6: v, ..Sample::tcp(&[1; 2000]) };
+        let [first, second] = &whole.split(1000)[..] else { panic!() };
         let of_version = if v { &v6[..] } else { &v4[..] };
         for case in tcp.iter().chain(&ip).chain(of_version) {
             check(first, second, *case);
         }
-        let whole = Sample {
-            v6: v,
-            ..Sample::udp(&[1; 2000])
-        };
-        let [first, second] = &whole.split(1000)[..] else {
-            panic!()
-        };
+        let whole = Sample { v6: v, ..Sample::udp(&[1; 2000]) };
+        let [first, second] = &whole.split(1000)[..] else { panic!() };
         for case in tcp[10..14].iter().chain(&ip) {
             check(first, second, *case);
         }
@@ -303,11 +197,7 @@ fn a_push_or_a_short_packet_ends_a_run() {
     pieces[3] = pieces[3].clone().with(push);
     assert_eq!(runs(&pieces), [1, 3, 2]);
     let mut pieces = Sample::tcp(&[1; 2999]).split(1000);
-    pieces.extend(
-        Sample::tcp(&[1; 2000])
-            .with(|s, _, _, _| *s += 2999)
-            .split(1000),
-    );
+    pieces.extend(Sample::tcp(&[1; 2000]).with(|s, _, _, _| *s += 2999).split(1000));
     (3..5).for_each(|index| pieces[index].id = 7 + index as u16);
     assert_eq!(runs(&pieces), [3, 2]);
 }
@@ -315,20 +205,11 @@ fn a_push_or_a_short_packet_ends_a_run() {
 #[test]
 fn an_identification_may_stand_still_where_nothing_is_fragmented() {
     for (fragment, id, writes) in [(0x4000, 0, 1), (0x4000, 9, 1), (0, 9, 3)] {
-        let mut pieces = Sample {
-            fragment,
-            ..Sample::tcp(&[1; 3000])
-        }
-        .split(1000);
+        let mut pieces = Sample { fragment, ..Sample::tcp(&[1; 3000]) }.split(1000);
         pieces.iter_mut().for_each(|piece| piece.id = id);
         assert_eq!(runs(&pieces).len(), writes, "{fragment:#x}");
     }
-    let pieces = Sample {
-        fragment: 0,
-        id: 0xffff,
-        ..Sample::tcp(&[1; 3000])
-    }
-    .split(1000);
+    let pieces = Sample { fragment: 0, id: 0xffff, ..Sample::tcp(&[1; 3000]) }.split(1000);
     assert_eq!(runs(&pieces), [3], "across the end");
 }
 
@@ -361,16 +242,45 @@ fn damage_from_before_the_tunnel_arrives_as_it_is() {
 
 #[test]
 fn udp_without_a_checksum_is_never_joined() {
+    let alone = |packets: &[Vec<u8>]| {
+        let deliveries = deliver(&mut Coalescer::new(Joins::ALL), packets);
+        assert!(deliveries.iter().map(|(_, packet)| packet).eq(packets));
+    };
     let mut packets = build(&Sample::udp(&[1; 3000]).split(1000));
     packets.iter_mut().for_each(|packet| packet[26..28].fill(0));
-    let deliveries = deliver(&mut Coalescer::new(Joins::ALL), &packets);
-    assert_eq!(
-        deliveries
-            .iter()
-            .map(|(_, packet)| packet.clone())
-            .collect::<Vec<_>>(),
-        packets
-    );
+    alone(&packets);
+    // Even where zero happens to be the right one.
+    let first = Sample::udp(&[0; 1000]).build();
+    let payload = [&[0; 998], &first[26..28]].concat().repeat(3);
+    let mut packets = build(&Sample::udp(&payload).split(1000));
+    for packet in &mut packets {
+        assert_eq!(packet[26..28], [0xff, 0xff]);
+        packet[26..28].fill(0);
+    }
+    alone(&packets);
+}
+
+#[test]
+fn unusual_headers_are_not_joined_even_if_they_are_alike() {
+    let plain = [Sample::tcp(&[1; 2000]), Sample::udp(&[1; 2000])];
+    for sample in plain.clone() {
+        let v4 = Sample { options: vec![1; 4], ..sample.clone() };
+        assert_eq!(runs(&v4.split(1000)), [1, 1], "IPv4 options");
+        let next = if matches!(sample.transport, Transport::Udp) { 17 } else { 6 };
+        let options = vec![next, 0, 1, 4, 0, 0, 0, 0];
+        let v6 = Sample { extension: Some(60), options, ..sample.v6() };
+        assert_eq!(runs(&v6.split(1000)), [1, 1], "IPv6 destination options");
+    }
+    // Lengths that contradict each other, in packets whose checksums are right.
+    let mut short_ip = build(&plain[0].clone().v6().split(1000));
+    short_ip.iter_mut().for_each(|packet| packet[5] -= 1);
+    assert_eq!(deliver(&mut Coalescer::new(Joins::ALL), &short_ip).len(), 2);
+    let mut short_udp = build(&plain[1].split(1000));
+    for packet in &mut short_udp {
+        packet[25] -= 1;
+        packet[27] += 1;
+    }
+    assert_eq!(deliver(&mut Coalescer::new(Joins::ALL), &short_udp).len(), 2);
 }
 
 #[test]
@@ -383,10 +293,7 @@ fn a_run_ends_where_a_super_packet_must() {
                 let sample = Sample::tcp(&vec![1; size]).with(|sequence, _, _, _| {
                     *sequence += u32::from(index) * size as u32;
                 });
-                Sample {
-                    id: index,
-                    ..sample
-                }
+                Sample { id: index, ..sample }
             })
             .collect();
         assert_eq!(runs(&pieces), expected, "{size} bytes each");
@@ -397,35 +304,19 @@ fn a_run_ends_where_a_super_packet_must() {
 fn mixed_flows_are_joined_each_for_itself() {
     for (flows, expected) in [(1, 8), (2, 8), (16, 8), (17, 1)] {
         let pieces: Vec<_> = (0..flows)
-            .map(|host| {
-                Sample {
-                    hosts: [host, 9],
-                    ..Sample::tcp(&[host; 8000])
-                }
-                .split(1000)
-            })
+            .map(|host| Sample { hosts: [host, 9], ..Sample::tcp(&[host; 8000]) }.split(1000))
             .collect();
-        let mixed: Vec<_> = (0..8)
-            .flat_map(|index| pieces.iter().map(move |flow| flow[index].clone()))
-            .collect();
-        assert!(
-            runs(&mixed).iter().all(|&run| run == expected),
-            "{flows} flows"
-        );
+        let mixed: Vec<_> =
+            (0..8).flat_map(|index| pieces.iter().map(move |flow| flow[index].clone())).collect();
+        assert!(runs(&mixed).iter().all(|&run| run == expected), "{flows} flows");
     }
 }
 
 #[test]
 fn what_may_be_of_any_flow_overtakes_none() {
     let pieces = Sample::udp(&[1; 4000]).split(1000);
-    let fragment = Sample {
-        fragment: 0x00a0,
-        ..Sample::udp(b"the rest")
-    };
-    let icmp = Sample {
-        transport: Transport::Other(1),
-        ..Sample::tcp(b"\x08\0\0\0")
-    };
+    let fragment = Sample { fragment: 0x00a0, ..Sample::udp(b"the rest") };
+    let icmp = Sample { transport: Transport::Other(1), ..Sample::tcp(b"\x08\0\0\0") };
     let around = |stranger: Sample| [&pieces[..2], &[stranger], &pieces[2..]].concat();
     assert_eq!(runs(&around(fragment)), [2, 1, 2]);
     assert_eq!(runs(&around(icmp)), [4, 1], "ICMP is a flow of its own");
@@ -440,34 +331,18 @@ struct Source {
 impl Source {
     fn new(random: &mut Random, index: u8) -> Self {
         let size = 1 + random.below(40);
-        let sample = if random.chance(3) {
-            Sample::udp(b"")
-        } else {
-            Sample::tcp(b"")
-        };
+        let sample = if random.chance(3) { Sample::udp(b"") } else { Sample::tcp(b"") };
         let fragment = if random.chance(2) { 0x4000 } else { 0 };
-        let next = Sample {
-            v6: random.chance(2),
-            hosts: [index, 2],
-            fragment,
-            ..sample
-        };
+        let next = Sample { v6: random.chance(2), hosts: [index, 2], fragment, ..sample };
         Self { next, size }
     }
 
     fn packet(&mut self, random: &mut Random) -> Vec<u8> {
-        let size = if random.chance(12) {
-            random.below(self.size + 4)
-        } else {
-            self.size
-        };
+        let size = if random.chance(12) { random.below(self.size + 4) } else { self.size };
         self.next.payload = random.bytes(size);
         let mut sample = self.next.clone();
         self.next.id = self.next.id.wrapping_add(1);
-        self.next = self
-            .next
-            .clone()
-            .with(|sequence, _, _, _| *sequence += size as u32);
+        self.next = self.next.clone().with(|sequence, _, _, _| *sequence += size as u32);
         match random.below(80) {
             0 => sample = sample.with(|_, _, flags, _| *flags |= 0x08),
             1 => sample = sample.with(|_, _, flags, _| *flags = 0x11),
@@ -504,19 +379,14 @@ fn cutting_gives_back_each_flow_as_it_was() {
     let (mut pushed, mut written) = (0, 0);
     for _ in 0..3000 {
         let flows = 1 + random.below(20) as u8;
-        let mut sources: Vec<_> = (0..flows)
-            .map(|index| Source::new(&mut random, index))
-            .collect();
+        let mut sources: Vec<_> = (0..flows).map(|index| Source::new(&mut random, index)).collect();
         let mut packets = Vec::new();
         let mut places: HashMap<Vec<u8>, Vec<(usize, usize)>> = HashMap::new();
         while packets.len() < 100 {
             let flow = random.below(sources.len());
             for _ in 0..=random.below(8) {
                 let packet = sources[flow].packet(&mut random);
-                places
-                    .entry(packet.clone())
-                    .or_default()
-                    .push((flow, packets.len()));
+                places.entry(packet.clone()).or_default().push((flow, packets.len()));
                 packets.push(packet);
             }
         }
@@ -561,27 +431,15 @@ fn a_place_that_is_nowhere_holds_nothing() {
     let packet = Sample::tcp(b"data").build();
     let mut coalescer = Coalescer::new(Joins::ALL);
     for place in [
-        Place {
-            buffer: 7,
-            start: 0,
-            length: 56,
-        },
-        Place {
-            buffer: 0,
-            start: u32::MAX,
-            length: 56,
-        },
+        Place { buffer: 7, start: 0, length: 56 },
+        Place { buffer: 0, start: u32::MAX, length: 56 },
     ] {
         coalescer.push(place, &packet);
     }
     for delivery in coalescer.finish() {
         let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
         assert!(
-            delivery
-                .gather(&[&packet], &mut pieces)
-                .iter()
-                .skip(1)
-                .all(|piece| piece.is_empty())
+            delivery.gather(&[&packet], &mut pieces).iter().skip(1).all(|piece| piece.is_empty())
         );
     }
 }
