@@ -1,6 +1,7 @@
 //! The commands, one file each, and how one of them is chosen.
 
 mod daemon;
+mod demo;
 mod help;
 mod keys;
 
@@ -22,6 +23,11 @@ const COMMANDS: &[Command] = &[
         name: "daemon",
         summary: "Runs a tunnel in user space, for `wg' to configure",
         run: daemon::run,
+    },
+    Command {
+        name: "demo",
+        summary: "Shows a tunnel between two machines made for the purpose",
+        run: demo::run,
     },
     Command {
         name: "genkey",
