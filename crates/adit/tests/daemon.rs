@@ -1,0 +1,388 @@
+//! `adit daemon` from outside: command line, socket, signals, life and death.
+//!
+//! What needs a TUN runs in a network namespace of its own, and only for root.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use host::{Change, Network};
+use sys::namespace;
+
+const ADIT: &str = env!("CARGO_BIN_EXE_adit");
+
+fn adit(arguments: &[&str]) -> Output {
+    Command::new(ADIT).args(arguments).output().unwrap()
+}
+
+/// The exit code and what was said on stderr.
+fn failure(output: &Output) -> (Option<i32>, &str) {
+    assert!(output.stdout.is_empty());
+    (output.status.code(), str::from_utf8(&output.stderr).unwrap())
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_refused_on_stderr() {
+    for (arguments, expected) in [
+        (&[][..], "the interface's name is missing\nUsage: adit daemon"),
+        (&["-f"], "the interface's name is missing\n"),
+        (&["-x"], "invalid option '-x'\nUsage: adit daemon"),
+        (&["wg0", "wg1"], "unexpected argument \"wg1\"\n"),
+        (&["--foreground=1", "wg0"], "unexpected argument for option '--foreground': \"1\"\n"),
+        (&[""], "`' cannot name an interface: it is empty\n"),
+        (&["."], "`.' cannot name an interface: it stands for a directory\n"),
+        (&[".."], "`..' cannot name an interface: it stands for a directory\n"),
+        (
+            &["a234567890123456"],
+            "`a234567890123456' cannot name an interface: it is longer than 15 bytes\n",
+        ),
+        (&["a/b"], "`a/b' cannot name an interface: it contains `/', `:' or `%'\n"),
+        (&["wg%d"], "`wg%d' cannot name an interface: it contains `/', `:' or `%'\n"),
+        (&["a b"], "`a b' cannot name an interface: it contains white space\n"),
+        (&["a\n"], "`a\n' cannot name an interface: it contains white space\n"),
+        (&["--", "-f"], "`-f' cannot name an interface: it begins with `-'\n"),
+    ] {
+        let output = adit(&[&["daemon"], arguments].concat());
+        let (code, said) = failure(&output);
+        assert_eq!(code, Some(1), "{arguments:?}");
+        assert!(said.starts_with(&format!("adit: {expected}")), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn it_answers_to_the_name_of_wireguard_go() {
+    let version = Command::new(ADIT).arg0("/usr/bin/wireguard-go").arg("--version").output();
+    assert!(version.unwrap().stdout.starts_with(b"adit "));
+    let help = adit(&["daemon", "--help"]);
+    assert!(help.status.success() && help.stdout.starts_with(b"Usage: adit daemon"));
+}
+
+#[test]
+fn a_variable_that_makes_no_sense_is_named() {
+    for (name, value, expected) in [
+        ("ADIT_WORKERS", "many", "ADIT_WORKERS must be a number\n"),
+        ("ADIT_TIME_SCALE", "-1", "ADIT_TIME_SCALE must be a number\n"),
+        ("ADIT_FAIL", "udp-gro=5", "ADIT_FAIL must be a list of udp-gso=ERRNO, tun-tso=ERRNO\n"),
+        (
+            "ADIT_OFFLOAD",
+            "tun-tso,all",
+            "ADIT_OFFLOAD must be a list of tun-tso, tun-uso, udp-gso, udp-gro\n",
+        ),
+    ] {
+        let output =
+            Command::new(ADIT).args(["daemon", "-f", "wg0"]).env(name, value).output().unwrap();
+        assert_eq!(failure(&output), (Some(1), &*format!("adit: {expected}")));
+    }
+}
+
+/// A name for one test's interface, and a place to put it.
+struct Lab {
+    network: OwnedFd,
+    name: String,
+}
+
+impl Lab {
+    /// None without the rights that it takes.
+    fn new() -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        if fs::metadata("/proc/self").unwrap().uid() != 0 {
+            eprintln!("skipped: this needs root");
+            return None;
+        }
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Some(Self {
+            network: namespace::create().unwrap(),
+            name: format!("adt{}x{number}", std::process::id() % 1_000_000),
+        })
+    }
+
+    fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        namespace::within(self.network.as_fd(), work).unwrap()
+    }
+
+    fn adit(&self, arguments: &[&str]) -> Output {
+        self.within(|| adit(arguments))
+    }
+
+    /// A daemon that serves, as a child of ours.
+    fn child(&self) -> Child {
+        let mut command = Command::new(ADIT);
+        // As the second process of a start in the background, it tells when it serves.
+        command.args(["daemon", &self.name]).env("ADIT_BACKGROUND", "1");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.within(|| command.spawn().unwrap());
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "serving\n");
+        child
+    }
+
+    fn has_interface(&self) -> bool {
+        let mut network = Network::open_in(self.network.as_fd()).unwrap();
+        network.link(&self.name).is_ok()
+    }
+
+    fn socket(&self) -> PathBuf {
+        format!("/var/run/wireguard/{}.sock", self.name).into()
+    }
+
+    fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.socket()).unwrap()
+    }
+
+    fn ask(&self, request: &str) -> String {
+        ask(&mut self.connect(), request)
+    }
+
+    fn nothing_is_left(&self) -> bool {
+        !self.socket().exists() && !self.has_interface()
+    }
+}
+
+/// Sends a request and reads to the end of its answer.
+fn ask(stream: &mut UnixStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        answer += &line;
+        answer.push('\n');
+        if line.is_empty() {
+            break;
+        }
+    }
+    answer
+}
+
+/// Returns when whoever is at the other end has gone.
+fn await_end(mut stream: UnixStream) {
+    // Gone with or without having read everything.
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+fn signal(child: &Child, signal: &str) {
+    let status = Command::new("kill").args([signal, &child.id().to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn it_serves_before_the_command_in_the_foreground_returns() {
+    let Some(lab) = Lab::new() else { return };
+    let output = lab.adit(&["daemon", &lab.name]);
+    assert_eq!((failure(&output), output.status.success()), ((Some(0), ""), true));
+    let file = fs::metadata(lab.socket()).unwrap();
+    assert!(file.file_type().is_socket());
+    assert_eq!(file.mode() & 0o777, 0o700);
+    let mut network = Network::open_in(lab.network.as_fd()).unwrap();
+    let link = network.link(&lab.name).unwrap();
+    assert_eq!((link.up, link.mtu), (false, 1420));
+    assert_eq!(lab.ask("get=1\n\n"), "errno=0\n\n");
+    let stream = lab.connect();
+    fs::remove_file(lab.socket()).unwrap();
+    await_end(stream);
+    assert!(lab.nothing_is_left());
+}
+
+#[test]
+fn a_signal_ends_it_and_nothing_is_left() {
+    for name in ["-TERM", "-INT"] {
+        let Some(lab) = Lab::new() else { return };
+        let mut child = lab.child();
+        // Whoever closes the terminal does not close the tunnel.
+        signal(&child, "-HUP");
+        assert_eq!(lab.ask("get=1\n\n"), "errno=0\n\n");
+        signal(&child, name);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert!(lab.nothing_is_left());
+    }
+}
+
+#[test]
+fn the_end_of_its_interface_is_its_end() {
+    let Some(lab) = Lab::new() else { return };
+    let mut child = lab.child();
+    let mut network = Network::open_in(lab.network.as_fd()).unwrap();
+    network.apply(Change::DeleteLink(&lab.name)).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(lab.nothing_is_left());
+}
+
+#[test]
+fn its_socket_may_change_hands_but_not_place() {
+    let Some(lab) = Lab::new() else { return };
+    let mut child = lab.child();
+    fs::set_permissions(lab.socket(), Permissions::from_mode(0o770)).unwrap();
+    std::os::unix::fs::chown(lab.socket(), None, Some(1)).unwrap();
+    let neighbour = lab.socket().with_extension("other");
+    fs::write(&neighbour, "").unwrap();
+    assert_eq!(lab.ask("get=1\n\n"), "errno=0\n\n");
+    // Another file in its place is the end, and that file is left alone.
+    fs::rename(&neighbour, lab.socket()).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!lab.has_interface());
+    assert!(fs::metadata(lab.socket()).unwrap().is_file());
+    fs::remove_file(lab.socket()).unwrap();
+}
+
+#[test]
+fn a_name_is_taken_once() {
+    let Some(lab) = Lab::new() else { return };
+    let mut child = lab.child();
+    let expected = format!(
+        "adit: interface `{0}' exists already; delete it with `ip link delete {0}', or choose \
+         another name\n",
+        lab.name
+    );
+    for arguments in [&["daemon", "-f", &lab.name][..], &["daemon", &lab.name]] {
+        let second = lab.adit(arguments);
+        assert_eq!(failure(&second), (Some(1), &*expected));
+    }
+    // In another namespace the interface is free, but the socket is not.
+    let elsewhere = Lab { network: namespace::create().unwrap(), name: lab.name.clone() };
+    let expected = format!(
+        "adit: {} is in use: a tunnel of this name is running, perhaps in another network \
+         namespace\n",
+        lab.socket().display()
+    );
+    for arguments in [&["daemon", "-f", &lab.name][..], &["daemon", &lab.name]] {
+        let second = elsewhere.adit(arguments);
+        assert_eq!(failure(&second), (Some(1), &*expected));
+        assert!(!elsewhere.has_interface());
+    }
+    assert_eq!(lab.ask("get=1\n\n"), "errno=0\n\n");
+    signal(&child, "-TERM");
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_socket_that_nobody_listens_at_is_replaced() {
+    let Some(lab) = Lab::new() else { return };
+    fs::create_dir_all("/var/run/wireguard").unwrap();
+    drop(UnixListener::bind(lab.socket()).unwrap());
+    let mut child = lab.child();
+    assert_eq!(lab.ask("get=1\n\n"), "errno=0\n\n");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Killed, it could not clean up; the next one does.
+    assert!(lab.socket().exists());
+    let mut child = lab.child();
+    signal(&child, "-TERM");
+    child.wait().unwrap();
+    assert!(lab.nothing_is_left());
+}
+
+#[test]
+fn a_connection_outlives_a_bad_request() {
+    let Some(lab) = Lab::new() else { return };
+    let mut child = lab.child();
+    let mut stream = lab.connect();
+    for (request, answer) in [
+        ("set=1\nfwmark=5\n\n", "errno=0\n\n"),
+        ("set=1\nfwmark=6\nfoo=1\nfwmark=7\n\n", "errno=-22\n\n"),
+        ("set=1\nfwmark\n\n", "errno=-71\n\n"),
+        ("get=1\n\n", "fwmark=5\nerrno=0\n\n"),
+        ("get=1\nx", "errno=-22\n\n"),
+        ("get=1\n\n", "fwmark=5\nerrno=0\n\n"),
+        ("set=1\nfwmark=0\n\n", "errno=0\n\n"),
+        ("get=1\n\n", "errno=0\n\n"),
+        // What is no request at all closes it.
+        ("get=2\n", ""),
+    ] {
+        assert_eq!(ask(&mut stream, request), answer, "{request:?}");
+    }
+    signal(&child, "-TERM");
+    child.wait().unwrap();
+}
+
+#[test]
+fn clients_that_stall_keep_nobody_out_but_those_who_are_too_many() {
+    let Some(lab) = Lab::new() else { return };
+    let mut child = lab.child();
+    let mut stalled: Vec<_> = (0..63).map(|_| lab.connect()).collect();
+    for stream in &mut stalled {
+        stream.write_all(b"set=1\nfwmark=1").unwrap();
+    }
+    let mut last = lab.connect();
+    assert_eq!(ask(&mut last, "get=1\n\n"), "errno=0\n\n");
+    let mut refused = lab.connect();
+    assert_eq!(refused.read(&mut [0]).unwrap(), 0);
+    // A place that becomes free can be taken. It is free when the daemon has closed the connection.
+    let leaving = stalled.pop().unwrap();
+    leaving.shutdown(std::net::Shutdown::Write).unwrap();
+    await_end(leaving);
+    assert!(lab.ask("get=1\n\n").ends_with("errno=0\n\n"));
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn questions_until_the_last_moment_do_not_keep_it_from_ending() {
+    let Some(lab) = Lab::new() else { return };
+    let mut child = lab.child();
+    let key = "a1".repeat(32);
+    let set = format!("set=1\npublic_key={key}\nallowed_ip=10.0.0.0/8\n\n");
+    thread::scope(|scope| {
+        for request in ["get=1\n\n", &set, "get=1\n\n", &set] {
+            let mut stream = lab.connect();
+            scope.spawn(move || {
+                // Ends when the daemon does.
+                while stream.write_all(request.as_bytes()).is_ok()
+                    && stream.read(&mut [0; 4096]).is_ok_and(|length| length > 0)
+                {}
+            });
+        }
+        for _ in 0..200 {
+            assert!(lab.ask("get=1\n\n").ends_with("errno=0\n\n"));
+        }
+        signal(&child, "-TERM");
+    });
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(lab.nothing_is_left());
+}
+
+/// Runs a script of the shell as root of a mount namespace of its own.
+fn in_a_container(lab: &Lab, script: &str) -> Output {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, ADIT, &lab.name]);
+    lab.within(|| command.output().unwrap())
+}
+
+#[test]
+fn a_missing_tun_device_is_named_with_its_remedies() {
+    let Some(lab) = Lab::new() else { return };
+    let script = "mount -t tmpfs none /dev/net && exec \"$0\" daemon \"$1\"";
+    let expected = "adit: the TUN device /dev/net/tun is missing; load its driver with `modprobe \
+                    tun', or start a container with --device /dev/net/tun\n";
+    assert_eq!(failure(&in_a_container(&lab, script)), (Some(1), expected));
+}
+
+#[test]
+fn a_missing_right_is_named() {
+    let Some(lab) = Lab::new() else { return };
+    let script = "exec setpriv --bounding-set=-net_admin --inh-caps=-all \"$0\" daemon \"$1\"";
+    let expected = format!(
+        "adit: no right to create interface `{}': this needs root or CAP_NET_ADMIN, and access to \
+         /dev/net/tun; start a container with --cap-add NET_ADMIN --device /dev/net/tun\n",
+        lab.name
+    );
+    assert_eq!(failure(&in_a_container(&lab, script)), (Some(1), &*expected));
+}
+
+#[test]
+fn a_socket_that_cannot_be_made_is_named_and_the_interface_goes_again() {
+    let Some(lab) = Lab::new() else { return };
+    let script = "mount -t tmpfs -o ro none /var/run/wireguard && exec \"$0\" daemon \"$1\"";
+    fs::create_dir_all("/var/run/wireguard").unwrap();
+    let expected =
+        format!("adit: cannot create {}: Read-only file system\n", lab.socket().display());
+    assert_eq!(failure(&in_a_container(&lab, script)), (Some(1), &*expected));
+    assert!(!lab.has_interface());
+}
