@@ -25,8 +25,8 @@ pub mod traffic;
 pub use daemon::{Daemon, Implementation, PeerState};
 pub use differences::known_difference;
 pub use keys::{KeyPair, PresharedKey};
-pub use namespace::Namespace;
-pub use pair::{Family, Node, Pair, Pairing, Scenario};
+pub use namespace::{Background, Namespace};
+pub use pair::{Family, Node, Pair, Pairing, Scenario, Solo};
 
 /// How long anything that must happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,11 +52,7 @@ impl Lab {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("adit-lab-{}-{number}", process::id()));
         fs::create_dir_all(&folder).expect("a folder for the experiment");
-        Some(Self {
-            number,
-            folder,
-            _place: place,
-        })
+        Some(Self { number, folder, _place: place })
     }
 
     /// A new network namespace; its loopback is up and IPv6 addresses are usable at once.
@@ -65,10 +61,10 @@ impl Lab {
     }
 
     /// A file of this experiment, gone with it.
-    pub fn file(&self, name: &str, content: &str) -> PathBuf {
+    pub fn file(&self, name: &str, content: &str) -> String {
         let path = self.folder.join(name);
         fs::write(&path, content).expect("a file of the experiment");
-        path
+        path.display().to_string()
     }
 
     /// A new key pair, whose private half also lies in a file for `wg`.
@@ -84,11 +80,7 @@ impl Lab {
     /// An interface name that nobody else on this machine has.
     fn interface_name() -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        format!(
-            "a{:x}n{:x}",
-            process::id(),
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        )
+        format!("a{:x}n{:x}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -107,10 +99,7 @@ pub fn await_some<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
         if let Some(value) = condition() {
             return value;
         }
-        assert!(
-            Instant::now() < deadline,
-            "waited {PATIENCE:?} in vain: {what}"
-        );
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -158,9 +147,7 @@ static PLACE_FREED: Condvar = Condvar::new();
 
 impl Place {
     fn take() -> Self {
-        let mut free = FREE_PLACES
-            .lock()
-            .expect("no holder of this lock can panic");
+        let mut free = FREE_PLACES.lock().expect("no holder of this lock can panic");
         loop {
             let places =
                 free.get_or_insert_with(|| thread::available_parallelism().map_or(2, Into::into));
@@ -168,9 +155,7 @@ impl Place {
                 *places = fewer;
                 return Self;
             }
-            free = PLACE_FREED
-                .wait(free)
-                .expect("no holder of this lock can panic");
+            free = PLACE_FREED.wait(free).expect("no holder of this lock can panic");
         }
     }
 }
@@ -205,6 +190,23 @@ macro_rules! play_in_every_pairing {
             fn $scenario() {
                 let pairing = Pairing::new(Implementation::$left, Implementation::$right);
                 pairing.play(stringify!($scenario), super::$scenario);
+            })*
+        }
+    };
+}
+
+/// One test for each of these solo scenarios, for adit and, as a control, for wireguard-go.
+#[macro_export]
+macro_rules! play_alone {
+    ($($solo:ident),* $(,)?) => {
+        $crate::play_alone!(@ adit_alone, Adit, $($solo),*);
+        $crate::play_alone!(@ control_alone, WireguardGo, $($solo),*);
+    };
+    (@ $module:ident, $implementation:ident, $($solo:ident),*) => {
+        mod $module {
+            $(#[test]
+            fn $solo() {
+                $crate::lab::Implementation::$implementation.play(stringify!($solo), super::$solo);
             })*
         }
     };

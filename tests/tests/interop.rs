@@ -25,12 +25,7 @@ fn transfers_arrive_whole(lab: &Lab, pairing: Pairing) {
         for (from, to) in [(&left, &right), (&right, &left)] {
             for address in [to.v4, to.v6] {
                 tcp(&from.ns, &to.ns, address, 20 << 20);
-                udp(
-                    &from.ns,
-                    &to.ns,
-                    address,
-                    (0..1500).chain([9000, 20_000, 65_000]),
-                );
+                udp(&from.ns, &to.ns, address, (0..1500).chain([9000, 20_000, 65_000]));
             }
         }
     }
@@ -48,8 +43,7 @@ fn packets_of_every_size_up_to_the_mtu_pass_unfragmented(lab: &Lab, pairing: Pai
                 continue;
             };
             for (from, to) in [(left, right), (right, left)] {
-                from.ns
-                    .ping(to.address(family), 2, &format!("-M do -s {most}"));
+                from.ns.ping(to.address(family), 2, &format!("-M do -s {most}"));
             }
         }
     }
@@ -87,35 +81,22 @@ fn a_path_that_shrinks_under_way_is_noticed(lab: &Lab, pairing: Pairing) {
 
 fn datagrams_of_every_size_are_survived(lab: &Lab, pairing: Pairing) {
     let Pair { left, right, .. } = Pair::new(lab, pairing, Family::V4);
-    left.ns.ping(right.v4, 1, "");
+    left.greet(&right);
     let noise = Stream::bytes(1, 65_507);
     for (node, kind) in [(&left, 1), (&right, 2), (&left, 3), (&right, 4)] {
         let to = SocketAddr::new(Family::V4.loopback(), node.port);
-        let stranger = node
-            .daemon
-            .home
-            .within(|| UdpSocket::bind("127.0.0.1:0"))
-            .expect("a socket");
+        let stranger =
+            node.daemon.home.within(|| UdpSocket::bind("127.0.0.1:0")).expect("a socket");
         let step = if kind == 4 { 1 } else { 97 };
         for length in (0..=65_507).step_by(step) {
             let mut datagram = noise[..length].to_vec();
-            datagram
-                .iter_mut()
-                .zip([kind, 0, 0, 0])
-                .for_each(|(byte, value)| *byte = value);
+            datagram.iter_mut().zip([kind, 0, 0, 0]).for_each(|(byte, value)| *byte = value);
             stranger.send_to(&datagram, to).expect("a datagram leaves");
         }
-        stranger
-            .set_read_timeout(Some(Duration::from_millis(50)))
-            .expect("a timeout");
-        assert!(
-            stranger.recv_from(&mut [0; 64]).is_err(),
-            "a stranger got an answer"
-        );
+        stranger.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        assert!(stranger.recv_from(&mut [0; 64]).is_err(), "a stranger got an answer");
     }
-    await_that("the tunnel still works", || {
-        left.ns.pings(right.v4, 1, "").is_ok()
-    });
+    await_that("the tunnel still works", || left.ns.pings(right.v4, 1, "").is_ok());
     right.ns.ping(left.v6, 10, "");
 }
 
@@ -125,11 +106,8 @@ fn a_wrong_preshared_key_makes_no_session(lab: &Lab, pairing: Pairing) {
     let Pair { left, right, .. } = Pair::unacquainted(lab, pairing);
     let (one, other) = (lab.preshared_key(), lab.preshared_key());
     let endpoint = format!("endpoint 127.0.0.1:{}", right.port);
-    left.allow(
-        &right,
-        &format!("preshared-key {} {endpoint}", one.file.display()),
-    );
-    right.allow(&left, &format!("preshared-key {}", other.file.display()));
+    left.allow(&right, &format!("preshared-key {} {endpoint}", one.file));
+    right.allow(&left, &format!("preshared-key {}", other.file));
     left.ns.no_ping(right.v4, "");
     assert_eq!(left.sees(&right).latest_handshake, 0);
     assert_eq!(right.sees(&left).latest_handshake, 0);
@@ -140,19 +118,11 @@ fn a_preshared_key_changed_under_way_holds_from_the_next_handshake(lab: &Lab, pa
     pair.ping();
     let Pair { left, right, .. } = &pair;
     let new = lab.preshared_key();
-    left.daemon.set(&format!(
-        "peer {} preshared-key {}",
-        right.key.public,
-        new.file.display()
-    ));
+    left.set_peer(right, &format!("preshared-key {}", new.file));
     pair.ping(); // The session goes on.
     left.forget_sessions(lab);
     left.ns.no_ping(right.v4, "");
-    right.daemon.set(&format!(
-        "peer {} preshared-key {}",
-        left.key.public,
-        new.file.display()
-    ));
+    right.set_peer(left, &format!("preshared-key {}", new.file));
     left.forget_sessions(lab);
     pair.ping();
 }
@@ -160,24 +130,14 @@ fn a_preshared_key_changed_under_way_holds_from_the_next_handshake(lab: &Lab, pa
 fn a_private_key_changed_under_way_makes_a_new_session_at_once(lab: &Lab, pairing: Pairing) {
     let pair = Pair::new(lab, pairing, Family::V4);
     pair.ping();
-    let Pair {
-        left,
-        right,
-        preshared,
-    } = &pair;
+    let Pair { left, right, preshared } = &pair;
     let new = lab.key_pair();
-    right
-        .daemon
-        .set(&format!("peer {} remove", left.key.public));
+    right.set_peer(left, "remove");
     let Node { v4, v6, .. } = left;
-    let words = format!(
-        "preshared-key {} allowed-ips {v4}/32,{v6}/128",
-        preshared.file.display()
-    );
-    right.daemon.set(&format!("peer {} {words}", new.public));
-    left.daemon
-        .set(&format!("private-key {}", new.file.display()));
-    left.ns.ping(right.v4, 1, "");
+    let words = format!("preshared-key {} allowed-ips {v4}/32,{v6}/128", preshared.file);
+    right.set(&format!("peer {} {words}", new.public));
+    left.set(&format!("private-key {}", new.file));
+    left.greet(right);
     right.ns.ping(left.v6, 1, "");
 }
 
@@ -185,37 +145,20 @@ fn a_private_key_changed_under_way_makes_a_new_session_at_once(lab: &Lab, pairin
 
 fn only_allowed_sources_are_delivered(lab: &Lab, pairing: Pairing) {
     let Pair { left, right, .. } = Pair::new(lab, pairing, Family::V4);
-    left.ns.ping(right.v4, 1, "");
-    for (foreign, prefix, to) in [
-        ("192.168.241.77", 32, right.v4),
-        ("fd00::77", 128, right.v6),
-    ] {
-        left.ns
-            .address(&left.daemon.interface, &format!("{foreign}/{prefix}"));
-        let receiver = right
-            .ns
-            .within(|| UdpSocket::bind((to, 0)))
-            .expect("a receiver");
-        receiver
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .expect("a timeout");
+    left.greet(&right);
+    for (foreign, prefix, to) in [("192.168.241.77", 32, right.v4), ("fd00::77", 128, right.v6)] {
+        left.ns.address(&left.daemon.interface, &format!("{foreign}/{prefix}"));
+        let receiver = right.ns.within(|| UdpSocket::bind((to, 0))).expect("a receiver");
+        receiver.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
         let target = receiver.local_addr().expect("an address");
         let send = |from: IpAddr, what: &[u8]| {
-            let sender = left
-                .ns
-                .within(|| UdpSocket::bind((from, 0)))
-                .expect("a sender");
+            let sender = left.ns.within(|| UdpSocket::bind((from, 0))).expect("a sender");
             sender.send_to(what, target).expect("a datagram leaves");
         };
-        send(
-            foreign.parse().expect("an address"),
-            b"from an address of nobody",
-        );
+        send(foreign.parse().expect("an address"), b"from an address of nobody");
         send(left.address_like(to), b"from an allowed address");
         let mut place = [0; 64];
-        let (length, from) = receiver
-            .recv_from(&mut place)
-            .expect("the allowed datagram");
+        let (length, from) = receiver.recv_from(&mut place).expect("the allowed datagram");
         assert_eq!(&place[..length], b"from an allowed address");
         assert_eq!(from.ip(), left.address_like(to));
     }
@@ -223,56 +166,35 @@ fn only_allowed_sources_are_delivered(lab: &Lab, pairing: Pairing) {
 
 fn nothing_leaves_for_an_address_of_nobody(lab: &Lab, pairing: Pairing) {
     let Pair { left, right, .. } = Pair::new(lab, pairing, Family::V4);
-    left.ns.ping(right.v4, 1, "");
+    left.greet(&right);
     let sent = left.sees(&right).sent;
-    left.ns
-        .no_ping("192.168.241.200".parse().expect("an address"), "");
-    left.ns
-        .no_ping("fd00::200".parse().expect("an address"), "");
-    assert!(
-        left.sees(&right).sent <= sent + 32,
-        "more than a keepalive left"
-    );
+    left.ns.no_ping("192.168.241.200".parse().expect("an address"), "");
+    left.ns.no_ping("fd00::200".parse().expect("an address"), "");
+    assert!(left.sees(&right).sent <= sent + 32, "more than a keepalive left");
 }
 
 fn allowed_ips_change_under_way(lab: &Lab, pairing: Pairing) {
     let Pair { left, right, .. } = Pair::new(lab, pairing, Family::V4);
-    left.ns.ping(right.v4, 1, "");
-    left.daemon.set(&format!(
-        "peer {} allowed-ips {}/128",
-        right.key.public, right.v6
-    ));
+    left.greet(&right);
+    left.set_peer(&right, &format!("allowed-ips {}/128", right.v6));
     left.ns.no_ping(right.v4, "");
     left.ns.ping(right.v6, 1, "");
-    left.daemon.set(&format!(
-        "peer {} allowed-ips 0.0.0.0/0,::/0",
-        right.key.public
-    ));
-    left.ns.ping(right.v4, 1, "");
+    left.set_peer(&right, "allowed-ips 0.0.0.0/0,::/0");
+    left.greet(&right);
     left.ns.ping(right.v6, 1, "");
 }
 
 fn a_removed_peer_is_gone_and_may_come_back(lab: &Lab, pairing: Pairing) {
     let pair = Pair::new(lab, pairing, Family::V4);
     pair.ping();
-    let Pair {
-        left,
-        right,
-        preshared,
-    } = &pair;
-    left.daemon
-        .set(&format!("peer {} remove", right.key.public));
+    let Pair { left, right, preshared } = &pair;
+    left.set_peer(right, "remove");
     assert_eq!(left.daemon.show("peers"), "");
     left.ns.no_ping(right.v4, "");
     right.ns.no_ping(left.v4, "");
-    let preshared = format!("preshared-key {}", preshared.file.display());
-    left.allow(
-        right,
-        &format!("{preshared} endpoint 127.0.0.1:{}", right.port),
-    );
-    await_that("the peer is back", || {
-        left.ns.pings(right.v4, 1, "").is_ok()
-    });
+    let preshared = format!("preshared-key {}", preshared.file);
+    left.allow(right, &format!("{preshared} endpoint 127.0.0.1:{}", right.port));
+    await_that("the peer is back", || left.ns.pings(right.v4, 1, "").is_ok());
     pair.ping();
 }
 
@@ -281,11 +203,8 @@ fn a_removed_peer_is_gone_and_may_come_back(lab: &Lab, pairing: Pairing) {
 fn a_changed_port_is_followed(lab: &Lab, pairing: Pairing) {
     let pair = Pair::new(lab, pairing, Family::V4);
     pair.ping();
-    for (mover, other, port) in [
-        (&pair.left, &pair.right, 9999),
-        (&pair.right, &pair.left, 9998),
-    ] {
-        mover.daemon.set(&format!("listen-port {port}"));
+    for (mover, other, port) in [(&pair.left, &pair.right, 9999), (&pair.right, &pair.left, 9998)] {
+        mover.set(&format!("listen-port {port}"));
         assert_eq!(mover.daemon.listen_port(), port);
         mover.ns.ping(other.v4, 1, "");
         let endpoint = other.sees(mover).endpoint.expect("an endpoint");
@@ -305,7 +224,7 @@ fn a_changed_address_is_followed(lab: &Lab, pairing: Pairing) {
         };
         left.ns.address("eth0", new);
         left.ns.ip(&format!("address delete {old} dev eth0"));
-        left.ns.ping(right.v4, 1, "");
+        left.greet(right);
         let seen = right.sees(left).endpoint.expect("an endpoint").ip();
         assert_eq!(Some(seen.to_string().as_str()), new.split('/').next());
         pair.ping();
@@ -316,15 +235,9 @@ fn an_endpoint_may_change_its_family(lab: &Lab, pairing: Pairing) {
     let pair = Pair::linked(lab, pairing, Family::V4);
     pair.ping();
     let Pair { left, right, .. } = &pair;
-    left.daemon.set(&format!(
-        "peer {} endpoint [fd00:aa::2]:2",
-        right.key.public
-    ));
-    left.ns.ping(right.v4, 1, "");
-    let seen = right
-        .sees(left)
-        .endpoint
-        .map(|endpoint| endpoint.to_string());
+    left.set_peer(right, "endpoint [fd00:aa::2]:2");
+    left.greet(right);
+    let seen = right.sees(left).endpoint.map(|endpoint| endpoint.to_string());
     assert_eq!(seen.as_deref(), Some("[fd00:aa::1]:1"));
     pair.ping();
 }
@@ -332,16 +245,14 @@ fn an_endpoint_may_change_its_family(lab: &Lab, pairing: Pairing) {
 fn a_firewall_mark_is_on_every_outer_packet(lab: &Lab, pairing: Pairing) {
     let Pair { left, right, .. } = Pair::linked(lab, pairing, Family::V4);
     left.ns.run("nft add table inet lab");
-    left.ns
-        .run("nft add chain inet lab out { type filter hook output priority 0 ; }");
-    left.ns
-        .run("nft add rule inet lab out udp dport 2 meta mark != 0x1234 counter drop");
-    left.daemon.set("fwmark 0x1234");
+    left.ns.run("nft add chain inet lab out { type filter hook output priority 0 ; }");
+    left.ns.run("nft add rule inet lab out udp dport 2 meta mark != 0x1234 counter drop");
+    left.set("fwmark 0x1234");
     assert_eq!(left.daemon.show("fwmark"), "0x1234");
     left.ns.ping(right.v4, 5, "");
-    left.daemon.set("fwmark off");
+    left.set("fwmark off");
     left.ns.no_ping(right.v4, "");
-    left.daemon.set("fwmark 0x1234");
+    left.set("fwmark 0x1234");
     left.ns.ping(right.v4, 5, "");
 }
 
@@ -359,10 +270,7 @@ fn a_persistent_keepalive_keeps_its_interval(lab: &Lab, pairing: Pairing) {
         _ => right.sees(&left).received,
     };
     await_that("keepalives arrive", || arrived() >= 148 + 4 * 32);
-    assert!(
-        started.elapsed() >= Duration::from_millis(2900),
-        "too often"
-    );
+    assert!(started.elapsed() >= Duration::from_millis(2900), "too often");
     assert_ne!(right.sees(&left).latest_handshake, 0);
     // Whoever was silent so far can speak: the keepalives told where the other one is.
     right.ns.ping(left.v4, 3, "");
@@ -379,24 +287,11 @@ fn a_persistent_keepalive_speaks_at_once(lab: &Lab, pairing: Pairing) {
 fn a_restarted_daemon_speaks_at_once(lab: &Lab, pairing: Pairing) {
     let pair = Pair::new(lab, pairing, Family::V4);
     pair.ping();
-    let Pair {
-        left,
-        right,
-        preshared,
-    } = pair;
+    let Pair { left, right, preshared } = pair;
     let left = left.restart(lab, pairing.environment);
-    let words = format!(
-        "preshared-key {} endpoint 127.0.0.1:{}",
-        preshared.file.display(),
-        right.port
-    );
+    let words = format!("preshared-key {} endpoint 127.0.0.1:{}", preshared.file, right.port);
     left.allow(&right, &words);
-    Pair {
-        left,
-        right,
-        preshared,
-    }
-    .ping();
+    Pair { left, right, preshared }.ping();
 }
 
 play_in_every_pairing!(

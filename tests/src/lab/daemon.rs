@@ -3,6 +3,7 @@
 use std::env;
 use std::fmt;
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::namespace::command_output;
-use super::{Lab, Namespace, await_some, await_that, find_program};
+use super::{Lab, Namespace, PATIENCE, await_some, await_that, find_program};
 
 /// Whose daemon it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +42,11 @@ impl Implementation {
         let built = match self {
             Self::Adit => Some(built_folder().join(name)),
             Self::WireguardGo => None,
-            Self::Boringtun => built_folder()
-                .parent()
-                .map(|target| target.join("peers/bin").join(name)),
+            Self::Boringtun => {
+                built_folder().parent().map(|target| target.join("peers/bin").join(name))
+            }
         };
-        let found = built
-            .filter(|path| path.is_file())
-            .or_else(|| find_program(name));
+        let found = built.filter(|path| path.is_file()).or_else(|| find_program(name));
         found.ok_or_else(|| format!("no program {name}; {variable} may name it"))
     }
 
@@ -80,10 +79,7 @@ impl fmt::Display for Implementation {
 /// `target/debug` or `target/release`: the test executable lies in `deps/` below it.
 fn built_folder() -> PathBuf {
     let test = env::current_exe().expect("a test knows its executable");
-    test.parent()
-        .and_then(Path::parent)
-        .expect("target/PROFILE/deps")
-        .to_owned()
+    test.parent().and_then(Path::parent).expect("target/PROFILE/deps").to_owned()
 }
 
 /// A running daemon; ended by its process id when dropped.
@@ -93,7 +89,7 @@ pub struct Daemon {
     /// Where it was started, and where its UDP sockets are.
     pub home: Namespace,
     process: Child,
-    log: PathBuf,
+    log: String,
 }
 
 /// What `wg show … dump` says of one peer.
@@ -118,13 +114,7 @@ impl Daemon {
         home: &Namespace,
         environment: &[(&str, &str)],
     ) -> Self {
-        Self::start_as(
-            lab,
-            implementation,
-            home,
-            environment,
-            &Lab::interface_name(),
-        )
+        Self::start_as(lab, implementation, home, environment, &Lab::interface_name())
     }
 
     /// The same with a given interface name, for a daemon that comes back.
@@ -137,14 +127,8 @@ impl Daemon {
         interface: &str,
     ) -> Self {
         let log = lab.file(&format!("{interface}.log"), "");
-        let output = || {
-            Stdio::from(
-                File::options()
-                    .append(true)
-                    .open(&log)
-                    .expect("the log just made"),
-            )
-        };
+        let output =
+            || Stdio::from(File::options().append(true).open(&log).expect("the log just made"));
         let mut command = implementation.command(interface);
         command
             .envs(environment.iter().copied())
@@ -205,11 +189,7 @@ impl Daemon {
     /// Moves its interface from `home` to another namespace and sets it up there.
     #[track_caller]
     pub fn move_to(&self, inside: &Namespace) {
-        self.home.ip(&format!(
-            "link set {} netns {}",
-            self.interface,
-            inside.name()
-        ));
+        self.home.ip(&format!("link set {} netns {}", self.interface, inside.name()));
     }
 
     /// Runs Debian's `wg` with these words; `%i` stands for the interface.
@@ -234,9 +214,25 @@ impl Daemon {
     /// One parameter of `wg show`, without the newline at its end.
     #[track_caller]
     pub fn show(&self, parameter: &str) -> String {
-        self.wg(&format!("show %i {parameter}"))
-            .trim_end()
-            .to_owned()
+        self.wg(&format!("show %i {parameter}")).trim_end().to_owned()
+    }
+
+    /// One request on the control socket; the whole answer, up to its blank line.
+    #[track_caller]
+    pub fn uapi(&self, request: &str) -> String {
+        let mut socket = UnixStream::connect(self.socket()).expect("the control socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket.write_all(request.as_bytes()).expect("the daemon reads");
+        let (mut answer, mut line) = (String::new(), String::new());
+        let mut reader = BufReader::new(socket);
+        while line != "\n" {
+            line.clear();
+            if reader.read_line(&mut line).expect("the daemon answers") == 0 {
+                break;
+            }
+            answer.push_str(&line);
+        }
+        answer
     }
 
     /// The port that `wg` shows.
@@ -249,10 +245,7 @@ impl Daemon {
     #[track_caller]
     pub fn peer(&self, public_key: &str) -> Option<PeerState> {
         let dump = self.show("dump");
-        dump.lines()
-            .skip(1)
-            .find(|line| line.starts_with(public_key))
-            .map(PeerState::parse)
+        dump.lines().skip(1).find(|line| line.starts_with(public_key)).map(PeerState::parse)
     }
 
     /// The endpoint that `wg` shows for this peer.
@@ -264,16 +257,8 @@ impl Daemon {
 
 impl PeerState {
     fn parse(line: &str) -> Self {
-        let [
-            _,
-            preshared,
-            endpoint,
-            allowed,
-            handshake,
-            received,
-            sent,
-            keepalive,
-        ] = line.split('\t').collect::<Vec<_>>()[..]
+        let [_, preshared, endpoint, allowed, handshake, received, sent, keepalive] =
+            line.split('\t').collect::<Vec<_>>()[..]
         else {
             panic!("not a peer of `wg show dump`: {line}");
         };

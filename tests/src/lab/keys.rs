@@ -1,7 +1,6 @@
 //! Keys as Debian's `wg` makes them and wants them: in files.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -13,24 +12,21 @@ use super::namespace::command_output;
 pub struct KeyPair {
     pub private: String,
     pub public: String,
-    pub file: PathBuf,
+    pub file: String,
 }
 
 /// A preshared key in a file.
 #[derive(Clone, Debug)]
 pub struct PresharedKey {
     pub secret: String,
-    pub file: PathBuf,
+    pub file: String,
 }
 
 impl KeyPair {
     pub(super) fn generate(lab: &Lab) -> Self {
         let private = command_output(Command::new("wg").arg("genkey")).expect("wg genkey");
         let mut pubkey = Command::new("wg");
-        pubkey
-            .arg("pubkey")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        pubkey.arg("pubkey").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut pubkey = pubkey.spawn().expect("wg pubkey");
         pubkey
             .stdin
@@ -51,10 +47,7 @@ impl KeyPair {
 impl PresharedKey {
     pub(super) fn generate(lab: &Lab) -> Self {
         let secret = command_output(Command::new("wg").arg("genpsk")).expect("wg genpsk");
-        Self {
-            file: lab.file(&file_name("preshared"), &secret),
-            secret: secret.trim().to_owned(),
-        }
+        Self { file: lab.file(&file_name("preshared"), &secret), secret: secret.trim().to_owned() }
     }
 }
 

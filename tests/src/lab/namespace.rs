@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::panic;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
 
@@ -27,10 +27,7 @@ impl Namespace {
         });
         let file =
             File::open(PathBuf::from("/run/netns").join(name)).expect("the namespace just made");
-        let namespace = Self(Arc::new(Inner {
-            name: name.to_owned(),
-            file,
-        }));
+        let namespace = Self(Arc::new(Inner { name: name.to_owned(), file }));
         namespace.ip("link set lo up");
         // A new address is usable at once, instead of after a second of duplicate detection.
         for interfaces in ["all", "default"] {
@@ -71,8 +68,16 @@ impl Namespace {
     /// Runs a program that must succeed and gives its standard output.
     #[track_caller]
     pub fn run(&self, command: &str) -> String {
-        self.attempt(command)
-            .unwrap_or_else(|error| panic!("{}: {command}: {error}", self.name()))
+        self.attempt(command).unwrap_or_else(|error| panic!("{}: {command}: {error}", self.name()))
+    }
+
+    /// Starts a program that goes on until the result is dropped.
+    #[track_caller]
+    pub fn spawn(&self, command: &str) -> Background {
+        let mut words = command.split_whitespace();
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Background(self.within(|| command.spawn()).expect("the program starts"))
     }
 
     /// Runs `ip` with these words.
@@ -98,10 +103,7 @@ impl Namespace {
     /// Joins this namespace with another one by a virtual Ethernet link; both ends are up.
     #[track_caller]
     pub fn link(&self, here: &str, other: &Self, there: &str) {
-        self.ip(&format!(
-            "link add {here} type veth peer name {there} netns {}",
-            other.name()
-        ));
+        self.ip(&format!("link add {here} type veth peer name {there} netns {}", other.name()));
         self.ip(&format!("link set {here} up"));
         other.ip(&format!("link set {there} up"));
     }
@@ -111,11 +113,7 @@ impl Namespace {
     pub fn pings(&self, to: IpAddr, count: u32, more: &str) -> Result<(), String> {
         let report = self.attempt(&format!("ping -n -q -c {count} -i 0.005 -W 1 {more} {to}"))?;
         let all = format!("{count} packets transmitted, {count} received");
-        if report.contains(&all) {
-            Ok(())
-        } else {
-            Err(report)
-        }
+        if report.contains(&all) { Ok(()) } else { Err(report) }
     }
 
     /// Expects every echo request to be answered, as [`Self::pings`].
@@ -130,19 +128,26 @@ impl Namespace {
     #[track_caller]
     pub fn no_ping(&self, to: IpAddr, more: &str) {
         assert!(
-            self.attempt(&format!("ping -n -q -c 2 -i 0.1 -W 0.3 {more} {to}"))
-                .is_err(),
+            self.attempt(&format!("ping -n -q -c 2 -i 0.1 -W 0.3 {more} {to}")).is_err(),
             "{to} answers"
         );
+    }
+}
+
+/// A program that runs beside the test; ended by its process id when dropped.
+pub struct Background(pub Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         one_at_a_time(|| {
-            drop(command_output(
-                Command::new("ip").args(["netns", "delete", &self.name]),
-            ))
+            drop(command_output(Command::new("ip").args(["netns", "delete", &self.name])))
         });
     }
 }
@@ -159,25 +164,12 @@ fn one_at_a_time<T>(work: impl FnOnce() -> T) -> T {
 /// end, such as `wg` before a daemon that does not answer, is ended.
 pub(super) fn command_output(command: &Command) -> Result<String, String> {
     let mut bounded = Command::new("timeout");
-    bounded
-        .args(["-k", "1", "20"])
-        .arg(command.get_program())
-        .args(command.get_args());
-    let output = bounded
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| error.to_string())?;
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = output;
+    bounded.args(["-k", "1", "20"]).arg(command.get_program()).args(command.get_args());
+    let output = bounded.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    let Output { status, stdout, stderr } = output;
     let stdout = String::from_utf8_lossy(&stdout).into_owned();
     if status.success() {
         return Ok(stdout);
     }
-    Err(format!(
-        "{status}: {stdout}{}",
-        String::from_utf8_lossy(&stderr)
-    ))
+    Err(format!("{status}: {stdout}{}", String::from_utf8_lossy(&stderr)))
 }

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{
-    Daemon, Implementation, KeyPair, Lab, Namespace, PeerState, PresharedKey, known_difference,
-    skipped,
+    Daemon, Implementation, KeyPair, Lab, Namespace, PeerState, PresharedKey, await_that,
+    known_difference, skipped,
 };
 
 /// Who plays: `left` starts the conversation.
@@ -19,13 +19,24 @@ pub struct Pairing {
 /// What two daemons do together, for any two implementations.
 pub type Scenario = fn(&Lab, Pairing);
 
+/// What a daemon does alone, for any implementation.
+pub type Solo = fn(&Lab, Implementation);
+
+impl Implementation {
+    /// Plays a scenario alone, unless the player is missing or known not to be able to.
+    pub fn play(self, name: &str, solo: Solo) {
+        if let Some(why) = known_difference(name, Pairing::new(self, self)) {
+            return skipped(&format!("known difference, {why}"));
+        }
+        if let Some(lab) = Lab::open(&[self]) {
+            solo(&lab, self);
+        }
+    }
+}
+
 impl Pairing {
     pub const fn new(left: Implementation, right: Implementation) -> Self {
-        Self {
-            left,
-            right,
-            environment: &[],
-        }
+        Self { left, right, environment: &[] }
     }
 
     /// Plays a scenario, unless a player is missing or known not to be able to.
@@ -88,55 +99,52 @@ impl Pair {
     #[track_caller]
     pub fn unacquainted(lab: &Lab, pairing: Pairing) -> Self {
         let home = lab.namespace("home");
-        let node = |label, implementation, number| {
-            let inside = lab.namespace(label);
-            Node::start(
-                lab,
-                implementation,
-                pairing.environment,
-                &home,
-                &inside,
-                number,
-            )
-        };
-        Self {
-            left: node("left", pairing.left, 1),
-            right: node("right", pairing.right, 2),
-            preshared: lab.preshared_key(),
-        }
+        let (left, right) = (lab.namespace("left"), lab.namespace("right"));
+        Self::start(lab, pairing, [(&home, &left), (&home, &right)])
     }
 
     /// Two machines joined by a link `eth0`–`eth0`, 10.0.0.1–10.0.0.2 and fd00:aa::1–fd00:aa::2,
     /// a daemon on each.
     #[track_caller]
     pub fn linked(lab: &Lab, pairing: Pairing, family: Family) -> Self {
+        Self::linked_unacquainted(lab, pairing).acquainted(match family {
+            Family::V4 => Ipv4Addr::new(10, 0, 0, 2).into(),
+            Family::V6 => Ipv6Addr::new(0xfd00, 0xaa, 0, 0, 0, 0, 0, 2).into(),
+        })
+    }
+
+    /// The same with a key and a port each, but no peer yet.
+    #[track_caller]
+    pub fn linked_unacquainted(lab: &Lab, pairing: Pairing) -> Self {
         let (left, right) = (lab.namespace("left"), lab.namespace("right"));
         left.link("eth0", &right, "eth0");
         for (ns, number) in [(&left, 1), (&right, 2)] {
             ns.address("eth0", &format!("10.0.0.{number}/24"));
             ns.address("eth0", &format!("fd00:aa::{number}/96"));
         }
-        let node = |implementation, ns, number| {
-            Node::start(lab, implementation, pairing.environment, ns, ns, number)
+        Self::start(lab, pairing, [(&left, &left), (&right, &right)])
+    }
+
+    /// Two strangers; of each, where the daemon is and where its interface is.
+    #[track_caller]
+    fn start(lab: &Lab, pairing: Pairing, places: [(&Namespace, &Namespace); 2]) -> Self {
+        let [left, right] = places;
+        let node = |implementation, (home, inside), number| {
+            Node::start(lab, implementation, pairing.environment, home, inside, number)
         };
-        let pair = Self {
-            left: node(pairing.left, &left, 1),
-            right: node(pairing.right, &right, 2),
+        Self {
+            left: node(pairing.left, left, 1),
+            right: node(pairing.right, right, 2),
             preshared: lab.preshared_key(),
-        };
-        pair.acquainted(match family {
-            Family::V4 => Ipv4Addr::new(10, 0, 0, 2).into(),
-            Family::V6 => Ipv6Addr::new(0xfd00, 0xaa, 0, 0, 0, 0, 0, 2).into(),
-        })
+        }
     }
 
     /// Makes them peers with a preshared key; the right one is at this address.
     #[track_caller]
     fn acquainted(self, right: IpAddr) -> Self {
-        let preshared = format!("preshared-key {}", self.preshared.file.display());
+        let preshared = format!("preshared-key {}", self.preshared.file);
         let endpoint = SocketAddr::new(right, self.right.port);
-        self.left
-            .allow(&self.right, &format!("{preshared} endpoint {endpoint}"));
+        self.left.allow(&self.right, &format!("{preshared} endpoint {endpoint}"));
         self.right.allow(&self.left, &preshared);
         self
     }
@@ -145,6 +153,7 @@ impl Pair {
     #[track_caller]
     pub fn ping(&self) {
         let Self { left, right, .. } = self;
+        left.greet(right);
         for (from, to) in [(left, right), (right, left)] {
             from.ns.ping(to.v4, 3, "");
             from.ns.ping(to.v6, 3, "");
@@ -160,7 +169,8 @@ impl Pair {
 }
 
 impl Node {
-    /// A daemon in `home` with a key and port `number`, its interface up in `ns`.
+    /// A daemon in `home` with a key and port `number`, its interface up in `ns`. Numbers below
+    /// 256 have neighbouring addresses, 192.168.241.n and fd00::n; the next 256 have others.
     #[track_caller]
     pub fn start(
         lab: &Lab,
@@ -170,13 +180,14 @@ impl Node {
         ns: &Namespace,
         number: u16,
     ) -> Self {
+        let [net, host] = number.to_be_bytes();
         let node = Self {
             daemon: Daemon::start(lab, implementation, home, environment),
             ns: ns.clone(),
             key: lab.key_pair(),
             port: number,
-            v4: Ipv4Addr::from([192, 168, 241, number.to_be_bytes()[1]]).into(),
-            v6: Ipv6Addr::from([0xfd00, 0, 0, 0, 0, 0, 0, number]).into(),
+            v4: Ipv4Addr::from([192, 168, 241 + net, host]).into(),
+            v6: Ipv6Addr::from([0xfd00, 0, 0, net.into(), 0, 0, 0, host.into()]).into(),
         };
         node.settle();
         node
@@ -186,26 +197,12 @@ impl Node {
     /// has forgotten its peers.
     #[track_caller]
     pub fn restart(self, lab: &Lab, environment: &[(&str, &str)]) -> Self {
-        let Self {
-            daemon,
-            ns,
-            key,
-            port,
-            v4,
-            v6,
-        } = self;
+        let Self { daemon, ns, key, port, v4, v6 } = self;
         let (implementation, home) = (daemon.implementation, daemon.home.clone());
         let interface = daemon.interface.clone();
         drop(daemon);
         let daemon = Daemon::start_as(lab, implementation, &home, environment, &interface);
-        let node = Self {
-            daemon,
-            ns,
-            key,
-            port,
-            v4,
-            v6,
-        };
+        let node = Self { daemon, ns, key, port, v4, v6 };
         node.settle();
         node
     }
@@ -216,27 +213,18 @@ impl Node {
         if self.daemon.home.name() != self.ns.name() {
             self.daemon.move_to(&self.ns);
         }
-        self.daemon.set(&format!(
-            "private-key {} listen-port {}",
-            self.key.file.display(),
-            self.port
-        ));
+        self.set(&format!("private-key {} listen-port {}", self.key.file, self.port));
         self.address_inside();
-        self.ns
-            .ip(&format!("link set {} mtu 1420 up", self.daemon.interface));
+        self.ns.ip(&format!("link set {} mtu 1420 up", self.daemon.interface));
     }
 
     /// Gives the interface its addresses (again: an MTU below 1280 takes away those of IPv6).
     #[track_caller]
     pub fn address_inside(&self) {
         let interface = &self.daemon.interface;
-        self.ns
-            .ip(&format!("address replace {}/24 dev {interface}", self.v4));
+        self.ns.ip(&format!("address replace {}/24 dev {interface}", self.v4));
         // Below its minimum there is no IPv6 to give an address to.
-        let _ = self.ns.attempt(&format!(
-            "ip address replace {}/112 dev {interface}",
-            self.v6
-        ));
+        let _ = self.ns.attempt(&format!("ip address replace {}/112 dev {interface}", self.v6));
     }
 
     /// Its address of this family inside the tunnel.
@@ -256,34 +244,45 @@ impl Node {
     /// key changes and changes back.
     #[track_caller]
     pub fn forget_sessions(&self, lab: &Lab) {
-        self.daemon
-            .set(&format!("private-key {}", lab.key_pair().file.display()));
-        self.daemon
-            .set(&format!("private-key {}", self.key.file.display()));
+        self.set(&format!("private-key {}", lab.key_pair().file));
+        self.set(&format!("private-key {}", self.key.file));
     }
 
     /// Makes the other one a peer that may use its two addresses; `more` is further words for
     /// `wg set … peer`.
     #[track_caller]
     pub fn allow(&self, other: &Self, more: &str) {
-        let Self { v4, v6, key, .. } = other;
-        self.daemon.set(&format!(
-            "peer {} {more} allowed-ips {v4}/32,{v6}/128",
-            key.public
-        ));
+        let Self { v4, v6, .. } = other;
+        self.set_peer(other, &format!("{more} allowed-ips {v4}/32,{v6}/128"));
     }
 
     #[track_caller]
     pub fn set_mtu(&self, mtu: u32) {
-        self.ns
-            .ip(&format!("link set {} mtu {mtu}", self.daemon.interface));
+        self.ns.ip(&format!("link set {} mtu {mtu}", self.daemon.interface));
+    }
+
+    /// Expects that an echo request to the other one is answered, perhaps not the very first:
+    /// wireguard-go can lose what it sends while a handshake completes.
+    #[track_caller]
+    pub fn greet(&self, other: &Self) {
+        await_that("the other one answers", || self.ns.pings(other.v4, 1, "").is_ok());
+    }
+
+    /// `wg set`.
+    #[track_caller]
+    pub fn set(&self, words: &str) {
+        self.daemon.set(words);
+    }
+
+    /// `wg set … peer`.
+    #[track_caller]
+    pub fn set_peer(&self, other: &Self, words: &str) {
+        self.set(&format!("peer {} {words}", other.key.public));
     }
 
     /// What `wg` shows of the other one here.
     #[track_caller]
     pub fn sees(&self, other: &Self) -> PeerState {
-        self.daemon
-            .peer(&other.key.public)
-            .expect("the other one is a peer")
+        self.daemon.peer(&other.key.public).expect("the other one is a peer")
     }
 }

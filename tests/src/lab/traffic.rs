@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 
-use super::{Namespace, PATIENCE};
+use super::{Namespace, PATIENCE, await_some, await_that};
 
 /// A stream of bytes in which every position looks different (xorshift64*), so that a lost,
 /// doubled or misplaced piece shows.
@@ -42,9 +42,7 @@ impl Stream {
 /// every byte there.
 #[track_caller]
 pub fn tcp(from: &Namespace, to: &Namespace, address: IpAddr, length: usize) {
-    let listener = to
-        .within(|| TcpListener::bind((address, 0)))
-        .expect("a listener");
+    let listener = to.within(|| TcpListener::bind((address, 0))).expect("a listener");
     let target = listener.local_addr().expect("a bound address");
     let sent = thread::scope(|scope| {
         let receiver = scope.spawn(|| receive_stream(&listener, length));
@@ -52,10 +50,7 @@ pub fn tcp(from: &Namespace, to: &Namespace, address: IpAddr, length: usize) {
         sent.and_then(|()| receiver.join().expect("the receiver does not panic"))
     });
     if let Err(error) = sent {
-        panic!(
-            "TCP of {length} bytes from {} to {target}: {error}",
-            from.name()
-        );
+        panic!("TCP of {length} bytes from {} to {target}: {error}", from.name());
     }
 }
 
@@ -77,7 +72,7 @@ fn send_stream(to: SocketAddr, length: usize) -> io::Result<()> {
 
 fn receive_stream(listener: &TcpListener, length: usize) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let mut connection = super::await_some("a TCP connection", || listener.accept().ok()).0;
+    let mut connection = await_some("a TCP connection", || listener.accept().ok()).0;
     connection.set_nonblocking(false)?;
     connection.set_read_timeout(Some(PATIENCE))?;
     let (mut stream, mut expected, mut piece) = (Stream::new(1), vec![0; PIECE], vec![0; PIECE]);
@@ -87,9 +82,7 @@ fn receive_stream(listener: &TcpListener, length: usize) -> io::Result<()> {
         stream.fill(&mut expected[..now]);
         connection.read_exact(&mut piece[..now])?;
         if piece[..now] != expected[..now] {
-            return Err(io::Error::other(format!(
-                "different bytes after position {position}"
-            )));
+            return Err(io::Error::other(format!("different bytes after position {position}")));
         }
         position += now;
     }
@@ -109,16 +102,10 @@ pub fn udp(
     lengths: impl IntoIterator<Item = usize>,
 ) {
     const BURST: usize = 16;
-    let receiver = to
-        .within(|| UdpSocket::bind((address, 0)))
-        .expect("a receiver");
-    receiver
-        .set_read_timeout(Some(PATIENCE))
-        .expect("a timeout");
+    let receiver = to.within(|| UdpSocket::bind((address, 0))).expect("a receiver");
+    receiver.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let target = receiver.local_addr().expect("a bound address");
-    let sender = from
-        .within(|| UdpSocket::bind(unspecified(address)))
-        .expect("a sender");
+    let sender = from.within(|| UdpSocket::bind(unspecified(address))).expect("a sender");
     let lengths: Vec<usize> = lengths.into_iter().collect();
     let mut place = vec![0; 1 << 16];
     for burst in lengths.chunks(BURST) {
@@ -147,4 +134,21 @@ pub fn unspecified(like: IpAddr) -> SocketAddr {
         IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     }
+}
+
+/// Runs iperf3 from one namespace to an address of another one, with further options; it must
+/// end with success.
+#[track_caller]
+pub fn iperf(from: &Namespace, to: &Namespace, address: IpAddr, options: &str) {
+    let mut server = to.spawn(&format!("iperf3 -s -1 -B {address}"));
+    let client = format!("iperf3 -c {address} --connect-timeout 2000 {options}");
+    await_that(&format!("{client} succeeds"), || {
+        match from.attempt(&client) {
+            Ok(_) => true,
+            // The server is not yet there.
+            Err(error) if error.contains("Connection refused") => false,
+            Err(error) => panic!("{client} from {}: {error}", from.name()),
+        }
+    });
+    let _ = server.0.wait();
 }
