@@ -11,12 +11,15 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use host::{Change, Network};
+use proto::{Discard, PrivateKey};
 use sys::namespace;
+use sys::netlink::Monitor;
+use sys::poll::{Epoll, Events, Interest};
 
 const ADIT: &str = env!("CARGO_BIN_EXE_adit");
 
@@ -113,11 +116,18 @@ impl Lab {
         self.within(|| adit(arguments))
     }
 
+    /// Another name in the same network.
+    fn neighbour(&self) -> Self {
+        Self { network: self.network.try_clone().unwrap(), name: format!("{}n", self.name) }
+    }
+
     /// A daemon that serves, as a child of ours.
     fn child(&self) -> Child {
         let mut command = Command::new(ADIT);
         // As the second process of a start in the background, it tells when it serves.
         command.args(["daemon", &self.name]).env("ADIT_BACKGROUND", "1");
+        // What waits for a timer does not wait long.
+        command.env("LOG_LEVEL", "debug").env("ADIT_TIME_SCALE", "20");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.within(|| command.spawn().unwrap());
         let mut said = String::new();
@@ -185,9 +195,13 @@ fn it_serves_before_the_command_in_the_foreground_returns() {
     let link = network.link(&lab.name).unwrap();
     assert_eq!((link.up, link.mtu), (false, 1420));
     assert_eq!(lab.ask("get=1\n\n"), "errno=0\n\n");
-    let stream = lab.connect();
+    let mut links = Monitor::open(Some(lab.network.as_fd())).unwrap();
     fs::remove_file(lab.socket()).unwrap();
-    await_end(stream);
+    let (epoll, mut events) = (Epoll::new().unwrap(), Events::new(1));
+    epoll.add(&links, 0, Interest::Readable).unwrap();
+    while !links.receive().unwrap().links.iter().any(|link| link.name == lab.name && link.deleted) {
+        epoll.wait(&mut events, None).unwrap();
+    }
     assert!(lab.nothing_is_left());
 }
 
@@ -385,4 +399,60 @@ fn a_socket_that_cannot_be_made_is_named_and_the_interface_goes_again() {
         format!("adit: cannot create {}: Read-only file system\n", lab.socket().display());
     assert_eq!(failure(&in_a_container(&lab, script)), (Some(1), &*expected));
     assert!(!lab.has_interface());
+}
+
+/// The next line that contains `words`.
+fn await_line(stderr: &mut BufReader<ChildStderr>, words: &str) -> String {
+    let mut lines = stderr.lines().map(Result::unwrap);
+    let line = lines.find(|line| line.contains(words));
+    line.unwrap_or_else(|| panic!("it never said: {words}"))
+}
+
+#[test]
+fn it_tells_its_owner_what_happens_and_why() {
+    let Some(lab) = Lab::new() else { return };
+    let (here, there) = (&lab, &lab.neighbour());
+    let mut network = Network::open_in(lab.network.as_fd()).unwrap();
+    network.apply(Change::SetUp("lo")).unwrap();
+    let key = |byte: &str| config::key::from_hex(byte.repeat(32)).unwrap();
+    let public = |byte: &str| {
+        let key = PrivateKey::new(*key(byte)).unwrap().public_key();
+        (config::key::to_hex(&key.0).to_string(), config::key::abbreviated(&key))
+    };
+    let (ours, _) = public("a1");
+    let (theirs, their_name) = public("b2");
+    let (mut a, mut b) = (here.child(), there.child());
+    let mut a_says = BufReader::new(a.stderr.take().unwrap());
+    let mut b_says = BufReader::new(b.stderr.take().unwrap());
+    let configure = |lab: &Lab, key: &str, port: u16, peer: &str| {
+        let peer = format!("public_key={peer}\nallowed_ip=::/0");
+        let request =
+            format!("set=1\nprivate_key={}\nlisten_port={port}\n{peer}\n\n", key.repeat(32));
+        assert_eq!(lab.ask(&request), "errno=0\n\n");
+        let mut network = Network::open_in(lab.network.as_fd()).unwrap();
+        network.apply(Change::SetUp(&lab.name)).unwrap();
+    };
+    configure(here, "a1", 5001, &theirs);
+    configure(there, "b2", 5002, &"c3".repeat(32));
+    let up = await_line(&mut a_says, "Interface");
+    assert_eq!(up, format!("DEBUG: ({}) Interface is up", here.name));
+
+    // A stranger knocks; then it is introduced.
+    let keepalive = "endpoint=127.0.0.1:5002\npersistent_keepalive_interval=25";
+    let start = format!("set=1\npublic_key={theirs}\n{keepalive}\n\n");
+    assert_eq!(here.ask(&start), "errno=0\n\n");
+    let stranger = await_line(&mut b_says, "127.0.0.1");
+    let expected = format!("ERROR: ({}) Dropped a message from 127.0.0.1:5001: ", there.name);
+    assert_eq!(stranger, expected + config::discard::explain(Discard::UnknownPeer));
+    assert!(there.ask("get=1\n\n").contains("\nlast_discard=unknown_peer\n"));
+
+    assert_eq!(there.ask(&format!("set=1\npublic_key={ours}\n\n")), "errno=0\n\n");
+    let done = await_line(&mut a_says, "Handshake");
+    assert_eq!(done, format!("DEBUG: ({}) peer({their_name}) - Handshake completed", here.name));
+
+    signal(&a, "-TERM");
+    let end = await_line(&mut a_says, "ends");
+    assert_eq!(end, format!("DEBUG: ({}) The tunnel ends: a signal asks for it", here.name));
+    signal(&b, "-TERM");
+    assert!(a.wait().unwrap().success() && b.wait().unwrap().success());
 }

@@ -30,9 +30,7 @@ fn run(program: &str, arguments: &[&str], input: &[u8]) -> Output {
 /// The exit code and both streams, with `wg`'s name for itself replaced by ours.
 fn words(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let stderr = text(&output.stderr)
-        .replace("wg: ", "adit: ")
-        .replace("Usage: wg", "Usage: adit");
+    let stderr = text(&output.stderr).replace("wg: ", "adit: ").replace("Usage: wg", "Usage: adit");
     (output.status.code(), text(&output.stdout), stderr)
 }
 
@@ -69,11 +67,7 @@ fn a_public_key_is_computed_as_wg_computes_it() {
     let known = adit(&["pubkey"], PRIVATE.as_bytes());
     assert_eq!(
         words(&known),
-        (
-            Some(0),
-            "4kH+nkDGqDuwhJlpehu6pLmDEVE/mwg0u6VqSTXqvWw=\n".into(),
-            String::new()
-        )
+        (Some(0), "4kH+nkDGqDuwhJlpehu6pLmDEVE/mwg0u6VqSTXqvWw=\n".into(), String::new())
     );
 }
 
@@ -82,10 +76,7 @@ fn an_argument_too_many_is_answered_by_the_usage() {
     for command in ["genkey", "genpsk", "pubkey"] {
         for argument in ["x", "-h", "--help", ""] {
             let ours = words(&adit(&[command, argument], b""));
-            assert_eq!(
-                ours,
-                (Some(1), String::new(), format!("Usage: adit {command}\n"))
-            );
+            assert_eq!(ours, (Some(1), String::new(), format!("Usage: adit {command}\n")));
         }
     }
 }
@@ -122,12 +113,8 @@ fn a_file_that_everybody_can_read_is_warned_of() {
         for command in ["genkey", "genpsk", "pubkey"] {
             let file = File::create(&path).unwrap();
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            let output = Command::new(ADIT)
-                .arg(command)
-                .stdin(Stdio::null())
-                .stdout(file)
-                .output()
-                .unwrap();
+            let output =
+                Command::new(ADIT).arg(command).stdin(Stdio::null()).stdout(file).output().unwrap();
             if command == "pubkey" {
                 assert!(!output.stderr.starts_with(b"Warning"));
                 continue;
@@ -144,11 +131,7 @@ fn a_file_that_everybody_can_read_is_warned_of() {
 fn a_key_that_cannot_be_written_is_a_failure() {
     for command in ["genkey", "genpsk"] {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let output = Command::new(ADIT)
-            .arg(command)
-            .stdout(full)
-            .output()
-            .unwrap();
+        let output = Command::new(ADIT).arg(command).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert!(output.stderr.starts_with(b"adit: cannot write to stdout: "));
     }
@@ -161,21 +144,12 @@ fn the_program_says_what_it_can_do() {
     for command in ["genkey", "genpsk", "pubkey", "help"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}");
     }
-    assert_eq!(
-        words(&adit(&["--help"], b"")),
-        (Some(0), help.clone(), String::new())
-    );
+    assert_eq!(words(&adit(&["--help"], b"")), (Some(0), help.clone(), String::new()));
     assert_eq!(words(&adit(&[], b"")), (Some(1), String::new(), help));
     let version = format!("adit {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(
-        words(&adit(&["--version"], b"")),
-        (Some(0), version, String::new())
-    );
+    assert_eq!(words(&adit(&["--version"], b"")), (Some(0), version, String::new()));
     let unknown = "adit: there is no command `frobnicate'; `adit help' lists them\n";
     for words_ in [&["frobnicate"][..], &["help", "frobnicate"]] {
-        assert_eq!(
-            words(&adit(words_, b"")),
-            (Some(1), String::new(), unknown.into())
-        );
+        assert_eq!(words(&adit(words_, b"")), (Some(1), String::new(), unknown.into()));
     }
 }

@@ -18,11 +18,7 @@ pub fn help(arguments: Vec<OsString>) -> ExitCode {
 
 /// The usage of the program as a whole.
 pub fn overview() -> String {
-    let width = super::COMMANDS
-        .iter()
-        .map(|command| command.name.len())
-        .max()
-        .unwrap_or(0);
+    let width = super::COMMANDS.iter().map(|command| command.name.len()).max().unwrap_or(0);
     let mut text = String::from("Usage: adit COMMAND [ARGUMENT...]\n\nCommands:\n");
     for command in super::COMMANDS {
         // Nothing fails that is written into a string.

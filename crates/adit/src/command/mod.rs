@@ -59,9 +59,7 @@ pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     let program = words.next().unwrap_or_default();
     let program = Path::new(&program).file_name().unwrap_or_default();
     let alias = NAMES.iter().find(|(name, _)| program == *name);
-    let Some(name) = alias
-        .map(|(_, command)| OsString::from(command))
-        .or_else(|| words.next())
+    let Some(name) = alias.map(|(_, command)| OsString::from(command)).or_else(|| words.next())
     else {
         eprint!("{}", help::overview());
         return ExitCode::FAILURE;
@@ -83,10 +81,7 @@ fn find(name: &str) -> Option<&'static Command> {
 }
 
 fn unknown(name: &OsStr) -> ExitCode {
-    eprintln!(
-        "adit: there is no command `{}'; `adit help' lists them",
-        name.display()
-    );
+    eprintln!("adit: there is no command `{}'; `adit help' lists them", name.display());
     ExitCode::FAILURE
 }
 

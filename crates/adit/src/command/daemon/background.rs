@@ -40,15 +40,11 @@ pub fn start(wants_log: bool) -> Result<(), Failure> {
     let mut child = command.spawn().map_err(Failure::Background)?;
     let mut said = String::new();
     if let Some(stdout) = child.stdout.take() {
-        BufReader::new(stdout)
-            .read_line(&mut said)
-            .map_err(Failure::Background)?;
+        BufReader::new(stdout).read_line(&mut said).map_err(Failure::Background)?;
     }
     match said.trim_end() {
         SERVING => Ok(()),
-        "" => Err(child
-            .wait()
-            .map_or_else(Failure::Background, Failure::Vanished)),
+        "" => Err(child.wait().map_or_else(Failure::Background, Failure::Vanished)),
         reason => Err(Failure::Told(reason.to_owned())),
     }
 }

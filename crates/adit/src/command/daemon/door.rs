@@ -64,16 +64,7 @@ impl<'a> Door<'a> {
         epoll.add(&watch, token::WATCH, Interest::Readable)?;
         epoll.add(&socket.listener, token::CLIENT, Interest::Readable)?;
         epoll.add(&closed, token::CLOSED, Interest::Readable)?;
-        Ok(Self {
-            socket,
-            signals,
-            watch,
-            closed,
-            epoll,
-            handle,
-            log,
-            clients: Arc::default(),
-        })
+        Ok(Self { socket, signals, watch, closed, epoll, handle, log, clients: Arc::default() })
     }
 
     /// Answers until [`Door::close`]; stops the tunnel when that is asked for.
@@ -83,10 +74,7 @@ impl<'a> Door<'a> {
         self.check_file();
         while !self.closed.drain() {
             if let Err(error) = self.epoll.wait(&mut events, None) {
-                self.log.say(
-                    Level::Error,
-                    &format!("Cannot wait for clients: {}", words(&error)),
-                );
+                self.log.say(Level::Error, &format!("Cannot wait for clients: {}", words(&error)));
                 return self.handle.stop();
             }
             for event in events.iter() {
@@ -107,7 +95,7 @@ impl<'a> Door<'a> {
 
     fn obey(&self) {
         match self.signals.read() {
-            Some(Signal::Interrupt | Signal::Terminate) => self.handle.stop(),
+            Some(Signal::Interrupt | Signal::Terminate) => self.stop("a signal asks for it"),
             // The terminal that started us in the background may go.
             Some(Signal::Hangup) | None => {}
         }
@@ -117,8 +105,13 @@ impl<'a> Door<'a> {
     /// file and who may use it are the administrator's business.
     fn check_file(&self) {
         if !self.socket.is_ours() {
-            self.handle.stop();
+            self.stop("its socket was taken away");
         }
+    }
+
+    fn stop(&self, why: &str) {
+        self.log.say(Level::Debug, &format!("The tunnel ends: {why}"));
+        self.handle.stop();
     }
 
     fn admit(&self) {
@@ -126,10 +119,7 @@ impl<'a> Door<'a> {
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return, // it has gone again
             Err(error) => {
-                self.log.say(
-                    Level::Error,
-                    &format!("Cannot admit a client: {}", words(&error)),
-                );
+                self.log.say(Level::Error, &format!("Cannot admit a client: {}", words(&error)));
                 // It waits in front of the door, and so must we, or this would be said for ever.
                 return thread::sleep(PAUSE);
             }
@@ -146,10 +136,7 @@ impl<'a> Door<'a> {
             drop(place);
         });
         if let Err(error) = started {
-            self.log.say(
-                Level::Error,
-                &format!("Cannot serve a client: {}", words(&error)),
-            );
+            self.log.say(Level::Error, &format!("Cannot serve a client: {}", words(&error)));
         }
     }
 }

@@ -39,11 +39,7 @@ type Topic = (Option<PublicKey>, Option<Discard>);
 impl Log {
     /// For the tunnel of this name.
     pub fn new(level: Level, interface: &str) -> Self {
-        Self {
-            level,
-            interface: interface.to_owned(),
-            repeats: Mutex::default(),
-        }
+        Self { level, interface: interface.to_owned(), repeats: Mutex::default() }
     }
 
     /// Says something once.
@@ -75,10 +71,7 @@ impl Log {
             Some(0) => self.say(level, &word(notice)),
             Some(withheld) => {
                 let text = word(notice);
-                self.say(
-                    level,
-                    &format!("{text} ({withheld} more like this since the last)"),
-                );
+                self.say(level, &format!("{text} ({withheld} more like this since the last)"));
             }
         }
     }
@@ -113,11 +106,7 @@ fn word(notice: &Notice) -> String {
         ),
         Notice::HandshakeCompleted(key) => format!("{} - Handshake completed", peer(key)),
         Notice::HandshakeFailed(key, reason) => {
-            format!(
-                "{} - Handshake failed: {}",
-                peer(key),
-                discard::explain(*reason)
-            )
+            format!("{} - Handshake failed: {}", peer(key), discard::explain(*reason))
         }
         Notice::GaveUp(key) => format!(
             "{} - Handshake did not complete after 20 attempts, giving up: the peer does not \
@@ -125,10 +114,7 @@ fn word(notice: &Notice) -> String {
             peer(key)
         ),
         Notice::Dropped(from, reason) => {
-            format!(
-                "Dropped a message from {from}: {}",
-                discard::explain(*reason)
-            )
+            format!("Dropped a message from {from}: {}", discard::explain(*reason))
         }
         Notice::OffloadLost(kind, error) => {
             let name = Kind::ALL.into_iter().find(|(known, _)| known == kind);
@@ -209,9 +195,6 @@ mod tests {
     #[test]
     fn a_peer_is_named_by_the_ends_of_its_key() {
         let key = PublicKey([0; 32]);
-        assert_eq!(
-            word(&Notice::HandshakeCompleted(key)),
-            "peer(AAAA…AAAA) - Handshake completed"
-        );
+        assert_eq!(word(&Notice::HandshakeCompleted(key)), "peer(AAAA…AAAA) - Handshake completed");
     }
 }

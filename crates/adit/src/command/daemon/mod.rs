@@ -88,10 +88,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Wish, Failure> {
     }
     let name = name.ok_or(Failure::NoName)?;
     match check_name(&name) {
-        Ok(name) => Ok(Wish::Serve {
-            name: name.to_owned(),
-            foreground,
-        }),
+        Ok(name) => Ok(Wish::Serve { name: name.to_owned(), foreground }),
         Err(why) => Err(Failure::BadName(name, why)),
     }
 }
@@ -143,8 +140,6 @@ fn create_interface(name: &str, workers: usize) -> Result<Vec<Tun>, Failure> {
     let tuns =
         Tun::create(name, workers).map_err(|error| Failure::Interface(name.to_owned(), error))?;
     let mtu = Change::SetMtu(name, engine::DEFAULT_MTU.into());
-    Network::open()
-        .and_then(|mut network| network.apply(mtu))
-        .map_err(Failure::Prepare)?;
+    Network::open().and_then(|mut network| network.apply(mtu)).map_err(Failure::Prepare)?;
     Ok(tuns)
 }

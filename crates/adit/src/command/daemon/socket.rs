@@ -29,11 +29,7 @@ impl Socket {
             return Err(Failure::SocketInUse(path));
         }
         match bind(&path, name) {
-            Ok((listener, identity)) => Ok(Self {
-                listener,
-                path,
-                identity,
-            }),
+            Ok((listener, identity)) => Ok(Self { listener, path, identity }),
             Err(error) => Err(Failure::Socket(path, error)),
         }
     }
@@ -64,10 +60,7 @@ fn bind(path: &Path, name: &str) -> io::Result<(UnixListener, (u64, u64))> {
     let directory = Path::new(DIRECTORY);
     let private = directory.join(format!(".{name}"));
     let file = private.join("sock");
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(directory)?;
+    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     // Nothing is there, unless somebody was killed in the middle of this function.
     let _ = fs::remove_file(&file);
     let _ = fs::remove_dir(&private);
