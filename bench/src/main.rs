@@ -1,0 +1,48 @@
+//! adit beside its peers on one machine, in one table. `bench/README.md` has the method.
+
+mod candidate;
+mod isolation;
+mod lab;
+mod measure;
+mod options;
+mod report;
+mod run;
+mod traffic;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use options::{Options, USAGE};
+
+/// Everything that can go wrong is said in one sentence, to a person.
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    match Options::parse(std::env::args_os().skip(1)) {
+        Ok(None) => {
+            print!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        Ok(Some(options)) => bench(&options).unwrap_or_else(|error| failed(&*error)),
+        Err(error) => failed(&*error),
+    }
+}
+
+fn bench(options: &Options) -> Outcome<ExitCode> {
+    if !options.inside {
+        return isolation::outside();
+    }
+    isolation::settle()?;
+    let report = run::run(options)?;
+    if options.json {
+        println!("{}", report.to_json());
+    } else {
+        print!("{report}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn failed(error: &dyn Error) -> ExitCode {
+    eprintln!("adit-bench: {error}");
+    ExitCode::FAILURE
+}
