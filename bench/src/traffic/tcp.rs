@@ -3,12 +3,16 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use rustix::net::sockopt::set_tcp_congestion;
+
 use super::Load;
 use crate::Outcome;
 use crate::lab::Machine;
 
 /// Bytes per write and per read, as iperf3 does it.
 const PIECE: usize = 128 << 10;
+/// What Linux does unless told otherwise; machines are told otherwise.
+const CONGESTION_CONTROL: &str = "cubic";
 
 impl Load {
     /// Adds a stream from one machine to the other.
@@ -16,6 +20,7 @@ impl Load {
         let listener = to.within(|| TcpListener::bind((to.inside, 0)))??;
         let target = listener.local_addr()?;
         let mut sender = from.within(|| TcpStream::connect(target))??;
+        set_tcp_congestion(&sender, CONGESTION_CONTROL)?;
         let mut receiver = listener.accept()?.0;
         self.streams.extend([sender.try_clone()?, receiver.try_clone()?]);
         self.spawn("tcp sender", move |shared| {
