@@ -11,6 +11,7 @@
 mod batch;
 pub mod clock;
 mod control;
+pub mod descriptor;
 pub mod namespace;
 pub mod netlink;
 pub mod poll;
