@@ -20,6 +20,7 @@ use proto::{Discard, PrivateKey};
 use sys::namespace;
 use sys::netlink::Monitor;
 use sys::poll::{Epoll, Events, Interest};
+use sys::tun::Tun;
 
 const ADIT: &str = env!("CARGO_BIN_EXE_adit");
 
@@ -123,12 +124,17 @@ impl Lab {
 
     /// A daemon that serves, as a child of ours.
     fn child(&self) -> Child {
+        self.child_with(|_| {})
+    }
+
+    fn child_with(&self, prepare: impl FnOnce(&mut Command)) -> Child {
         let mut command = Command::new(ADIT);
         // As the second process of a start in the background, it tells when it serves.
         command.args(["daemon", &self.name]).env("ADIT_BACKGROUND", "1");
         // What waits for a timer does not wait long.
         command.env("LOG_LEVEL", "debug").env("ADIT_TIME_SCALE", "20");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        prepare(&mut command);
         let mut child = self.within(|| command.spawn().unwrap());
         let mut said = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
@@ -291,6 +297,60 @@ fn a_socket_that_nobody_listens_at_is_replaced() {
     signal(&child, "-TERM");
     child.wait().unwrap();
     assert!(lab.nothing_is_left());
+}
+
+#[test]
+fn an_interface_that_is_handed_down_keeps_its_name_and_mtu() {
+    let Some(mut lab) = Lab::new() else { return };
+    let [tun] = <[_; 1]>::try_from(lab.within(|| Tun::create(&lab.name, 1).unwrap())).unwrap();
+    let mut network = Network::open_in(lab.network.as_fd()).unwrap();
+    network.apply(Change::SetMtu(&lab.name, 1300)).unwrap();
+    let made = std::mem::replace(&mut lab.name, "ignored".into());
+    let mut child = lab.child_with(|command| {
+        command.env("WG_TUN_FD", "0").stdin(tun.as_fd().try_clone_to_owned().unwrap());
+    });
+    lab.name = made;
+    drop(tun);
+    assert_eq!(lab.ask("get=1\n\n"), "errno=0\n\n");
+    assert_eq!(network.link(&lab.name).unwrap().mtu, 1300);
+    signal(&child, "-TERM");
+    child.wait().unwrap();
+    assert!(lab.nothing_is_left());
+}
+
+#[test]
+fn a_socket_that_is_handed_down_is_served_and_removed() {
+    let Some(lab) = Lab::new() else { return };
+    fs::create_dir_all("/var/run/wireguard").unwrap();
+    let listener = UnixListener::bind(lab.socket()).unwrap();
+    // A client may be there before the daemon.
+    let mut early = lab.connect();
+    let mut child = lab.child_with(|command| {
+        command.env("WG_UAPI_FD", "0").stdin(OwnedFd::from(listener));
+    });
+    for stream in [&mut early, &mut lab.connect()] {
+        assert_eq!(ask(stream, "get=1\n\n"), "errno=0\n\n");
+    }
+    signal(&child, "-TERM");
+    child.wait().unwrap();
+    assert!(lab.nothing_is_left());
+}
+
+#[test]
+fn what_is_handed_down_must_be_of_use() {
+    let Some(lab) = Lab::new() else { return };
+    for (name, number, why) in [
+        ("WG_TUN_FD", "999", "Bad file descriptor"),
+        ("WG_TUN_FD", "0", "Inappropriate ioctl for device"),
+        ("WG_UAPI_FD", "999", "Bad file descriptor"),
+    ] {
+        let mut command = Command::new(ADIT);
+        command.args(["daemon", &lab.name]).env(name, number);
+        let output = lab.within(|| command.output().unwrap());
+        let expected = format!("adit: {name} names no descriptor that can be used: {why}\n");
+        assert_eq!(failure(&output), (Some(1), &*expected));
+        assert!(lab.nothing_is_left());
+    }
 }
 
 #[test]

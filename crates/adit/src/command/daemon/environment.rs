@@ -2,6 +2,7 @@
 
 use std::env;
 use std::num::NonZeroUsize;
+use std::os::fd::RawFd;
 use std::str::FromStr;
 use std::thread;
 
@@ -24,6 +25,10 @@ pub struct Environment {
     pub level: Level,
     /// Whether whoever set `LOG_LEVEL` wants to read something.
     pub wants_log: bool,
+    /// `WG_TUN_FD`: the number under which a queue of the interface was handed down.
+    pub tun: Option<RawFd>,
+    /// `WG_UAPI_FD`: likewise the listening socket.
+    pub uapi: Option<RawFd>,
     /// How many threads carry packets; a power of two.
     pub workers: usize,
     /// For tests.
@@ -43,6 +48,8 @@ impl Environment {
             foreground: variable("WG_PROCESS_FOREGROUND").as_deref() == Some("1"),
             level: known,
             wants_log: level.is_some() && known != Level::Silent,
+            tun: number("WG_TUN_FD")?,
+            uapi: number("WG_UAPI_FD")?,
             workers: workers()?,
             options: options()?,
         })

@@ -20,6 +20,8 @@ pub enum Failure {
     Interface(String, io::Error),
     /// The interface could not be prepared.
     Prepare(host::Error),
+    /// What was handed down, by the name of its variable, is of no use.
+    Inherited(&'static str, io::Error),
     /// Somebody answers at the UAPI socket.
     SocketInUse(PathBuf),
     /// The UAPI socket could not be created.
@@ -47,6 +49,9 @@ impl fmt::Display for Failure {
             Self::Variable(name, expected) => write!(f, "{name} must be {expected}"),
             Self::Interface(name, error) => no_interface(f, name, error),
             Self::Prepare(error) => error.fmt(f),
+            Self::Inherited(name, error) => {
+                write!(f, "{name} names no descriptor that can be used: {}", words(error))
+            }
             Self::SocketInUse(path) => write!(
                 f,
                 "{} is in use: a tunnel of this name is running, perhaps in another network \

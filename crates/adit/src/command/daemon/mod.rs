@@ -9,6 +9,8 @@ mod log;
 mod socket;
 
 use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::RawFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -16,6 +18,7 @@ use std::thread;
 use engine::Tunnel;
 use host::{Change, Network};
 use lexopt::Arg;
+use sys::descriptor::inherited;
 use sys::signals::{Signal, Signals};
 use sys::tun::Tun;
 
@@ -35,6 +38,7 @@ Configure it by `wg set INTERFACE ...'. Without -f it goes into the background w
 Environment:
   LOG_LEVEL=verbose|debug|error|silent   what to write to stderr (default: error)
   WG_PROCESS_FOREGROUND=1                as --foreground
+  WG_TUN_FD=NUMBER, WG_UAPI_FD=NUMBER    descriptors to take over: the TUN, the listening socket
 ";
 
 /// What a command line asks for.
@@ -116,9 +120,19 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     // Before any thread exists, so that none of them is interrupted.
     let signals = Signals::new(&[Signal::Hangup, Signal::Interrupt, Signal::Terminate])
         .map_err(Failure::Start)?;
-    let tuns = create_interface(name, environment.workers)?;
-    let socket = Socket::open(name)?;
-    let log = Arc::new(Log::new(environment.level, name));
+    let (name, tuns) = match environment.tun {
+        Some(number) => {
+            inherit_interface(number).map_err(|error| Failure::Inherited("WG_TUN_FD", error))?
+        }
+        None => (name.to_owned(), create_interface(name, environment.workers)?),
+    };
+    let socket = match environment.uapi {
+        Some(number) => inherited(number)
+            .and_then(|listener| Socket::inherit(&name, listener))
+            .map_err(|error| Failure::Inherited("WG_UAPI_FD", error))?,
+        None => Socket::open(&name)?,
+    };
+    let log = Arc::new(Log::new(environment.level, &name));
     let observer = {
         let log = Arc::clone(&log);
         Box::new(move |notice| log.notice(&notice))
@@ -142,4 +156,11 @@ fn create_interface(name: &str, workers: usize) -> Result<Vec<Tun>, Failure> {
     let mtu = Change::SetMtu(name, engine::DEFAULT_MTU.into());
     Network::open().and_then(|mut network| network.apply(mtu)).map_err(Failure::Prepare)?;
     Ok(tuns)
+}
+
+/// A queue of an interface that somebody else has made, with the name and MTU that it has.
+fn inherit_interface(number: RawFd) -> io::Result<(String, Vec<Tun>)> {
+    let tun = inherited(number).and_then(Tun::from_fd)?;
+    let name = tun.name()?.into_string().map_err(|_| io::ErrorKind::InvalidData)?;
+    Ok((name, vec![tun]))
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ impl Socket {
     /// Opens the socket of the interface `name`, for root only. A file that nobody listens at any
     /// more is replaced.
     pub fn open(name: &str) -> Result<Self, Failure> {
-        let path = Path::new(DIRECTORY).join(format!("{name}.sock"));
+        let path = path(name);
         if UnixStream::connect(&path).is_ok() {
             return Err(Failure::SocketInUse(path));
         }
@@ -32,6 +33,18 @@ impl Socket {
             Ok((listener, identity)) => Ok(Self { listener, path, identity }),
             Err(error) => Err(Failure::Socket(path, error)),
         }
+    }
+
+    /// Takes over a listening socket of the interface `name`, and its file.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it has no file.
+    pub fn inherit(name: &str, listener: OwnedFd) -> io::Result<Self> {
+        let (listener, path) = (UnixListener::from(listener), path(name));
+        listener.set_nonblocking(true)?;
+        let identity = identity(&path)?;
+        Ok(Self { listener, path, identity })
     }
 
     /// The file.
@@ -77,6 +90,10 @@ fn bind(path: &Path, name: &str) -> io::Result<(UnixListener, (u64, u64))> {
     }
     fs::remove_dir(&private)?;
     bound
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(format!("{name}.sock"))
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
