@@ -16,6 +16,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod poll;
 pub mod random;
+pub mod resolve;
 pub mod signals;
 pub mod tun;
 pub mod udp;
