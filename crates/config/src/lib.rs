@@ -8,3 +8,4 @@
 pub mod discard;
 pub mod key;
 pub mod uapi;
+pub mod wg;

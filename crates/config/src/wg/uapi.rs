@@ -1,0 +1,218 @@
+//! The client's side of the UAPI (spec §2.2–2.6): a `set` request, and the answers.
+
+use std::io::{self, BufRead, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::str::FromStr;
+use std::time::Duration;
+
+use proto::{DeviceState, PeerState, Prefix, PresharedKey, PrivateKey, PublicKey};
+use zeroize::Zeroizing;
+
+use super::address::{Text, endpoint};
+use super::value::{split_endpoint, text};
+use super::{PeerSettings, Settings, ZoneName};
+use crate::key;
+
+/// Finds the number of the interface with a name.
+pub type ZoneIndex = fn(&str) -> Option<u32>;
+
+/// EPROTO: the answer is no answer.
+const PROTOCOL: i32 = 71;
+
+/// Writes a `set` request.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_settings(out: &mut impl Write, settings: &Settings, zone: ZoneName) -> io::Result<()> {
+    out.write_all(b"set=1\n")?;
+    if let Some(private_key) = &settings.private_key {
+        writeln!(out, "private_key={}", *key::to_hex(&private_key.0))?;
+    }
+    if let Some(port) = settings.listen_port {
+        writeln!(out, "listen_port={port}")?;
+    }
+    if let Some(fwmark) = settings.fwmark {
+        writeln!(out, "fwmark={fwmark}")?;
+    }
+    if settings.replace_peers {
+        out.write_all(b"replace_peers=true\n")?;
+    }
+    for peer in &settings.peers {
+        write_peer(out, peer, zone)?;
+    }
+    out.write_all(b"\n")
+}
+
+fn write_peer(out: &mut impl Write, peer: &PeerSettings, zone: ZoneName) -> io::Result<()> {
+    writeln!(out, "public_key={}", *key::to_hex(&peer.public_key.0))?;
+    if peer.remove {
+        return out.write_all(b"remove=true\n");
+    }
+    if let Some(preshared_key) = &peer.preshared_key {
+        writeln!(out, "preshared_key={}", *key::to_hex(&preshared_key.0))?;
+    }
+    if let Some(address) = peer.endpoint {
+        writeln!(out, "endpoint={}", endpoint(address, zone))?;
+    }
+    if let Some(seconds) = peer.persistent_keepalive {
+        writeln!(out, "persistent_keepalive_interval={seconds}")?;
+    }
+    if peer.replace_allowed_ips {
+        out.write_all(b"replace_allowed_ips=true\n")?;
+    }
+    for entry in &peer.allowed_ips {
+        let sign = if entry.remove { "-" } else { "" };
+        writeln!(out, "allowed_ip={sign}{}/{}", Text(entry.address), entry.length)?;
+    }
+    Ok(())
+}
+
+/// Reads the answer to `set`.
+///
+/// # Errors
+///
+/// The error number that the other side sent, its sign turned: it is negative where the other side
+/// sent a positive one. EPROTO for what is no answer.
+pub fn read_result(answer: impl BufRead) -> Result<(), i32> {
+    let mut errno = Err(PROTOCOL);
+    for_each_line(answer, |name, value| {
+        if name == "errno" {
+            errno = Ok(-signed(value)?);
+        }
+        Some(())
+    })?;
+    errno.and_then(success)
+}
+
+/// Reads the answer to `get`. `zone` is asked for what stands behind the `%` of an endpoint and is
+/// no number.
+///
+/// # Errors
+///
+/// The error number that the other side sent, or EPROTO for what is no answer.
+pub fn read_state(answer: impl BufRead, zone: ZoneIndex) -> Result<DeviceState, i32> {
+    let mut state = DeviceState::default();
+    let mut errno = Err(PROTOCOL);
+    for_each_line(answer, |name, value| {
+        match (name, state.peers.last_mut()) {
+            ("errno", _) => errno = Ok(number(value)?),
+            ("public_key", _) => state.peers.push(peer(PublicKey(*key::from_hex(value)?))),
+            (name, None) => of_interface(&mut state, name, value)?,
+            (name, Some(peer)) => of_peer(peer, name, value, zone)?,
+        }
+        Some(())
+    })?;
+    errno.and_then(success).map(|()| state)
+}
+
+fn success(errno: i32) -> Result<(), i32> {
+    if errno == 0 { Ok(()) } else { Err(errno) }
+}
+
+/// Calls `line` with each `name=value` up to the blank line. It returns `None` for what makes no
+/// sense.
+fn for_each_line(
+    mut answer: impl BufRead,
+    mut line: impl FnMut(&str, &str) -> Option<()>,
+) -> Result<(), i32> {
+    let mut buffer = Zeroizing::new(Vec::new());
+    loop {
+        buffer.clear();
+        let length = answer.read_until(b'\n', &mut buffer);
+        length.map_err(|error| error.raw_os_error().unwrap_or(PROTOCOL))?;
+        match buffer.strip_suffix(b"\n") {
+            Some(b"") => return Ok(()),
+            Some(whole) => {
+                let parts = text(whole).and_then(|whole| whole.split_once('='));
+                parts.and_then(|(name, value)| line(name, value)).ok_or(PROTOCOL)?;
+            }
+            None => return Err(PROTOCOL),
+        }
+    }
+}
+
+fn peer(public_key: PublicKey) -> PeerState {
+    PeerState {
+        public_key,
+        preshared_key: PresharedKey::default(),
+        endpoint: None,
+        last_handshake: None,
+        rx_bytes: 0,
+        tx_bytes: 0,
+        persistent_keepalive: 0,
+        allowed_ips: Vec::new(),
+        last_discard: None,
+    }
+}
+
+/// What nobody knows is passed over: other implementations may tell more.
+fn of_interface(state: &mut DeviceState, name: &str, value: &str) -> Option<()> {
+    match name {
+        "private_key" => state.private_key = PrivateKey::new(*key::from_hex(value)?),
+        "listen_port" => state.listen_port = number(value)?,
+        "fwmark" => state.fwmark = number(value)?,
+        _ => {}
+    }
+    Some(())
+}
+
+fn of_peer(peer: &mut PeerState, name: &str, value: &str, zone: ZoneIndex) -> Option<()> {
+    let handshake = peer.last_handshake.unwrap_or_default();
+    match name {
+        "preshared_key" => peer.preshared_key = PresharedKey::new(*key::from_hex(value)?),
+        "endpoint" => peer.endpoint = Some(socket_address(value, zone)?),
+        "last_handshake_time_sec" => {
+            let nanoseconds = Duration::from_nanos(handshake.subsec_nanos().into());
+            peer.last_handshake = some_time(Duration::from_secs(number(value)?), nanoseconds);
+        }
+        "last_handshake_time_nsec" => {
+            let seconds = Duration::from_secs(handshake.as_secs());
+            peer.last_handshake = some_time(seconds, Duration::from_nanos(number(value)?));
+        }
+        "rx_bytes" => peer.rx_bytes = number(value)?,
+        "tx_bytes" => peer.tx_bytes = number(value)?,
+        "persistent_keepalive_interval" => peer.persistent_keepalive = number(value)?,
+        "allowed_ip" => {
+            let (address, length) = value.split_once('/')?;
+            peer.allowed_ips.push(Prefix::new(address.parse().ok()?, number(length)?)?);
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// The beginning of time stands for "never".
+fn some_time(seconds: Duration, nanoseconds: Duration) -> Option<Duration> {
+    Some(seconds.saturating_add(nanoseconds)).filter(|time| !time.is_zero())
+}
+
+fn socket_address(value: &str, zone: ZoneIndex) -> Option<SocketAddr> {
+    let (host, port) = split_endpoint(value.as_bytes()).ok()?;
+    let (host, port) = (text(host)?, number(text(port)?)?);
+    let (address, scope) = match host.split_once('%') {
+        None => (host.parse().ok()?, 0),
+        Some((address, name)) => {
+            let address: Ipv6Addr = address.parse().ok()?;
+            (IpAddr::V6(address), number(name).or_else(|| zone(name))?)
+        }
+    };
+    Some(match address {
+        IpAddr::V4(_) => SocketAddr::new(address, port),
+        IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, scope).into(),
+    })
+}
+
+/// Digits and nothing else.
+fn number<T: FromStr>(value: &str) -> Option<T> {
+    let only_digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|_| only_digits)
+}
+
+/// The same behind a minus.
+fn signed(value: &str) -> Option<i32> {
+    match value.strip_prefix('-') {
+        None => number(value),
+        Some(digits) => number::<i32>(digits).map(|number| -number),
+    }
+}
