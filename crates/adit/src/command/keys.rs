@@ -15,33 +15,48 @@ const WORLD_ACCESSIBLE: &str = "Warning: writing to world accessible file.\n\
 const NOT_A_KEY: &str = "Key is not the correct length or format";
 const TRAILING: &str = "Trailing characters found after key";
 
-/// Writes a private key.
+/// `adit genkey`.
 pub fn genkey(arguments: Vec<OsString>) -> ExitCode {
+    generate_private("adit", &arguments)
+}
+
+/// `adit genpsk`.
+pub fn genpsk(arguments: Vec<OsString>) -> ExitCode {
+    generate_preshared("adit", &arguments)
+}
+
+/// `adit pubkey`.
+pub fn pubkey(arguments: Vec<OsString>) -> ExitCode {
+    derive_public("adit", &arguments)
+}
+
+/// Writes a private key. `program` is what we call ourselves, here and below.
+pub fn generate_private(program: &str, arguments: &[OsString]) -> ExitCode {
     if !arguments.is_empty() {
-        return usage("genkey");
+        return usage(program, "genkey");
     }
     warn_if_world_accessible();
     say_key(clamped(random()).as_bytes())
 }
 
 /// Writes a preshared key.
-pub fn genpsk(arguments: Vec<OsString>) -> ExitCode {
+pub fn generate_preshared(program: &str, arguments: &[OsString]) -> ExitCode {
     if !arguments.is_empty() {
-        return usage("genpsk");
+        return usage(program, "genpsk");
     }
     warn_if_world_accessible();
     say_key(&random())
 }
 
 /// Reads a private key and writes its public key.
-pub fn pubkey(arguments: Vec<OsString>) -> ExitCode {
+pub fn derive_public(program: &str, arguments: &[OsString]) -> ExitCode {
     if !arguments.is_empty() {
-        return usage("pubkey");
+        return usage(program, "pubkey");
     }
     match read_key(io::stdin().lock()) {
         Ok(key) => say_key(&clamped(key).public_key().0),
         Err(reason) => {
-            eprintln!("adit: {reason}");
+            eprintln!("{program}: {reason}");
             ExitCode::FAILURE
         }
     }
@@ -82,8 +97,8 @@ fn say_key(key: &[u8; 32]) -> ExitCode {
     super::say(&format!("{}\n", *key::to_base64(key)))
 }
 
-fn usage(command: &str) -> ExitCode {
-    eprintln!("Usage: adit {command}");
+fn usage(program: &str, command: &str) -> ExitCode {
+    eprintln!("Usage: {program} {command}");
     ExitCode::FAILURE
 }
 

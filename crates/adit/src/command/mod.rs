@@ -4,6 +4,7 @@ mod daemon;
 mod demo;
 mod help;
 mod keys;
+mod wg;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -29,6 +30,7 @@ const COMMANDS: &[Command] = &[
         summary: "Shows a tunnel between two machines made for the purpose",
         run: demo::run,
     },
+    Command { name: "wg", summary: "Shows and configures tunnels, as wg(8) does", run: wg::wg },
     Command {
         name: "genkey",
         summary: "Generates a new private key and writes it to stdout",
@@ -52,7 +54,7 @@ const COMMANDS: &[Command] = &[
 ];
 
 /// Other names of the program, each of which stands for one command.
-const NAMES: &[(&str, &str)] = &[("wireguard-go", "daemon")];
+const NAMES: &[(&str, &str)] = &[("wireguard-go", "daemon"), ("wg", "wg")];
 
 /// Runs the command that a command line asks for, its first word being the name of the program.
 pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {

@@ -1,0 +1,95 @@
+//! Interfaces in user space, by their sockets (spec §2.1).
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, BufReader, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use config::wg::{Settings, read_result, read_state, write_settings};
+use proto::DeviceState;
+use sys::resolve::{interface_index, interface_name};
+use zeroize::Zeroizing;
+
+const DIRECTORY: &str = "/var/run/wireguard";
+const SUFFIX: &[u8] = b".sock";
+
+/// All interfaces, as the directory lists them.
+pub(super) fn names() -> io::Result<Vec<OsString>> {
+    let entries = match fs::read_dir(DIRECTORY) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let file = entry?.file_name();
+        let name = file.as_bytes().strip_suffix(SUFFIX).filter(|name| !name.is_empty());
+        if let Some(name) = name.map(OsStr::from_bytes)
+            && !matches!(connect(name), Ok(None))
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// All about one interface.
+///
+/// # Errors
+///
+/// With the number that the other side sent, or that connecting to it gave.
+pub(super) fn state(name: &OsStr) -> io::Result<DeviceState> {
+    let mut stream = connect(name)?.ok_or_else(no_such_interface)?;
+    stream.write_all(b"get=1\n\n")?;
+    read_state(BufReader::new(stream), interface_index).map_err(io::Error::from_raw_os_error)
+}
+
+/// Applies settings to an interface, of whose name the first 15 bytes count.
+///
+/// # Errors
+///
+/// As for [`state`].
+pub(super) fn configure(name: &OsStr, settings: &Settings) -> io::Result<()> {
+    let mut stream = connect(short(name))?.ok_or_else(no_such_interface)?;
+    let mut request = Zeroizing::new(Vec::new());
+    write_settings(&mut *request, settings, interface_name)?;
+    stream.write_all(&request)?;
+    read_result(BufReader::new(stream)).map_err(io::Error::from_raw_os_error)
+}
+
+/// A name as the kernel would cut it.
+pub(super) fn short(name: &OsStr) -> &OsStr {
+    /// IFNAMSIZ, less the zero byte.
+    const LONGEST: usize = 16 - 1;
+    OsStr::from_bytes(name.as_bytes().get(..LONGEST).unwrap_or(name.as_bytes()))
+}
+
+/// None if nobody stands behind the name. A socket that was left behind is removed.
+fn connect(name: &OsStr) -> io::Result<Option<UnixStream>> {
+    let mut file = name.to_owned();
+    file.push(OsStr::from_bytes(SUFFIX));
+    let path = Path::new(DIRECTORY).join(&file);
+    let is_socket = fs::metadata(&path).is_ok_and(|file| file.file_type().is_socket());
+    if !is_socket || name.as_bytes().contains(&b'/') {
+        return Ok(None);
+    }
+    match UnixStream::connect(&path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            // If it cannot be removed it will be refused again.
+            let _ = fs::remove_file(&path);
+            Ok(None)
+        }
+        connected => connected.map(Some),
+    }
+}
+
+/// What the kernel says of an interface that is not its own: it depends on whether it knows
+/// WireGuard.
+fn no_such_interface() -> io::Error {
+    const ENODEV: i32 = 19;
+    const EPROTONOSUPPORT: i32 = 93;
+    let module = Path::new("/sys/module/wireguard").exists();
+    io::Error::from_raw_os_error(if module { ENODEV } else { EPROTONOSUPPORT })
+}
