@@ -174,7 +174,7 @@ impl Device {
         }
     }
 
-    /// Sends an initiation, unless one was sent within the last five seconds.
+    /// Sends an initiation: now, or when the last handshake message is five seconds old.
     pub(super) fn send_initiation(&mut self, now: Now, id: PeerId) {
         let (true, Some(Identity { dh, .. })) = (self.up, &self.identity) else {
             return;
@@ -185,7 +185,11 @@ impl Device {
         let Some(endpoint) = peer.endpoint else {
             return;
         };
-        if peer.last_sent_handshake.is_some_and(|last| now.time.since(last) < REKEY_TIMEOUT) {
+        let earliest = peer.last_sent_handshake.map(|last| last + REKEY_TIMEOUT);
+        if let Some(earliest) = earliest.filter(|earliest| now.time < *earliest) {
+            // The wish is granted then, unless a session comes first. Nobody may wish again.
+            let out = &mut self.out;
+            peer.timers.retransmit.get_or_insert_with(|| earliest + out.jitter());
             return;
         }
         // A key of low order may be configured, but is never spoken to.
