@@ -170,7 +170,9 @@ impl Device {
         let was_off = peer.persistent_keepalive == 0;
         if let Some(seconds) = change.persistent_keepalive {
             peer.persistent_keepalive = seconds;
-            peer.arm_persistent_keepalive(now.time);
+            if self.up {
+                peer.arm_persistent_keepalive(now.time);
+            }
         }
         for step in &change.allowed_ips {
             self.change_allowed_ips(id, *step);
