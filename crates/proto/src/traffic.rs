@@ -37,6 +37,12 @@ impl Since {
         }
     }
 
+    /// Stops, and is watched no more: the next start must be told.
+    fn stop(&self) {
+        self.watched.store(false, Ordering::SeqCst);
+        self.stamp.store(0, Ordering::SeqCst);
+    }
+
     /// When it started, if it runs; from now on the device watches it exactly while it runs.
     pub fn watch(&self) -> Option<Time> {
         self.watched.store(true, Ordering::SeqCst);
@@ -141,11 +147,16 @@ impl Traffic {
         more
     }
 
-    /// Nothing is unanswered and nothing owed any more; byte counts stay.
-    pub(crate) fn reset(&self) {
-        self.unanswered.clear();
-        self.owed.clear();
+    /// No keepalive is owed any more, and the device watches none.
+    pub(crate) fn forgive(&self) {
+        self.owed.stop();
         self.more.store(false, Ordering::Relaxed);
+    }
+
+    /// Nothing is unanswered and nothing owed any more, and the device watches neither; byte counts stay.
+    pub(crate) fn reset(&self) {
+        self.unanswered.stop();
+        self.forgive();
         self.forget_ask();
     }
 }

@@ -78,7 +78,7 @@ impl Device {
             return;
         };
         if peer.attempts > MAX_ATTEMPTS {
-            peer.traffic.owed.clear();
+            peer.traffic.forgive();
             peer.timers.keepalive = None;
             peer.timers.erase_keys.get_or_insert(now.time + ERASE_KEYS);
             self.out.events.push_back(Event::GaveUp(id));
