@@ -17,6 +17,8 @@ impl Device {
         let Some(keypair) = next.cloned() else { return };
         self.out.drop_keypairs([peer.keypairs.promote()]);
         self.out.complete_handshake(now, id, peer);
+        // It may have expired in vain, while there was nothing to send it on.
+        peer.arm_persistent_keepalive(now.time);
         self.out.events.push_back(Event::SendOn { peer: id, keypair, confirm: false });
     }
 
