@@ -9,6 +9,7 @@ mod change;
 mod error;
 pub mod ping;
 mod read;
+pub mod sysctl;
 
 use std::fmt;
 use std::io;

@@ -1,10 +1,8 @@
 //! What the daemon takes from its environment.
 
 use std::env;
-use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::str::FromStr;
-use std::thread;
 
 use engine::Options;
 use engine::offload::{Faults, Kind};
@@ -56,13 +54,11 @@ impl Environment {
     }
 }
 
-/// `ADIT_WORKERS`, else as many as there are processors.
+/// `ADIT_WORKERS`, else one: a packet that changes cores costs more than a second worker gains, until
+/// one is saturated.
 fn workers() -> Result<usize, Failure> {
-    let wanted = number("ADIT_WORKERS")?.unwrap_or_else(|| {
-        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        processors.min(MAX_WORKERS)
-    });
-    Ok(1 << wanted.max(1).ilog2())
+    let wanted: usize = number("ADIT_WORKERS")?.unwrap_or(1);
+    Ok(1 << wanted.clamp(1, MAX_WORKERS).ilog2())
 }
 
 /// `ADIT_OFFLOAD`: the offloads to use, by name. `ADIT_FAIL`: errors to make up, as `NAME=ERRNO`.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread;
 
 use engine::Tunnel;
-use host::{Change, Network};
+use host::{Change, Network, sysctl};
 use lexopt::Arg;
 use sys::descriptor::inherited;
 use sys::signals::{Signal, Signals};
@@ -155,7 +155,22 @@ fn create_interface(name: &str, workers: usize) -> Result<Vec<Tun>, Failure> {
         Tun::create(name, workers).map_err(|error| Failure::Interface(name.to_owned(), error))?;
     let mtu = Change::SetMtu(name, engine::DEFAULT_MTU.into());
     Network::open().and_then(|mut network| network.apply(mtu)).map_err(Failure::Prepare)?;
+    behave_as_a_tunnel(name);
     Ok(tuns)
+}
+
+/// Makes a TUN what the kernel's own interface is: without addresses that nobody has given it, and
+/// without telling peers that they could reach each other directly, since they cannot.
+fn behave_as_a_tunnel(name: &str) {
+    for (setting, value) in [
+        (format!("net/ipv6/conf/{name}/addr_gen_mode"), "1"), // IN6_ADDR_GEN_MODE_NONE
+        (format!("net/ipv4/conf/{name}/send_redirects"), "0"),
+        // It holds if either says so.
+        ("net/ipv4/conf/all/send_redirects".to_owned(), "0"),
+    ] {
+        // Where /proc/sys is read-only, or there is no IPv6, the tunnel still works.
+        let _ = sysctl::set(&setting, value);
+    }
 }
 
 /// A queue of an interface that somebody else has made, with the name and MTU that it has.
