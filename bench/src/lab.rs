@@ -8,5 +8,5 @@ mod wire;
 
 pub use daemon::Daemon;
 pub use machine::{CABLE, Machine, join};
-pub use tunnel::{Tunnel, round_trip};
+pub use tunnel::{Tunnel, private_key, round_trip};
 pub use wire::Wire;

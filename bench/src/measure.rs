@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod datagrams;
+mod handshakes;
 mod latency;
 mod peers;
 mod span;
@@ -34,6 +35,8 @@ pub enum Test {
     LoadedPing,
     /// Many configured peers that say nothing.
     Peers,
+    /// Many peers that all want a session.
+    Handshakes,
 }
 
 /// What a number means.
@@ -49,6 +52,8 @@ pub struct Metric {
 pub enum Better {
     More,
     Less,
+    /// It explains other numbers and is not compared.
+    Neither,
 }
 
 /// One number.
@@ -59,7 +64,7 @@ pub struct Sample {
 }
 
 impl Test {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Tcp1,
         Self::Tcp4,
         Self::Reverse,
@@ -70,6 +75,7 @@ impl Test {
         Self::Ping,
         Self::LoadedPing,
         Self::Peers,
+        Self::Handshakes,
     ];
 
     pub fn name(self) -> &'static str {
@@ -84,12 +90,13 @@ impl Test {
             Self::Ping => "ping",
             Self::LoadedPing => "loaded-ping",
             Self::Peers => "peers",
+            Self::Handshakes => "handshakes",
         }
     }
 
     /// Whether it sends traffic through a tunnel, rather than to a daemon of its own.
     pub fn needs_tunnel(self) -> bool {
-        !matches!(self, Self::Peers)
+        !matches!(self, Self::Peers | Self::Handshakes)
     }
 
     /// Runs it through a tunnel.
@@ -106,7 +113,7 @@ impl Test {
             Self::Quic => datagrams::quic(tunnel, seconds),
             Self::Ping => latency::idle(tunnel, seconds),
             Self::LoadedPing => latency::loaded(tunnel, seconds),
-            Self::Peers => Err("this test has a daemon of its own".into()),
+            Self::Peers | Self::Handshakes => Err("this test has a daemon of its own".into()),
         }
     }
 
@@ -114,6 +121,7 @@ impl Test {
     pub fn run_alone(self, candidate: &Candidate, options: &Options) -> Outcome<Vec<Sample>> {
         match self {
             Self::Peers => peers::run(candidate, options.peers, options.seconds),
+            Self::Handshakes => handshakes::run(candidate),
             _ => Err("this test needs a tunnel".into()),
         }
     }
@@ -128,6 +136,11 @@ impl Metric {
     /// Of which less is better.
     const fn less(name: &'static str) -> Self {
         Self { name, better: Better::Less }
+    }
+
+    /// That explains the others.
+    const fn aside(name: &'static str) -> Self {
+        Self { name, better: Better::Neither }
     }
 
     fn is(self, value: f64) -> Sample {

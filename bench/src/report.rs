@@ -120,6 +120,7 @@ impl Report {
             "better": match row.metric.better {
                 Better::More => "more",
                 Better::Less => "less",
+                Better::Neither => "neither",
             },
             "rounds": object(&|rounds| json!(rounds), 0),
             "median": object(&|rounds| json!(Spread::of(rounds.iter().flatten().copied()).map(|spread| spread.median)), 0),

@@ -113,7 +113,8 @@ pub fn round_trip(ping: &Ping, interval: Duration) -> Outcome<Option<Duration>> 
     Ok(ping.series(1, interval, |_| Ok::<_, io::Error>(()))?.median)
 }
 
-fn private_key() -> Outcome<PrivateKey> {
+/// A new key.
+pub fn private_key() -> Outcome<PrivateKey> {
     let mut seed = [0; 32];
     sys::random::fill(&mut seed);
     Ok(PrivateKey::new(seed).ok_or("the random generator gives zeros")?)

@@ -12,7 +12,7 @@ const RATE: Metric = Metric::more("kpps");
 /// Of both daemons together, per datagram that arrives. It includes what is spent on those that do
 /// not.
 const COST_EACH: Metric = Metric::less("CPU µs/packet");
-const LOSS: Metric = Metric::less("loss %");
+const LOSS: Metric = Metric::aside("loss %");
 
 /// More datagrams than any candidate can carry: a measure of what each costs, and of behaviour
 /// under too much load.

@@ -10,7 +10,7 @@ use crate::traffic::Load;
 
 const MEDIAN: Metric = Metric::less("p50 µs");
 const PERCENTILE_99: Metric = Metric::less("p99 µs");
-const LOSS: Metric = Metric::less("lost %");
+const LOSS: Metric = Metric::aside("lost %");
 
 /// Through an idle tunnel, every 2 ms.
 pub fn idle(tunnel: &Tunnel, seconds: u32) -> Outcome<Vec<Sample>> {

@@ -14,7 +14,7 @@ pub const COST: Metric = Metric::less("CPU s/GB");
 const SENDER_COST: Metric = Metric::less("sender CPU s/GB");
 /// The share of the daemon that opens.
 const RECEIVER_COST: Metric = Metric::less("receiver CPU s/GB");
-const RETRANSMISSIONS: Metric = Metric::less("retransmits/s");
+const RETRANSMISSIONS: Metric = Metric::aside("retransmits/s");
 
 /// The direction of a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]

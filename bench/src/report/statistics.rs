@@ -26,13 +26,15 @@ impl Spread {
 }
 
 /// How much better the first did than another: the median of the ratios of each round, more than
-/// one if it was better. None if no round has a value of both that is more than zero.
+/// one if it was better. None if they are not to be compared, or if no round
+/// has a value of both that is more than zero.
 pub fn ratio(better: Better, first: &[Option<f64>], other: &[Option<f64>]) -> Option<f64> {
     let rounds = first.iter().zip(other).filter_map(|(first, other)| {
         let (first, other) = ((*first)?, (*other)?);
         let ratio = match better {
             Better::More => first / other,
             Better::Less => other / first,
+            Better::Neither => return None,
         };
         (first > 0.0 && other > 0.0).then_some(ratio)
     });
@@ -66,8 +68,9 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_ratio_with_nothing() {
+    fn there_is_no_ratio_with_nothing_or_of_an_aside() {
         assert_eq!(ratio(Better::Less, &[Some(0.0)], &[Some(7.0)]), None);
         assert_eq!(ratio(Better::Less, &[None], &[Some(7.0)]), None);
+        assert_eq!(ratio(Better::Neither, &[Some(7.0)], &[Some(7.0)]), None);
     }
 }

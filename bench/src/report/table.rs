@@ -43,8 +43,7 @@ impl Report {
         let cells = row.values.iter().map(|rounds| cell(rounds));
         let first = row.values.first().map(Vec::as_slice).unwrap_or_default();
         let ratios = row.values.iter().skip(1).map(|other| {
-            ratio(row.metric.better, first, other)
-                .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+            ratio(row.metric.better, first, other).map_or_else(|| "-".to_owned(), short)
         });
         fixed.into_iter().chain(cells).chain(ratios).collect()
     }
