@@ -16,8 +16,9 @@ use crate::packet::ecn;
 use crate::shared::{Session, Stray, ToControl, endpoint};
 use crate::worker::Round;
 
-/// Datagrams or trains taken in at once. More would leave the cache before they are written.
-const SLOTS: usize = 8;
+/// Datagrams or trains taken in at once: where the wire does not coalesce, as many as make a good
+/// super-packet.
+const SLOTS: usize = 32;
 /// A train of the kernel's can be as long as a datagram.
 const SLOT_SIZE: usize = 65_536;
 /// Handshake messages that may wait for the control thread because they came among data.
