@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
 
 use sys::namespace;
-use sys::netlink::Socket;
+use sys::netlink::{Protocol, Socket};
 
 pub use change::Change;
 pub use error::Error;
@@ -35,12 +35,12 @@ pub struct Network {
 impl Network {
     /// Of the calling thread.
     pub fn open() -> Result<Self, Error> {
-        Self::from(Socket::open())
+        Self::from(Socket::open(Protocol::Route))
     }
 
     /// Of the namespace that the descriptor holds. Needs CAP_SYS_ADMIN.
     pub fn open_in(network: BorrowedFd<'_>) -> Result<Self, Error> {
-        Self::from(namespace::within(network, Socket::open).flatten())
+        Self::from(namespace::within(network, || Socket::open(Protocol::Route)).flatten())
     }
 
     fn from(socket: io::Result<Socket>) -> Result<Self, Error> {

@@ -1,12 +1,13 @@
-//! rtnetlink: what the kernel is asked about links, addresses and routes, and what it tells of
-//! their changes (netlink(7), rtnetlink(7)). Numbers are in the machine's own byte order,
-//! everything is aligned to four bytes.
+//! netlink: what the kernel is asked about links, addresses, routes and packet filters, and what
+//! it tells of their changes (netlink(7), rtnetlink(7), nfnetlink.h). Numbers are in the machine's
+//! own byte order, but for those of packet filters, which are big-endian; everything is aligned to
+//! four bytes.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
 };
@@ -15,6 +16,8 @@ use crate::namespace;
 
 /// `nlmsghdr`: length, kind, flags, sequence, port.
 const HEADER: usize = 4 + 2 + 2 + 4 + 4;
+/// `nfgenmsg`: family, version, and a number that a batch gives its subsystem in.
+const NETFILTER_HEADER: usize = 1 + 1 + 2;
 /// `ifinfomsg`: family, padding, hardware type, index, flags, change mask.
 const LINK_HEADER: usize = 1 + 1 + 2 + 4 + 4 + 4;
 /// The largest piece that the kernel makes of a dump (`netlink_recvmsg`).
@@ -26,6 +29,8 @@ pub const DUMP: u16 = libc::NLM_F_DUMP as u16;
 pub const CREATE: u16 = libc::NLM_F_CREATE as u16;
 /// With [`CREATE`]: fail with EEXIST if it is there (`NLM_F_EXCL`).
 pub const EXCLUSIVE: u16 = libc::NLM_F_EXCL as u16;
+/// With [`CREATE`]: behind what is there, not before it (`NLM_F_APPEND`).
+pub const APPEND: u16 = libc::NLM_F_APPEND as u16;
 
 /// Attribute of a link: its name, ended by a zero byte (`IFLA_IFNAME`).
 pub const LINK_NAME: u16 = 3;
@@ -37,10 +42,10 @@ pub const LINK_MTU: u16 = 4;
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// Begins a request: its kind (`RTM_*`), its flags ([`DUMP`], [`CREATE`], …) and the fixed
+    /// Begins a request: its kind (`RTM_*`, `NFT_MSG_*`), its flags ([`DUMP`], [`CREATE`], …) and the fixed
     /// header of its family.
     pub fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
-        let flags = flags | (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        let flags = flags | libc::NLM_F_REQUEST as u16;
         let mut bytes = vec![0; HEADER];
         put(&mut bytes, 4, &kind.to_ne_bytes());
         put(&mut bytes, 6, &flags.to_ne_bytes());
@@ -70,6 +75,15 @@ impl Message {
     fn aligned(mut self) -> Self {
         self.0.resize(self.0.len().next_multiple_of(4), 0);
         self
+    }
+
+    /// With a flag more: that success is to be told too, which a dump does anyway.
+    fn acknowledged(&self) -> Self {
+        let mut bytes = self.0.clone();
+        if let Some(flags) = bytes.get_mut(6..8).and_then(|bytes| bytes.first_chunk_mut()) {
+            *flags = (u16::from_ne_bytes(*flags) | libc::NLM_F_ACK as u16).to_ne_bytes();
+        }
+        Self(bytes)
     }
 
     fn numbered(&self, sequence: u32) -> Vec<u8> {
@@ -154,13 +168,22 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// One message of an answer: its kind (`RTM_*`) and what follows the common header.
+/// One message of an answer: its kind and what follows the common header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// `RTM_NEWLINK`, `RTM_NEWADDR`, `RTM_NEWROUTE`, …
     pub kind: u16,
     /// The fixed header of the family, then attributes.
     pub payload: Vec<u8>,
+}
+
+/// Whom a [`Socket`] talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// rtnetlink: links, addresses, routes, rules.
+    Route,
+    /// nfnetlink: packet filters.
+    Netfilter,
 }
 
 /// A socket for requests, bound to the network namespace that it was opened in.
@@ -173,8 +196,11 @@ pub struct Socket {
 
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
-    pub fn open() -> io::Result<Self> {
-        let socket = route_socket(0, SocketFlags::CLOEXEC)?;
+    pub fn open(protocol: Protocol) -> io::Result<Self> {
+        let socket = bound_socket(protocol, 0, SocketFlags::CLOEXEC)?;
+        if protocol == Protocol::Route {
+            filter_dumps(&socket);
+        }
         Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
@@ -182,16 +208,40 @@ impl Socket {
     /// question. The error is the kernel's own errno. A dump that changed under the reader is asked
     /// for again.
     pub fn request(&mut self, message: &Message) -> io::Result<Vec<Reply>> {
+        let message = message.acknowledged();
         loop {
-            if let Some(replies) = self.exchange(message)? {
+            if let Some(replies) = self.exchange(std::slice::from_ref(&message))? {
                 return Ok(replies);
             }
         }
     }
 
-    fn exchange(&mut self, message: &Message) -> io::Result<Option<Vec<Reply>>> {
+    /// Makes changes to one subsystem of netfilter (`NFNL_SUBSYS_*`), all of them or none. The error
+    /// is the errno of the first that is refused.
+    pub fn transaction(&mut self, subsystem: u8, changes: &[Message]) -> io::Result<()> {
+        let bound = |kind| {
+            let [high, low] = u16::from(subsystem).to_be_bytes();
+            let header: [u8; NETFILTER_HEADER] = [libc::AF_UNSPEC as u8, 0, high, low];
+            Message::new(kind, 0, &header)
+        };
+        let Some((last, others)) = changes.split_last() else {
+            return Ok(());
+        };
+        // Refusals are told in any case; one success is enough to know that there was none.
+        let batch: Vec<Message> = [bound(libc::NFNL_MSG_BATCH_BEGIN as u16)]
+            .into_iter()
+            .chain(others.iter().cloned())
+            .chain([last.acknowledged(), bound(libc::NFNL_MSG_BATCH_END as u16)])
+            .collect();
+        self.exchange(&batch).map(drop)
+    }
+
+    /// Sends messages at once, under one number, since the first that is answered decides for all.
+    fn exchange(&mut self, messages: &[Message]) -> io::Result<Option<Vec<Reply>>> {
         self.sequence = self.sequence.wrapping_add(1);
-        send(&self.socket, &message.numbered(self.sequence), SendFlags::empty())?;
+        let bytes: Vec<u8> =
+            messages.iter().flat_map(|message| message.numbered(self.sequence)).collect();
+        send(&self.socket, &bytes, SendFlags::empty())?;
         let (mut replies, mut consistent) = (Vec::new(), true);
         loop {
             for told in Messages(take(&self.socket, &mut self.buffer)?) {
@@ -219,10 +269,30 @@ fn outcome(payload: &[u8]) -> io::Result<()> {
     }
 }
 
-fn route_socket(groups: u32, flags: SocketFlags) -> io::Result<OwnedFd> {
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
+fn bound_socket(protocol: Protocol, groups: u32, flags: SocketFlags) -> io::Result<OwnedFd> {
+    let protocol = match protocol {
+        Protocol::Route => None,
+        Protocol::Netfilter => Some(netlink::NETFILTER),
+    };
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
     bind(&socket, &SocketAddrNetlink::new(0, groups))?;
     Ok(socket)
+}
+
+/// Lets the kernel apply what a dump asks for, such as one table of routes. A kernel before 4.20
+/// cannot, and tells all.
+fn filter_dumps(socket: &OwnedFd) {
+    let on: libc::c_int = 1;
+    // SAFETY: the kernel reads the four bytes of `on`, which outlives the call.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_NETLINK,
+            libc::NETLINK_GET_STRICT_CHK,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        );
+    }
 }
 
 fn take<'a>(socket: &OwnedFd, buffer: &'a mut [u8]) -> rustix::io::Result<&'a [u8]> {
@@ -294,7 +364,8 @@ impl Monitor {
             | libc::RTMGRP_IPV4_ROUTE
             | libc::RTMGRP_IPV6_IFADDR
             | libc::RTMGRP_IPV6_ROUTE;
-        let open = || route_socket(GROUPS as u32, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let open = || bound_socket(Protocol::Route, GROUPS as u32, flags);
         let socket = match network {
             Some(network) => namespace::within(network, open)??,
             None => open()?,
@@ -411,14 +482,16 @@ mod tests {
 
     #[test]
     fn a_refusal_is_the_kernels_errno() {
-        let refused =
-            Socket::open().unwrap().request(&set_link(0x7fff_ffff, true, 1500)).unwrap_err();
+        let refused = Socket::open(Protocol::Route)
+            .unwrap()
+            .request(&set_link(0x7fff_ffff, true, 1500))
+            .unwrap_err();
         assert!(matches!(refused.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{refused}");
     }
 
     #[test]
     fn a_dump_names_the_loopback_link() {
-        let mut socket = Socket::open().unwrap();
+        let mut socket = Socket::open(Protocol::Route).unwrap();
         let replies =
             socket.request(&Message::new(libc::RTM_GETLINK, DUMP, &[0; LINK_HEADER])).unwrap();
         let links: Vec<_> = replies
@@ -442,9 +515,11 @@ mod tests {
         );
         assert_eq!(monitor.receive().unwrap(), Changes::default());
 
-        namespace::within(network.as_fd(), || Socket::open()?.request(&set_link(1, true, 9000)))
-            .unwrap()
-            .unwrap();
+        namespace::within(network.as_fd(), || {
+            Socket::open(Protocol::Route)?.request(&set_link(1, true, 9000))
+        })
+        .unwrap()
+        .unwrap();
         let changes = monitor.receive().unwrap();
         assert_eq!(changes.links.last(), Some(&lo(true, 9000)));
         assert!(changes.paths, "127.0.0.1 appeared");
@@ -455,7 +530,8 @@ mod tests {
         let Some(network) = a_network() else { return };
         let mut monitor = Monitor::open(Some(network.as_fd())).unwrap();
         monitor.receive().unwrap();
-        let mut socket = namespace::within(network.as_fd(), Socket::open).unwrap().unwrap();
+        let mut socket =
+            namespace::within(network.as_fd(), || Socket::open(Protocol::Route)).unwrap().unwrap();
         for mtu in 1000..2000 {
             socket.request(&set_link(1, false, mtu)).unwrap();
         }
