@@ -79,11 +79,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<Option<Options>, lexopt::Error> {
-    let mut options = Options {
-        seconds: 5,
-        json: false,
-        inside: None,
-    };
+    let mut options = Options { seconds: 5, json: false, inside: None };
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         match argument {
@@ -171,34 +167,45 @@ fn end_with_the_outer_process() {
     });
 }
 
+/// Whether the TUN device can be had; if not, what would help.
 fn tun_device() -> Outcome<()> {
     const TUN: &str = "/dev/net/tun";
-    match OpenOptions::new().read(true).write(true).open(TUN) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!(
-            "the TUN device is missing: {TUN}: {}. Load it with `modprobe tun`; in a container, \
-             start that with --device {TUN}",
+    let Err(error) = OpenOptions::new().read(true).write(true).open(TUN) else { return Ok(()) };
+    let text = match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "no right to open the TUN device {TUN}: {}. Run this as root, or `sudo chmod 666 \
+             {TUN}'",
             words(&error)
-        )
-        .into()),
-    }
+        ),
+        _ => format!(
+            "the TUN device {TUN} is missing: {}. Load its driver with `sudo modprobe tun'; start \
+             a container with --device {TUN}",
+            words(&error)
+        ),
+    };
+    Err(text.into())
 }
+
+/// Settings that keep users from namespaces: the value that does, and one that does not.
+const OBSTACLES: [(&str, &str, &str); 4] = [
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("user.max_user_namespaces", "0", "1000"),
+    ("user.max_net_namespaces", "0", "1000"),
+];
 
 /// Names what keeps this user from namespaces, and what would help.
 fn no_namespaces(error: &io::Error) -> String {
-    let is = |path: &str, value: &str| {
-        fs::read_to_string(Path::new("/proc/sys").join(path)).is_ok_and(|text| text.trim() == value)
+    let stands_at = |name: &str, value: &str| {
+        let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+        fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
     };
-    let remedy = if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
-        "AppArmor keeps users from them. Run `sudo adit demo`, or \
-         `sysctl kernel.apparmor_restrict_unprivileged_userns=0`"
-    } else if is("kernel/unprivileged_userns_clone", "0") {
-        "they are switched off for users. Run `sudo adit demo`, or \
-         `sysctl kernel.unprivileged_userns_clone=1`"
-    } else if is("user/max_user_namespaces", "0") {
-        "none are allowed. Run `sudo adit demo`, or `sysctl user.max_user_namespaces=1000`"
-    } else {
-        "Run `sudo adit demo`; in a container, start that with --privileged"
+    let obstacle = OBSTACLES.iter().find(|(name, value, _)| stands_at(name, value));
+    let remedy = match obstacle {
+        Some((name, value, better)) => format!(
+            "The setting {name} is {value}. Run this as root, or `sudo sysctl {name}={better}'"
+        ),
+        None => "Run this as root; start a container with --privileged".into(),
     };
     format!("no right to make namespaces: {}. {remedy}", words(error))
 }
@@ -206,7 +213,5 @@ fn no_namespaces(error: &io::Error) -> String {
 /// An error without the number that the standard library appends.
 fn words(error: &io::Error) -> String {
     let text = error.to_string();
-    text.split_once(" (os error")
-        .map_or(text.as_str(), |(words, _)| words)
-        .to_owned()
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
 }

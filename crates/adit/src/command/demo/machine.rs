@@ -43,15 +43,10 @@ impl Machine {
         let log = format!("/var/run/{name}.log");
         let mut daemon = Command::new("/proc/self/exe");
         daemon.arg0("adit").args(["daemon", "--foreground", name]);
-        daemon
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log)?);
+        daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let mut daemon = namespace::within(namespace.as_fd(), || daemon.spawn())??;
         let uapi = connect(name, &mut daemon).ok_or_else(|| {
-            let said = fs::read_to_string(&log)
-                .ok()
-                .filter(|said| !said.is_empty());
+            let said = fs::read_to_string(&log).ok().filter(|said| !said.is_empty());
             let said = said.unwrap_or("it does not say why".into());
             format!("{name}'s daemon did not start: {}", said.trim())
         })?;
@@ -98,9 +93,7 @@ impl Machine {
         let key = &*to_hex(self.private_key.as_bytes());
         self.configure(&format!("private_key={key}\nlisten_port={PORT}\n"))?;
         let address = Change::AddAddress(self.name, Prefix::v4(self.address, 24));
-        Ok(self
-            .network
-            .apply_all(&[address, Change::SetUp(self.name)])?)
+        Ok(self.network.apply_all(&[address, Change::SetUp(self.name)])?)
     }
 
     /// Makes `key` the only peer: it owns `address` in the tunnel, and is found at `endpoint` if
@@ -111,9 +104,8 @@ impl Machine {
         address: Ipv4Addr,
         endpoint: Option<SocketAddrV4>,
     ) -> Outcome<()> {
-        let endpoint = endpoint
-            .map(|endpoint| format!("endpoint={endpoint}\n"))
-            .unwrap_or_default();
+        let endpoint =
+            endpoint.map(|endpoint| format!("endpoint={endpoint}\n")).unwrap_or_default();
         let key = &*to_hex(&key.0);
         self.configure(&format!(
             "replace_peers=true\npublic_key={key}\n{endpoint}allowed_ip={address}/32\n"
@@ -132,11 +124,10 @@ impl Machine {
     fn configure(&mut self, lines: &str) -> Outcome<()> {
         match self.ask(&format!("set=1\n{lines}\n"))?.number("errno") {
             Some(0) => Ok(()),
-            errno => Err(format!(
-                "{}'s daemon refuses its configuration: errno {errno:?}",
-                self.name
-            )
-            .into()),
+            errno => {
+                Err(format!("{}'s daemon refuses its configuration: errno {errno:?}", self.name)
+                    .into())
+            }
         }
     }
 
@@ -170,10 +161,7 @@ pub struct State(Vec<(String, String)>);
 
 impl State {
     pub fn text(&self, key: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(found, _)| found == key)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(found, _)| found == key).map(|(_, value)| value.as_str())
     }
 
     pub fn number(&self, key: &str) -> Option<i64> {

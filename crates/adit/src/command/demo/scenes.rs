@@ -2,18 +2,19 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
+use std::{panic, thread};
 
+use config::discard;
 use config::key::abbreviated;
 use host::ping::Ping;
 use host::{Change, Prefix, Route};
-use proto::PublicKey;
+use proto::{Discard, PublicKey};
 use serde_json::json;
 
-use super::Outcome;
 use super::machine::{CABLE, Machine, PATIENCE, State};
 use super::report::Report;
+use super::{Outcome, words};
 
 // Inside the tunnel.
 const ALICE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -30,22 +31,17 @@ pub fn play(report: &mut Report, seconds: u32, backend: &str) -> Outcome<()> {
     let mut alice = Machine::start("alice", ALICE)?;
     let mut bob = Machine::start("bob", BOB)?;
     alice.join(&mut bob)?;
-    for (machine, addresses) in [
-        (&mut alice, &[ALICE_OUTSIDE, ALICE_ELSEWHERE][..]),
-        (&mut bob, &[BOB_OUTSIDE]),
-    ] {
+    for (machine, addresses) in
+        [(&mut alice, &[ALICE_OUTSIDE, ALICE_ELSEWHERE][..]), (&mut bob, &[BOB_OUTSIDE])]
+    {
         for address in addresses {
-            machine
-                .network
-                .apply(Change::AddAddress(CABLE, Prefix::v4(*address, 24)))?;
+            machine.network.apply(Change::AddAddress(CABLE, Prefix::v4(*address, 24)))?;
         }
         machine.network.apply(Change::SetUp(CABLE))?;
         machine.open_tunnel()?;
     }
     await_cable(&alice)?;
-    report.line(&format!(
-        "alice {ALICE} ⇄ bob {BOB}        backend: {backend}"
-    ));
+    report.line(&format!("alice {ALICE} ⇄ bob {BOB}        backend: {backend}"));
     let [alice_key, bob_key] = [&alice, &bob].map(|machine| abbreviated(&machine.public_key()));
     report.step("keys made", &format!("alice={alice_key}  bob={bob_key}"));
 
@@ -81,10 +77,7 @@ fn handshake(report: &mut Report, alice: &mut Machine, bob: &mut Machine) -> Out
     let round_trips = state.number("rx_bytes").unwrap_or(0) / RESPONSE;
     let milliseconds = milliseconds(end.saturating_sub(start));
     let plural = if round_trips == 1 { "" } else { "s" };
-    report.step(
-        "handshake",
-        &format!("{round_trips} round trip{plural}, {milliseconds} ms"),
-    );
+    report.step("handshake", &format!("{round_trips} round trip{plural}, {milliseconds} ms"));
     report.measured("handshake_ms", json!(milliseconds));
     report.measured("handshake_round_trips", json!(round_trips));
     Ok(())
@@ -106,22 +99,9 @@ fn await_session(machine: &mut Machine, patience: Duration) -> Outcome<Option<St
 fn ping(report: &mut Report, alice: &Machine) -> Outcome<()> {
     let ping = alice.within(|| Ping::open(BOB))??;
     let series = ping.series(50, Duration::from_millis(20), |_| Ok::<_, io::Error>(()))?;
-    let median = milliseconds(
-        series
-            .median
-            .ok_or("bob answers no ping through the tunnel")?,
-    );
-    report.step(
-        "ping",
-        &format!(
-            "{} sent, {} lost, median {median} ms",
-            series.sent, series.lost
-        ),
-    );
-    report.measured(
-        "ping",
-        json!({"sent": series.sent, "lost": series.lost, "median_ms": median}),
-    );
+    let median = milliseconds(series.median.ok_or("bob answers no ping through the tunnel")?);
+    report.step("ping", &format!("{} sent, {} lost, median {median} ms", series.sent, series.lost));
+    report.measured("ping", json!({"sent": series.sent, "lost": series.lost, "median_ms": median}));
     Ok(())
 }
 
@@ -141,10 +121,15 @@ fn throughput(
     let start = Instant::now();
     let bytes = thread::scope(|scope| {
         // Moved there, so that it is closed when it has sent enough, and the receiver sees the end.
-        scope.spawn(move || send_until(start + duration, &mut sender));
-        count_until_end(&mut receiver)
+        let sending = scope.spawn(move || send_until(start + duration, &mut sender));
+        let received = count_until_end(&mut receiver);
+        let sent = sending.join().unwrap_or_else(|cause| panic::resume_unwind(cause));
+        sent.and(received)
     })
-    .map_err(|error| format!("the TCP stream broke: {error}"))?;
+    .map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => "the TCP stream through the tunnel stands still".into(),
+        _ => format!("the TCP stream through the tunnel broke: {}", words(&error)),
+    })?;
     let seconds = start.elapsed().as_secs_f64();
     let rate = bytes as f64 * 8.0 / seconds / 1e9;
     let volume = bytes as f64 / 1e9;
@@ -202,11 +187,7 @@ fn roaming(report: &mut Report, alice: &mut Machine, bob: &mut Machine) -> Outco
         Ok(())
     })?;
     let expected = bob.endpoint(BOB_ELSEWHERE).to_string();
-    let found = alice
-        .state()?
-        .text("endpoint")
-        .unwrap_or("nowhere")
-        .to_owned();
+    let found = alice.state()?.text("endpoint").unwrap_or("nowhere").to_owned();
     if found != expected {
         return Err(format!("bob moved to {expected}, but alice looks for him at {found}").into());
     }
@@ -231,12 +212,17 @@ fn wrong_key(report: &mut Report, alice: &mut Machine, bob: &mut Machine) -> Out
         return Err("a session came about with a wrong key".into());
     }
     let state = bob.state()?;
-    let reason = state
-        .text("last_discard")
-        .unwrap_or("bob has no peer with alice's key, and answers nothing");
-    report.step("wrong key", &format!("no session: {reason}"));
+    let word = state.text("last_discard").ok_or("bob does not say why there is no session")?;
+    let reason = explain(word).ok_or_else(|| format!("bob's reason is no known one: {word}"))?;
+    report.step("wrong key", &format!("no session; bob says why ({word}): {reason}"));
     report.measured("wrong_key", json!({"session": false, "reason": reason}));
     Ok(())
+}
+
+/// The sentence for a reason that a daemon gives by its name.
+fn explain(name: &str) -> Option<&'static str> {
+    let reason = Discard::ALL.into_iter().find(|reason| discard::name(*reason) == name);
+    reason.map(discard::explain)
 }
 
 fn milliseconds(duration: Duration) -> f64 {
