@@ -1,0 +1,167 @@
+//! Where we are not like the `wg` of the machine, and why. Everything else is alike.
+
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
+
+use crate::set::A;
+use crate::show::PUBLIC;
+use crate::stage::{OURS, Scene, Seen, Stage, THEIRS, scene};
+
+/// Why, for which scene, and a text that only theirs or only ours shows (none if it is empty).
+type Difference = (&'static str, Scene, &'static str, &'static str);
+
+fn table() -> Vec<Difference> {
+    let [a, b, ..] = PUBLIC;
+    let two = format!(
+        "public_key={a}\npreshared_key={a}\npersistent_keepalive_interval=5\n\
+         public_key={b}\nerrno=0\n\n"
+    );
+    let told = |line: &str| format!("public_key={a}\n{line}\nerrno=0\n\n");
+    let peer = |words: &str| scene(&format!("set wgt0 peer {A} {words}"));
+    let file = |text: &str| {
+        scene("addconf wgt0 /dev/stdin").reading(format!("[Peer]\nPublicKey={A}\n{text}\n"))
+    };
+    let of_2026 = "wireguard-tools 1.0.20260223 does so";
+    let wraps = "a port that is too large must not become another one";
+    vec![
+        (of_2026, scene("--version"), "v1.0.20210914 - ", "v1.0.20260223 - "),
+        (
+            of_2026,
+            scene("set"),
+            "[allowed-ips <ip1>",
+            "[allowed-ips [+|-]<ip1>/<cidr1>[,[+|-]<ip2>",
+        ),
+        (of_2026, peer("allowed-ips +10.0.0.0/8"), "`+10.0.0.0'", "bd6c\nallowed_ip=10.0.0.0/8\n"),
+        (of_2026, peer("allowed-ips -::/0"), "`-::'", "bd6c\nallowed_ip=-::/0\n\n"),
+        (
+            of_2026,
+            peer("allowed-ips ::/0,+::1"),
+            "`+::1'",
+            "bd6c\nallowed_ip=::/0\nallowed_ip=::1/128\n",
+        ),
+        (
+            of_2026,
+            peer("allowed-ips -::1,::/0"),
+            "`-::1'",
+            "bd6c\nallowed_ip=-::1/128\nallowed_ip=::/0\n",
+        ),
+        (
+            of_2026,
+            peer("allowed-ips +::1 allowed-ips ::2"),
+            "`+::1'",
+            "bd6c\nreplace_allowed_ips=true\n",
+        ),
+        (
+            of_2026,
+            peer("allowed-ips ::2 allowed-ips +::1"),
+            "`+::1'",
+            "bd6c\nallowed_ip=::2/128\nall",
+        ),
+        (of_2026, peer("allowed-ips ++::1"), "`++::1'", "Unable to parse IP address: `+::1'\n"),
+        (of_2026, peer("allowed-ips +"), "`+'", "Unable to parse IP address: `'\n"),
+        (of_2026, peer("allowed-ips -::1/64"), "`-::1'", "nonzero host part: ::1/64\n"),
+        (of_2026, peer("allowed-ips -::1/x"), "`-::1'", "not in the correct format: `::1/x'\n"),
+        (
+            of_2026,
+            file("AllowedIPs = +::1, -::2"),
+            "`+::1'",
+            "bd6c\nallowed_ip=::1/128\nallowed_ip=-",
+        ),
+        (
+            of_2026,
+            file("AllowedIPs = +::1\nAllowedIPs = ::2"),
+            "`+::1'",
+            "bd6c\nreplace_allowed_ips",
+        ),
+        (of_2026, scene("show all endpoints").told(&two), "\nkYlQ", "\nwgt0\tkYlQ"),
+        (
+            of_2026,
+            scene("syncconf wgt0 /dev/stdin")
+                .reading(format!("[Peer]\nPublicKey={A}\n"))
+                .told(&two),
+            "bd6c\nreplace",
+            "00\npersistent_keepalive_interval=0\nreplace",
+        ),
+        (wraps, scene("set wgt0 listen-port 65536"), "listen_port=0", "ai_socktype: `65536'\n"),
+        (wraps, scene("set wgt0 listen-port 70000"), "listen_port=4464", "ai_socktype: `70000'\n"),
+        (wraps, peer("endpoint 1.2.3.4:65536"), "=1.2.3.4:0", "ai_socktype: `1.2.3.4:65536'\n"),
+        (wraps, file("Endpoint = [::1]:99999"), "=[::1]:34463", "`[::1]:99999'\nConfiguration par"),
+        (
+            "a directory is no empty configuration, which would remove all peers",
+            scene("setconf wgt0 /tmp"),
+            "replace_peers=true",
+            "fopen: Is a directory\n",
+        ),
+        (
+            "a number that does not fit makes no sense, whatever it counts",
+            scene("show wgt0").told(&told("rx_bytes=18446744073709551616")),
+            "16777216.00 TiB received",
+            "Unable to access interface: Protocol error\n",
+        ),
+        (
+            "an endpoint that makes no sense is no reason to crash",
+            scene("show wgt0").told(&told("endpoint=[::1%none]:1")),
+            "None",
+            "Unable to access interface: Protocol error\n",
+        ),
+    ]
+}
+
+pub fn scenes(stage: &Stage) {
+    let transcript =
+        |Seen { code, stdout, stderr, requests }| format!("{code:?}\n{stdout}{stderr}{requests}");
+    for (why, scene, only_theirs, only_ours) in table() {
+        let [theirs, ours] = [THEIRS, OURS].map(|wg| transcript(stage.see(wg, &scene)));
+        let is_as_told = theirs.contains(only_theirs) && ours.contains(only_ours);
+        assert!(is_as_told && theirs != ours, "{why}: {scene:?}\n{theirs}\n{ours}");
+    }
+}
+
+/// What `wg` does not notice: that nobody will read what it writes.
+pub fn full_disk(stage: &Stage) {
+    for (program, expected) in [(THEIRS, 0), (OURS, 1)] {
+        for words in
+            [&["wg", "help"][..], &["wg", "show", "interfaces"], &["wg", "showconf", "wgt0"]]
+        {
+            let full = File::options().write(true).open("/dev/full").unwrap();
+            let words = if program == THEIRS { &words[1..] } else { words };
+            stage.tell(&scene("").told("errno=0\n\n"));
+            let output = Command::new(program).args(words).stdout(full).output().unwrap();
+            assert_eq!(output.status.code(), Some(expected), "{program} {words:?}");
+        }
+    }
+}
+
+/// A terminal gets colours, whatever the program's file is called.
+pub fn terminal(stage: &Stage) {
+    fs::create_dir("bin").unwrap();
+    std::os::unix::fs::symlink(OURS, "bin/wg").unwrap();
+    let shown = |program: &str| {
+        stage.tell(&scene("").told("listen_port=1\nerrno=0\n\n"));
+        let line = format!("{program} show wgt0");
+        let mut script = Command::new("script");
+        script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null());
+        String::from_utf8(script.output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(shown("bin/wg"), shown(THEIRS));
+    assert!(shown("bin/wg").contains("\x1b[32m\x1b[1minterface\x1b[0m: \x1b[32mwgt0\x1b[0m"));
+}
+
+/// What it calls itself: as it was called, if that was `wg`.
+pub fn names(_: &Stage) {
+    for (words, expected) in [
+        (&["wg", "x"][..], "Invalid subcommand: `x'\nUsage: adit wg <cmd> [<args>]\n"),
+        (&["wg", "set"], "Usage: adit wg set <interface> "),
+        (&["wg", "genkey", "x"], "Usage: adit wg genkey\n"),
+        (&["wg", "showconf"], "Usage: adit wg showconf <interface>\n"),
+    ] {
+        let output = Command::new(OURS).args(words).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.starts_with(expected), "{words:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+    for command in ["genkey", "genpsk"] {
+        let output = Command::new(OURS).args(["wg", command]).output().unwrap();
+        assert_eq!((output.stdout.len(), output.status.code()), (45, Some(0)));
+    }
+}
