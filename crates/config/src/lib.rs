@@ -7,5 +7,6 @@
 
 pub mod discard;
 pub mod key;
+pub mod quick;
 pub mod uapi;
 pub mod wg;
