@@ -16,6 +16,10 @@ impl Device {
         let next = peer.keypairs.next.as_ref().filter(|next| next.local_index() == index);
         let Some(keypair) = next.cloned() else { return };
         self.out.drop_keypairs([peer.keypairs.promote()]);
+        if !keypair.can_send(now.time) {
+            // Our key was changed meanwhile: it only receives, and the search for another goes on.
+            return;
+        }
         self.out.complete_handshake(now, id, peer);
         // It may have expired in vain, while there was nothing to send it on.
         peer.arm_persistent_keepalive(now.time);
