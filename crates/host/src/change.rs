@@ -7,11 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use sys::netlink::{CREATE, EXCLUSIVE, LINK_MTU, LINK_NAME, Message};
 
-use crate::read::{
-    AF_INET, AF_INET6, IFA_ADDRESS, IFA_LOCAL, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_TABLE,
-    RTN_UNICAST,
-};
-use crate::{Error, MAIN_TABLE, Network, Prefix, Route};
+use crate::read::{IFA_ADDRESS, IFA_LOCAL, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_TABLE, RTN_UNICAST};
+use crate::{Error, Family, MAIN_TABLE, Network, Prefix, Route, Rule};
 
 // linux/rtnetlink.h, linux/if_link.h, linux/veth.h, linux/if_addr.h, linux/if.h
 const RTM_NEWLINK: u16 = 16;
@@ -20,6 +17,8 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
@@ -58,6 +57,11 @@ pub enum Change<'a> {
     AddRoute(&'a Route),
     /// Removes a route.
     RemoveRoute(&'a Route),
+    /// Adds a rule before all others but that of the local table, or where its priority says.
+    AddRule(&'a Rule),
+    /// Removes the first rule with this table and mark and suppressed length, and priority, as far
+    /// as they are given; ENOENT if there is none.
+    RemoveRule(&'a Rule),
 }
 
 impl fmt::Display for Change<'_> {
@@ -74,6 +78,8 @@ impl fmt::Display for Change<'_> {
             Self::RemoveAddress(link, address) => write!(f, "remove address {address} from {link}"),
             Self::AddRoute(route) => write!(f, "add route {route}"),
             Self::RemoveRoute(route) => write!(f, "remove route {route}"),
+            Self::AddRule(rule) => write!(f, "add {} rule {rule}", rule.family),
+            Self::RemoveRule(rule) => write!(f, "remove {} rule {rule}", rule.family),
         }
     }
 }
@@ -124,6 +130,8 @@ impl Network {
             Change::RemoveRoute(route) => {
                 route_message(RTM_DELROUTE, 0, self.index(&route.link)?, route)
             }
+            Change::AddRule(rule) => rule.message(RTM_NEWRULE, CREATE | EXCLUSIVE),
+            Change::RemoveRule(rule) => rule.message(RTM_DELRULE, 0),
         })
     }
 
@@ -173,7 +181,7 @@ fn address_message(kind: u16, flags: u16, index: u32, address: Prefix) -> Messag
 fn route_message(kind: u16, flags: u16, index: u32, route: &Route) -> Message {
     let (family, destination) = octets(route.destination.address);
     let scope = match route.gateway {
-        None if family == AF_INET => RT_SCOPE_LINK,
+        None if route.destination.address.is_ipv4() => RT_SCOPE_LINK,
         _ => RT_SCOPE_UNIVERSE,
     };
     let length = route.destination.length;
@@ -191,11 +199,13 @@ fn route_message(kind: u16, flags: u16, index: u32, route: &Route) -> Message {
     }
 }
 
-fn octets(address: IpAddr) -> (u8, Vec<u8>) {
-    match address {
-        IpAddr::V4(address) => (AF_INET, address.octets().to_vec()),
-        IpAddr::V6(address) => (AF_INET6, address.octets().to_vec()),
-    }
+/// An address as the kernel takes it: the number of its family, and its bytes.
+pub(crate) fn octets(address: IpAddr) -> (u8, Vec<u8>) {
+    let bytes = match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    (Family::of(address).number(), bytes)
 }
 
 impl fmt::Display for Route {

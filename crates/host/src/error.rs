@@ -13,6 +13,11 @@ impl Error {
     pub(crate) fn new(attempt: impl Into<String>, cause: io::Error) -> Self {
         Self { attempt: attempt.into(), cause }
     }
+
+    /// The kernel's reason, with its errno.
+    pub fn cause(&self) -> &io::Error {
+        &self.cause
+    }
 }
 
 impl fmt::Display for Error {

@@ -1,19 +1,22 @@
-//! The machine's network by rtnetlink: links, addresses and routes of one network namespace, read
-//! and changed.
+//! The machine's network by netlink: links, addresses, routes and rules of one network namespace,
+//! read and changed.
 //!
 //! A [`Change`] is a value. It says in words what it is about to do (a plan is a list of them,
 //! printed), [`Network::apply`] does it, and an [`Error`] repeats the words with the kernel's
-//! reason. What is there is read back as [`Link`], [`Address`] and [`Route`].
+//! reason. What is there is read back as [`Link`], [`Address`], [`Route`] and [`Rule`].
 
 mod change;
 mod error;
+mod lookup;
 pub mod ping;
 mod read;
+mod rule;
 pub mod sysctl;
+mod tables;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
 use sys::namespace;
@@ -21,12 +24,15 @@ use sys::netlink::{Protocol, Socket};
 
 pub use change::Change;
 pub use error::Error;
+pub use lookup::Path;
 pub use read::{Address, Link, Route};
+pub use rule::Rule;
+pub use tables::table_number;
 
 /// The routing table of routes that belong to no other (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;
 
-/// Links, addresses and routes of one network namespace.
+/// Links, addresses, routes and rules of one network namespace.
 #[derive(Debug)]
 pub struct Network {
     socket: Socket,
@@ -67,10 +73,76 @@ impl Prefix {
     pub const fn v4(address: Ipv4Addr, length: u8) -> Self {
         Self { address: IpAddr::V4(address), length }
     }
+
+    /// Whether all addresses of `other` are of this prefix too.
+    pub fn contains(self, other: Self) -> bool {
+        let differs = match (self.address, other.address) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => u128::from(a.to_bits() ^ b.to_bits()) << 96,
+            (IpAddr::V6(a), IpAddr::V6(b)) => a.to_bits() ^ b.to_bits(),
+            _ => return false,
+        };
+        self.length <= other.length && differs.leading_zeros() >= self.length.into()
+    }
 }
 
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// That of an address.
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// The length of its addresses, in bits.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
+    /// The address of no one: `0.0.0.0` or `::`.
+    const fn unspecified(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Self::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
+    /// `AF_INET` and `AF_INET6`, which netfilter has the same numbers for.
+    const fn number(self) -> u8 {
+        match self {
+            Self::V4 => 2,
+            Self::V6 => 10,
+        }
+    }
+
+    fn numbered(number: u8) -> Option<Self> {
+        [Self::V4, Self::V6].into_iter().find(|family| family.number() == number)
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
     }
 }

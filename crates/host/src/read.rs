@@ -6,14 +6,12 @@ use std::net::IpAddr;
 use sys::netlink::{Attributes, DUMP, LINK_NAME, LinkEvent, Message, Reply};
 
 use crate::change::{link_header, terminated};
-use crate::{Error, Network, Prefix};
+use crate::{Error, Family, Network, Prefix};
 
 // linux/rtnetlink.h, linux/if_addr.h, bits/socket.h
 const RTM_GETLINK: u16 = 18;
 const RTM_GETADDR: u16 = 22;
-const RTM_GETROUTE: u16 = 26;
-pub(crate) const AF_INET: u8 = 2;
-pub(crate) const AF_INET6: u8 = 10;
+pub(crate) const RTM_GETROUTE: u16 = 26;
 pub(crate) const IFA_ADDRESS: u16 = 1;
 pub(crate) const IFA_LOCAL: u16 = 2;
 pub(crate) const RTA_DST: u16 = 1;
@@ -21,9 +19,10 @@ pub(crate) const RTA_OIF: u16 = 4;
 pub(crate) const RTA_GATEWAY: u16 = 5;
 pub(crate) const RTA_TABLE: u16 = 15;
 pub(crate) const RTN_UNICAST: u8 = 1;
+const ENODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();
 /// `ifaddrmsg` and `rtmsg`.
 const ADDRESS_HEADER: usize = 4 + 4;
-const ROUTE_HEADER: usize = 8 + 4;
+pub(crate) const ROUTE_HEADER: usize = 8 + 4;
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +74,15 @@ impl Network {
         self.link_named(name).map_err(|cause| Error::new(format!("find link {name}"), cause))
     }
 
+    /// Whether there is a link of this name.
+    pub fn has_link(&mut self, name: &str) -> Result<bool, Error> {
+        match self.link(name) {
+            Ok(_) => Ok(true),
+            Err(error) if error.cause().raw_os_error() == Some(ENODEV) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Every address, of both families.
     pub fn addresses(&mut self) -> Result<Vec<Address>, Error> {
         self.list(
@@ -84,13 +92,18 @@ impl Network {
         )
     }
 
+    /// The addresses of one link, those of IPv4 first, with those that it gave itself.
+    pub fn addresses_of(&mut self, link: &str) -> Result<Vec<Prefix>, Error> {
+        let index = self.link(link)?.index;
+        let addresses = self.addresses()?;
+        Ok(addresses.iter().filter(|it| it.link == index).map(|it| it.address).collect())
+    }
+
     /// Every unicast route through one link, of both families and all tables.
     pub fn routes(&mut self) -> Result<Vec<Route>, Error> {
         let links = self.links()?;
-        let name =
-            |index| links.iter().find(|link| link.index == index).map(|link| link.name.clone());
         let question = Message::new(RTM_GETROUTE, DUMP, &[0; ROUTE_HEADER]);
-        self.list("list the routes", &question, |reply| read_route(reply, name))
+        self.list("list the routes", &question, |reply| read_route(reply, &links))
     }
 
     pub(crate) fn link_named(&mut self, name: &str) -> io::Result<Link> {
@@ -100,7 +113,7 @@ impl Network {
         replies.iter().find_map(read_link).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         attempt: &str,
         question: &Message,
@@ -126,24 +139,41 @@ fn read_address(reply: &Reply) -> Option<Address> {
     Some(Address { link: u32::from_ne_bytes([i0, i1, i2, i3]), address })
 }
 
-fn read_route(reply: &Reply, name: impl Fn(u32) -> Option<String>) -> Option<Route> {
-    let (&[family, length, _, _, table, _, _, kind, ..], _) =
+/// None for a route that refuses, or that has more than one next hop.
+pub(crate) fn read_route(reply: &Reply, links: &[Link]) -> Option<Route> {
+    let (&[family, _, _, _, _, _, _, kind, ..], _) =
         reply.payload.split_first_chunk::<ROUTE_HEADER>()?;
     let attributes = Attributes::after(ROUTE_HEADER, &reply.payload);
-    let unspecified = if family == AF_INET6 { &[0; 16][..] } else { &[0; 4] };
-    let destination = attributes.get(RTA_DST).unwrap_or(unspecified);
+    let index = attributes.number(RTA_OIF)?;
+    let link = links.iter().find(|link| link.index == index)?;
     (kind == RTN_UNICAST).then_some(Route {
-        destination: Prefix { address: ip(family, destination)?, length },
+        destination: destination(reply)?,
         gateway: attributes.get(RTA_GATEWAY).and_then(|bytes| ip(family, bytes)),
-        link: name(attributes.number(RTA_OIF)?)?,
-        table: attributes.number(RTA_TABLE).unwrap_or(table.into()),
+        link: link.name.clone(),
+        table: table(reply)?,
     })
 }
 
+/// Where a route of any kind leads to.
+pub(crate) fn destination(reply: &Reply) -> Option<Prefix> {
+    let (&[family, length, ..], _) = reply.payload.split_first_chunk::<ROUTE_HEADER>()?;
+    let address = match Attributes::after(ROUTE_HEADER, &reply.payload).get(RTA_DST) {
+        Some(bytes) => ip(family, bytes)?,
+        None => Family::numbered(family)?.unspecified(),
+    };
+    Some(Prefix { address, length })
+}
+
+/// The table that a route of any kind is in. The header has room for small numbers only.
+pub(crate) fn table(reply: &Reply) -> Option<u32> {
+    let (&[_, _, _, _, table, ..], _) = reply.payload.split_first_chunk::<ROUTE_HEADER>()?;
+    let attributes = Attributes::after(ROUTE_HEADER, &reply.payload);
+    Some(attributes.number(RTA_TABLE).unwrap_or(table.into()))
+}
+
 fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
-    match family {
-        AF_INET => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-        AF_INET6 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
-        _ => None,
+    match Family::numbered(family)? {
+        Family::V4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        Family::V6 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
     }
 }

@@ -1,11 +1,23 @@
-//! Settings of the kernel, by their path below /proc/sys.
+//! Settings of the kernel, by their path below /proc/sys, as in `net/ipv4/ip_forward`. Those of the
+//! network are those of the calling thread's network namespace.
 
 use std::fs;
 
 use crate::Error;
 
-/// Writes `value` to the setting `path`, as in `net/ipv4/ip_forward`, for the network namespace of
-/// the calling thread.
+/// Reads a setting, without the end of its line.
+///
+/// # Errors
+///
+/// That it does not exist: the kernel was built, or the container made, without it.
+pub fn get(path: &str) -> Result<String, Error> {
+    match fs::read_to_string(format!("/proc/sys/{path}")) {
+        Ok(value) => Ok(value.trim_end().into()),
+        Err(cause) => Err(Error::new(format!("read {path}"), cause)),
+    }
+}
+
+/// Writes `value` to a setting.
 ///
 /// # Errors
 ///

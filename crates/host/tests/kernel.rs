@@ -3,32 +3,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::error::Error;
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use host::ping::Ping;
 use host::{Change, Link, MAIN_TABLE, Network, Prefix, Route};
+use support::{ALICE, BOB, a_namespace, a_network};
 use sys::namespace;
-
-const ALICE: Prefix = Prefix::v4(Ipv4Addr::new(192, 0, 2, 1), 24);
-const BOB: Prefix = Prefix::v4(Ipv4Addr::new(192, 0, 2, 2), 24);
-
-fn a_namespace() -> Option<OwnedFd> {
-    match namespace::create() {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            println!("skipped: making a network namespace needs CAP_SYS_ADMIN");
-            None
-        }
-        namespace => Some(namespace.unwrap()),
-    }
-}
-
-fn a_network() -> Option<Network> {
-    a_namespace().map(|namespace| Network::open_in(namespace.as_fd()).unwrap())
-}
 
 fn names(links: &[Link]) -> Vec<&str> {
     links.iter().map(|link| link.name.as_str()).collect()

@@ -1,0 +1,104 @@
+//! Questions to the routing tables: which way a packet would take, and what one table holds.
+
+use std::io;
+use std::net::IpAddr;
+
+use sys::netlink::{Attributes, DUMP, Message, Reply};
+
+use crate::change::octets;
+use crate::read::{
+    ROUTE_HEADER, RTA_DST, RTA_OIF, RTA_TABLE, RTM_GETROUTE, destination, read_route, table,
+};
+use crate::{Error, Family, Link, MAIN_TABLE, Network, Prefix, Route};
+
+// linux/rtnetlink.h
+const RTA_METRICS: u16 = 8;
+const RTAX_MTU: u16 = 2;
+
+/// The way to a destination, and how large a packet may be on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The name of the link that packets leave through.
+    pub link: String,
+    /// Largest packet, in bytes: what the route says, or else its link.
+    pub mtu: u32,
+}
+
+impl Network {
+    /// The way that an unmarked packet to an address would take, as `ip route get` tells it. The
+    /// errno is that of sending one: ENETUNREACH, EHOSTUNREACH, EACCES, …
+    pub fn path_to(&mut self, address: IpAddr) -> Result<Path, Error> {
+        let (family, bytes) = octets(address);
+        let length = Family::of(address).bits();
+        let question =
+            Message::new(RTM_GETROUTE, 0, &route_header(family, length)).with(RTA_DST, &bytes);
+        let attempt = || format!("find the route to {address}");
+        let links = self.links()?;
+        let replies =
+            self.socket.request(&question).map_err(|cause| Error::new(attempt(), cause))?;
+        let path = replies.iter().find_map(|reply| read_path(reply, &links));
+        path.ok_or_else(|| Error::new(attempt(), io::ErrorKind::NetworkUnreachable.into()))
+    }
+
+    /// The way of the main table's first default route, of IPv4 if there is one.
+    pub fn default_path(&mut self) -> Result<Option<Path>, Error> {
+        let links = self.links()?;
+        let routes = self.table(MAIN_TABLE)?;
+        let mut defaults = routes
+            .iter()
+            .filter(|reply| destination(reply).is_some_and(|destination| destination.length == 0));
+        Ok(defaults.find_map(|reply| read_path(reply, &links)))
+    }
+
+    /// Every unicast route of one table, those of IPv4 first.
+    pub fn routes_of(&mut self, table: u32) -> Result<Vec<Route>, Error> {
+        let links = self.links()?;
+        let routes = self.table(table)?;
+        Ok(routes.iter().filter_map(|reply| read_route(reply, &links)).collect())
+    }
+
+    /// Whether a table has no route of either family, not even one that refuses.
+    pub fn is_empty(&mut self, table: u32) -> Result<bool, Error> {
+        Ok(self.table(table)?.is_empty())
+    }
+
+    /// Whether a route of the main table through `link` leads to all of `destination`.
+    pub fn covers(&mut self, link: &str, destination: Prefix) -> Result<bool, Error> {
+        let routes = self.routes_of(MAIN_TABLE)?;
+        Ok(routes.iter().any(|route| route.link == link && route.destination.contains(destination)))
+    }
+
+    /// The routes of a table as the kernel tells them, those of IPv4 first.
+    fn table(&mut self, number: u32) -> Result<Vec<Reply>, Error> {
+        let mut routes = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            let question = Message::new(RTM_GETROUTE, DUMP, &route_header(family.number(), 0))
+                .with(RTA_TABLE, &number.to_ne_bytes());
+            match self.socket.request(&question) {
+                // A kernel that cannot filter tells every table.
+                Ok(replies) => {
+                    routes.extend(replies.into_iter().filter(|reply| table(reply) == Some(number)));
+                }
+                // A table is made with its first route.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(Error::new(format!("list the routes of table {number}"), error));
+                }
+            }
+        }
+        Ok(routes)
+    }
+}
+
+fn route_header(family: u8, destination_length: u8) -> [u8; ROUTE_HEADER] {
+    [family, destination_length, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+fn read_path(reply: &Reply, links: &[Link]) -> Option<Path> {
+    let attributes = Attributes::after(ROUTE_HEADER, &reply.payload);
+    let index = attributes.number(RTA_OIF)?;
+    let link = links.iter().find(|link| link.index == index)?;
+    let metrics = Attributes::after(0, attributes.get(RTA_METRICS).unwrap_or_default());
+    let mtu = metrics.number(RTAX_MTU).unwrap_or(link.mtu);
+    Some(Path { link: link.name.clone(), mtu })
+}
