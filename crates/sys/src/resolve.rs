@@ -87,11 +87,17 @@ impl Failure {
     fn new(code: i32) -> Self {
         let permanent = [libc::EAI_NONAME, libc::EAI_FAIL, libc::EAI_NODATA].contains(&code);
         let text = match code {
-            libc::EAI_SYSTEM => io::Error::last_os_error().to_string(),
+            libc::EAI_SYSTEM => errno_text(&io::Error::last_os_error()),
             _ => gai_text(code),
         };
         Self { text, permanent }
     }
+}
+
+/// As strerror(3) has it, without the number that the standard library adds.
+fn errno_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
 }
 
 fn gai_text(code: i32) -> String {

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 
 use config::key::{self, BASE64_LEN};
+use config::wg::is_space;
 use proto::PrivateKey;
 
 const WORLD_ACCESSIBLE: &str = "Warning: writing to world accessible file.\n\
@@ -68,17 +69,13 @@ fn read_key(mut input: impl BufRead) -> Result<[u8; 32], &'static str> {
     input.read_exact(&mut text).map_err(|_| NOT_A_KEY)?;
     for byte in input.bytes() {
         match byte {
-            Ok(b' ' | b'\t' | b'\n' | VERTICAL_TAB | FORM_FEED | b'\r' | 0) => {}
+            Ok(byte) if byte == 0 || is_space(byte) => {}
             Ok(_) => return Err(TRAILING),
             Err(_) => return Err(NOT_A_KEY),
         }
     }
     key::from_base64(text).map(|key| *key).ok_or(NOT_A_KEY)
 }
-
-// Two of the six characters that C calls white space.
-const VERTICAL_TAB: u8 = 0x0b;
-const FORM_FEED: u8 = 0x0c;
 
 fn random() -> [u8; 32] {
     let mut key = [0; 32];

@@ -25,7 +25,8 @@ pub use arguments::from_arguments;
 pub use file::{Mode, from_file};
 pub use look::Look;
 pub use sync::keep_sessions;
-pub use uapi::{read_result, read_state, write_settings};
+pub use uapi::{ZoneIndex, read_result, read_state, write_settings};
+pub use value::is_space;
 
 /// What is to be set: what the words say, before anybody gives it a meaning. A private key is not
 /// clamped yet, a prefix may have host bits.

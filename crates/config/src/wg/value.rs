@@ -132,8 +132,9 @@ pub(super) fn split_at(text: &[u8], wanted: fn(&u8) -> bool) -> Option<(&[u8], &
     Some((before, rest.get(1..)?))
 }
 
-/// What C calls white space.
-pub(super) fn is_space(byte: u8) -> bool {
+/// Whether C calls it white space.
+#[must_use]
+pub fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 

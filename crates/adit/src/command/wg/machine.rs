@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use config::key::{self, BASE64_LEN};
-use config::wg::{Machine, Refusal, Secret};
+use config::wg::{Machine, Refusal, Secret, is_space};
 use sys::resolve;
 use zeroize::Zeroizing;
 
@@ -139,11 +139,6 @@ fn name(name: &[u8], whole: &[u8]) -> Result<CString, Refusal> {
 /// What perror(3) says.
 fn because(what: &str, error: &io::Error) -> Refusal {
     Refusal::Words(format!("{what}: {}", words(error)).into_bytes())
-}
-
-/// What C calls white space.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 /// As far as C sees it.
