@@ -17,7 +17,7 @@ const DIRECTORY: &str = "/var/run/wireguard";
 const SUFFIX: &[u8] = b".sock";
 
 /// All interfaces, as the directory lists them.
-pub(super) fn names() -> io::Result<Vec<OsString>> {
+pub(in crate::command) fn names() -> io::Result<Vec<OsString>> {
     let entries = match fs::read_dir(DIRECTORY) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -40,7 +40,7 @@ pub(super) fn names() -> io::Result<Vec<OsString>> {
 /// # Errors
 ///
 /// With the number that the other side sent, or that connecting to it gave.
-pub(super) fn state(name: &OsStr) -> io::Result<DeviceState> {
+pub(in crate::command) fn state(name: &OsStr) -> io::Result<DeviceState> {
     let mut stream = connect(name)?.ok_or_else(no_such_interface)?;
     stream.write_all(b"get=1\n\n")?;
     read_state(BufReader::new(stream), interface_index).map_err(io::Error::from_raw_os_error)
@@ -51,7 +51,7 @@ pub(super) fn state(name: &OsStr) -> io::Result<DeviceState> {
 /// # Errors
 ///
 /// As for [`state`].
-pub(super) fn configure(name: &OsStr, settings: &Settings) -> io::Result<()> {
+pub(in crate::command) fn configure(name: &OsStr, settings: &Settings) -> io::Result<()> {
     let mut stream = connect(short(name))?.ok_or_else(no_such_interface)?;
     let mut request = Zeroizing::new(Vec::new());
     write_settings(&mut *request, settings, interface_name)?;
@@ -67,7 +67,7 @@ pub(super) fn short(name: &OsStr) -> &OsStr {
 }
 
 /// None if nobody stands behind the name. A socket that was left behind is removed.
-fn connect(name: &OsStr) -> io::Result<Option<UnixStream>> {
+pub(in crate::command) fn connect(name: &OsStr) -> io::Result<Option<UnixStream>> {
     let mut file = name.to_owned();
     file.push(OsStr::from_bytes(SUFFIX));
     let path = Path::new(DIRECTORY).join(&file);

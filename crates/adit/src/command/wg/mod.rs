@@ -2,7 +2,7 @@
 //!
 //! The words are in [`config::wg`]; here are the sockets, files, names and the terminal.
 
-mod interface;
+pub(super) mod interface;
 mod machine;
 mod set;
 mod show;
