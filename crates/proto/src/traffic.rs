@@ -137,14 +137,15 @@ impl Traffic {
         self.asked.store(0, Ordering::Relaxed);
     }
 
-    /// The owed keepalive is being sent. True if another one is owed from `now` on.
-    pub(crate) fn pay(&self, now: Time) -> bool {
-        self.owed.clear();
-        let more = self.more.swap(false, Ordering::Relaxed);
-        if more {
-            self.owed.stamp.store(now.stamp(), Ordering::SeqCst);
-        }
-        more
+    /// The owed keepalive is about to be sent. True if another one is owed from then on.
+    pub(crate) fn pay(&self) -> bool {
+        self.owed.stop();
+        self.more.swap(false, Ordering::Relaxed)
+    }
+
+    /// A keepalive is owed from `now` on.
+    pub(crate) fn owe(&self, now: Time) {
+        self.owed.start(now);
     }
 
     /// No keepalive is owed any more, and the device watches none.

@@ -102,13 +102,10 @@ impl Device {
         };
         peer.arm_keepalive();
         if peer.timers.keepalive.take_if(|deadline| *deadline <= now.time).is_some() {
-            let more = peer.traffic.pay(now.time);
+            let owes_another = peer.traffic.pay();
             self.keepalive(now, id);
-            if let Some(peer) = self.peers.get_mut(id) {
-                if more {
-                    // Sending has cleared the debt; this one is counted from now.
-                    let _ = peer.traffic.received(now.time, true);
-                }
+            if let Some(peer) = self.peers.get_mut(id).filter(|_| owes_another) {
+                peer.traffic.owe(now.time);
                 peer.arm_keepalive();
             }
         }
