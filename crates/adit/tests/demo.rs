@@ -23,7 +23,8 @@ fn demo(options: &[&str]) -> Command {
 
 /// Says that a test is skipped, past the harness, which would swallow it.
 fn skipped(reason: &str) {
-    let _ = writeln!(io::stderr(), "skipped: {reason}");
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(io::stderr(), "SKIPPED: {test} ({reason})");
 }
 
 /// Whether the demo could run here at all; says why not.

@@ -13,6 +13,7 @@ use std::fs;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::fd::AsFd;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use engine::packet::coalesce::{Coalescer, Joins, MOST_PIECES, Place};
@@ -179,7 +180,8 @@ fn in_a_namespace(work: impl FnOnce() + Send) {
 
 /// Says that a test is skipped, past the harness, which would swallow it.
 fn skipped(reason: &str) {
-    let _ = writeln!(io::stderr(), "skipped: {reason}");
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(io::stderr(), "SKIPPED: {test} ({reason})");
 }
 
 fn ip(arguments: &str) {
