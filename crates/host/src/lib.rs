@@ -8,6 +8,7 @@
 mod change;
 mod error;
 mod lookup;
+pub mod nft;
 pub mod ping;
 mod read;
 mod rule;

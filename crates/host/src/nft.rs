@@ -1,0 +1,202 @@
+//! Packet filters by nf_tables (nft(8)), as whole tables: a table is made, replaced or deleted in
+//! one transaction, so that no packet ever meets half of it.
+//!
+//! A [`Table`] reads as `nft list ruleset` prints it.
+
+mod encode;
+mod text;
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use sys::namespace;
+use sys::netlink::{DUMP, Protocol, Socket};
+
+use crate::{Error, Family};
+
+/// The packet filters of one network namespace.
+#[derive(Debug)]
+pub struct Nftables {
+    socket: Socket,
+}
+
+/// A change to the packet filters.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// Makes this table, in place of that of its family and name if there is one.
+    SetTable(&'a Table),
+    /// Deletes a table with all that is in it; ENOENT if there is none.
+    DeleteTable(Family, &'a str),
+}
+
+/// Some chains with a name of their own, for the packets of one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Whose packets.
+    pub family: Family,
+    /// Its name, unique within the family.
+    pub name: String,
+    /// Its chains, of which each sees the packets at its own hook.
+    pub chains: Vec<Chain>,
+}
+
+/// Rules for the packets that pass one point of their way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Its name, unique within the table.
+    pub name: String,
+    /// Where it sees packets.
+    pub hook: Hook,
+    /// Its place among the chains of this hook: the lowest is first. See [`RAW`] and [`MANGLE`].
+    pub priority: i32,
+    /// What becomes of a packet that no rule judged.
+    pub policy: Verdict,
+    /// Its rules, which are tried in order until one gives a verdict.
+    pub rules: Vec<Rule>,
+}
+
+/// Before connections are tracked (`NF_IP_PRI_RAW`).
+pub const RAW: i32 = -300;
+/// Where packets are marked, before they are filtered (`NF_IP_PRI_MANGLE`).
+pub const MANGLE: i32 = -150;
+
+/// The points that packets pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Arrived, and not yet routed.
+    Prerouting,
+    /// Routed to this machine.
+    Input,
+    /// Routed to another machine.
+    Forward,
+    /// Made by this machine, and routed.
+    Output,
+    /// About to leave.
+    Postrouting,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on to the next chain.
+    Accept,
+    /// It is gone.
+    Drop,
+}
+
+/// Expressions, of which each is only met if those before it matched.
+pub type Rule = Vec<Expression>;
+
+/// A part of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expression {
+    /// Matches a packet that has this.
+    Is(Field),
+    /// Matches a packet that has anything else.
+    IsNot(Field),
+    /// Remembers the packet's mark for its connection.
+    SaveMark,
+    /// Gives the packet the mark that was remembered for its connection.
+    RestoreMark,
+    /// Ends the chain for this packet.
+    Verdict(Verdict),
+}
+
+/// Something that a packet may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// The name of the link that it arrived on.
+    InputLink(String),
+    /// Its destination, of the table's family.
+    Destination(IpAddr),
+    /// A source address that is one of this machine's.
+    LocalSource,
+    /// The protocol in it, by its number (IANA): 17 is UDP.
+    Protocol(u8),
+    /// Its mark.
+    Mark(u32),
+}
+
+impl Nftables {
+    /// Of the calling thread's network namespace.
+    pub fn open() -> Result<Self, Error> {
+        Self::from(Socket::open(Protocol::Netfilter))
+    }
+
+    /// Of the namespace that the descriptor holds. Needs CAP_SYS_ADMIN.
+    pub fn open_in(network: BorrowedFd<'_>) -> Result<Self, Error> {
+        Self::from(namespace::within(network, || Socket::open(Protocol::Netfilter)).flatten())
+    }
+
+    fn from(socket: io::Result<Socket>) -> Result<Self, Error> {
+        let socket = socket.map_err(|cause| Error::new("open a netfilter socket", cause))?;
+        Ok(Self { socket })
+    }
+
+    /// The families and names of the tables for IPv4 or IPv6 alone, in the kernel's order.
+    pub fn tables(&mut self) -> Result<Vec<(Family, String)>, Error> {
+        let replies = self
+            .socket
+            .request(&encode::list_tables(DUMP))
+            .map_err(|cause| Error::new("list the nftables tables", cause))?;
+        Ok(replies.iter().filter_map(encode::read_table).collect())
+    }
+
+    /// Makes changes, all together or none.
+    pub fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), Error> {
+        let messages: Vec<_> = changes.iter().flat_map(encode::messages).collect();
+        self.socket.transaction(encode::SUBSYSTEM, &messages).map_err(|cause| {
+            let attempts: Vec<String> = changes.iter().map(Change::to_string).collect();
+            Error::new(attempts.join(", "), cause)
+        })
+    }
+}
+
+impl fmt::Display for Change<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (verb, family, name) = match self {
+            Self::SetTable(Table { family, name, .. }) => ("set", family, name.as_str()),
+            Self::DeleteTable(family, name) => ("delete", family, *name),
+        };
+        write!(f, "{verb} nftables table {} {name}", text::family(*family))
+    }
+}
+
+impl Table {
+    /// The table of wg-quick(8) for a tunnel that is the default route of a family: packets to the
+    /// tunnel's own addresses must come out of it, unless this machine sends them, and replies to
+    /// the tunnel's packets get its mark, so that the reverse path filter finds their route.
+    pub fn wg_quick(link: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Self {
+        use Expression::{Is, IsNot, RestoreMark, SaveMark};
+        const UDP: u8 = 17;
+        let chain = |name: &str, hook, priority, rules| Chain {
+            name: name.into(),
+            hook,
+            priority,
+            policy: Verdict::Accept,
+            rules,
+        };
+        let spoofed =
+            addresses.iter().filter(|address| Family::of(**address) == family).map(|address| {
+                vec![
+                    IsNot(Field::InputLink(link.into())),
+                    Is(Field::Destination(*address)),
+                    IsNot(Field::LocalSource),
+                    Expression::Verdict(Verdict::Drop),
+                ]
+            });
+        let restore = vec![Is(Field::Protocol(UDP)), RestoreMark];
+        let save = vec![Is(Field::Protocol(UDP)), Is(Field::Mark(mark)), SaveMark];
+        Self {
+            family,
+            name: format!("wg-quick-{link}"),
+            chains: vec![
+                chain("preraw", Hook::Prerouting, RAW, spoofed.collect()),
+                chain("premangle", Hook::Prerouting, MANGLE, vec![restore]),
+                chain("postmangle", Hook::Postrouting, MANGLE, vec![save]),
+            ],
+        }
+    }
+}

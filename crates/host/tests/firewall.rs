@@ -1,0 +1,247 @@
+//! Packet filters, side by side with what nft(8) makes and tells of them.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::Write;
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use host::nft::{Chain, Change, Expression, Field, Hook, Nftables, Table, Verdict};
+use host::{Family, Network};
+use support::{ALICE, BOB, a_namespace, prefix, said};
+use sys::namespace;
+
+const MARK: u32 = 51820;
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+fn addresses() -> Vec<IpAddr> {
+    ["10.0.0.1", "fd00::1", "192.0.2.1", "fe80::1:2"].map(|it| it.parse().unwrap()).to_vec()
+}
+
+fn tables(link: &str) -> [Table; 2] {
+    FAMILIES.map(|family| Table::wg_quick(link, family, &addresses(), MARK))
+}
+
+/// A namespace with the packet filters in it, or a printed skip where the kernel has none.
+fn a_firewall() -> Option<(OwnedFd, Nftables)> {
+    let namespace = a_namespace()?;
+    let mut firewall = Nftables::open_in(namespace.as_fd()).unwrap();
+    match firewall.tables() {
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+        Ok(_) => Some((namespace, firewall)),
+    }
+}
+
+/// The commands that Debian's wg-quick gives to nft for a default route of one family.
+fn commands_of_wg_quick(link: &str, family: Family) -> String {
+    let ip = if family == Family::V4 { "ip" } else { "ip6" };
+    let table = format!("{ip} wg-quick-{link}");
+    let drops: Vec<String> = addresses()
+        .iter()
+        .filter(|address| Family::of(**address) == family)
+        .map(|address| {
+            format!(
+                "add rule {table} preraw iifname != \"{link}\" {ip} daddr {address} \
+                 fib saddr type != local drop\n"
+            )
+        })
+        .collect();
+    let drops = drops.concat();
+    format!(
+        "add table {table}\n\
+         add chain {table} preraw {{ type filter hook prerouting priority -300; }}\n\
+         add chain {table} premangle {{ type filter hook prerouting priority -150; }}\n\
+         add chain {table} postmangle {{ type filter hook postrouting priority -150; }}\n\
+         {drops}\
+         add rule {table} postmangle meta l4proto udp mark {MARK} ct mark set mark\n\
+         add rule {table} premangle meta l4proto udp meta mark set ct mark\n"
+    )
+}
+
+fn nft(namespace: &OwnedFd, commands: &str) {
+    let run = || {
+        let mut child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+        child.stdin.take().unwrap().write_all(commands.as_bytes())?;
+        child.wait()
+    };
+    assert!(namespace::within(namespace.as_fd(), run).unwrap().unwrap().success());
+}
+
+#[test]
+fn nft_lists_the_same_table_whoever_made_it() {
+    let (Some((ours, mut firewall)), Some(theirs)) = (a_firewall(), a_namespace()) else {
+        return;
+    };
+    let tables = tables("wg-test_0.1");
+    firewall.apply(&tables.each_ref().map(Change::SetTable)).unwrap();
+    let Some(listed) = said(&ours, "nft list ruleset") else {
+        return;
+    };
+    for family in FAMILIES {
+        nft(&theirs, &commands_of_wg_quick("wg-test_0.1", family));
+    }
+    assert_eq!(Some(&listed), said(&theirs, "nft list ruleset").as_ref());
+    assert_eq!(listed, tables.map(|table| format!("{table}\n")).concat());
+
+    // What nft folds into its words, the kernel's own instructions show.
+    let instructions = |namespace| {
+        let listed = said(namespace, "nft --debug=netlink list ruleset").unwrap();
+        listed.lines().filter(|line| line.starts_with("  [")).map(String::from).collect::<Vec<_>>()
+    };
+    assert_eq!(instructions(&ours), instructions(&theirs));
+}
+
+#[test]
+fn every_hook_and_policy_is_as_nft_reads_it() {
+    let Some((namespace, mut firewall)) = a_firewall() else {
+        return;
+    };
+    use Expression::{Is, IsNot};
+    for family in FAMILIES {
+        let destination = if family == Family::V4 { "192.0.2.1" } else { "2001:db8::1" };
+        let fields = [
+            Field::InputLink("fifteen-letters".into()),
+            Field::Destination(destination.parse().unwrap()),
+            Field::LocalSource,
+            Field::Protocol(17),
+            Field::Mark(1),
+        ];
+        let rules: Vec<_> = fields
+            .into_iter()
+            .flat_map(|field| [Is(field.clone()), IsNot(field)])
+            .zip([Verdict::Accept, Verdict::Drop].into_iter().cycle())
+            .map(|(field, verdict)| vec![field, Expression::Verdict(verdict)])
+            .collect();
+        for (hook, policy, priority) in [
+            (Hook::Prerouting, Verdict::Accept, -301),
+            (Hook::Input, Verdict::Drop, 0),
+            (Hook::Forward, Verdict::Drop, -150),
+            (Hook::Output, Verdict::Drop, 7),
+            (Hook::Postrouting, Verdict::Accept, -300),
+        ] {
+            let chain = Chain { name: "all".into(), hook, priority, policy, rules: rules.clone() };
+            let table = Table { family, name: "adit".into(), chains: vec![chain] };
+            firewall.apply(&[Change::SetTable(&table)]).unwrap();
+            let Some(listed) = said(&namespace, "nft list ruleset") else {
+                return;
+            };
+            // nft gives some numbers of priorities a name, relative to it.
+            let listed = listed.replace("raw - 1;", "-301;").replace("filter + 7;", "7;");
+            assert_eq!(listed, format!("{table}\n"));
+        }
+        firewall.apply(&[Change::DeleteTable(family, "adit")]).unwrap();
+    }
+}
+
+#[test]
+fn setting_a_table_replaces_it_and_leaves_the_others() {
+    let Some((namespace, mut firewall)) = a_firewall() else {
+        return;
+    };
+    let [v4, v6] = tables("wg0");
+    let [other, _] = tables("wg1");
+    let stale = Table { chains: vec![], ..v4.clone() };
+    firewall.apply(&[&stale, &other, &v6].map(Change::SetTable)).unwrap();
+    firewall.apply(&[Change::SetTable(&v4)]).unwrap();
+    if let Some(listed) = said(&namespace, "nft list table ip wg-quick-wg0") {
+        assert_eq!(listed, format!("{v4}\n"));
+    }
+    let mut found = firewall.tables().unwrap();
+    found.sort_by_key(|(_, name)| name.clone());
+    let name = |table: &Table| (table.family, table.name.clone());
+    assert_eq!(found.len(), 3);
+    for table in [&v4, &v6, &other] {
+        assert!(found.contains(&name(table)), "{found:?}");
+    }
+
+    let both = FAMILIES.map(|family| Change::DeleteTable(family, "wg-quick-wg0"));
+    firewall.apply(&both).unwrap();
+    assert_eq!(firewall.tables().unwrap(), [name(&other)]);
+}
+
+#[test]
+fn a_transaction_that_fails_changes_nothing_and_says_what_it_was() {
+    let Some((_, mut firewall)) = a_firewall() else {
+        return;
+    };
+    let [v4, _] = tables("wg0");
+    let refusal = firewall
+        .apply(&[Change::SetTable(&v4), Change::DeleteTable(Family::V6, "none")])
+        .unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "set nftables table ip wg-quick-wg0, delete nftables table ip6 none: \
+         No such file or directory"
+    );
+    assert_eq!(firewall.tables().unwrap(), []);
+    firewall.apply(&[]).unwrap();
+    firewall.apply(&[Change::SetTable(&v4)]).unwrap();
+    assert_eq!(firewall.tables().unwrap(), [(Family::V4, "wg-quick-wg0".into())]);
+}
+
+#[test]
+fn a_table_of_many_addresses_is_one_transaction() {
+    let Some((_, mut firewall)) = a_firewall() else {
+        return;
+    };
+    let addresses: Vec<IpAddr> =
+        (0..500).map(|host| IpAddr::from([10, 0, (host >> 8) as u8, host as u8])).collect();
+    let table = Table::wg_quick("wg0", Family::V4, &addresses, MARK);
+    firewall.apply(&[Change::SetTable(&table)]).unwrap();
+}
+
+#[test]
+fn a_packet_to_the_tunnels_address_must_come_out_of_the_tunnel() {
+    let (Some((alice, mut firewall)), Some(bob)) = (a_firewall(), a_namespace()) else {
+        return;
+    };
+    use host::Change::{AddAddress, AddRoute, CreateVeth, MoveLink, SetUp};
+    let mut here = Network::open_in(alice.as_fd()).unwrap();
+    let tunnel = prefix("10.9.9.9/32");
+    here.apply_all(&[
+        CreateVeth("east", "west"),
+        MoveLink("west", bob.as_fd()),
+        AddAddress("east", ALICE),
+        AddAddress("lo", tunnel),
+        SetUp("lo"),
+        SetUp("east"),
+    ])
+    .unwrap();
+    let mut there = Network::open_in(bob.as_fd()).unwrap();
+    let route = host::Route {
+        destination: tunnel,
+        gateway: Some(ALICE.address),
+        link: "west".into(),
+        table: host::MAIN_TABLE,
+    };
+    there.apply_all(&[AddAddress("west", BOB), SetUp("west"), AddRoute(&route)]).unwrap();
+
+    let bind = |namespace: &OwnedFd, address: IpAddr| {
+        namespace::within(namespace.as_fd(), || UdpSocket::bind((address, 0))).unwrap().unwrap()
+    };
+    let server = bind(&alice, tunnel.address);
+    let server_address = server.local_addr().unwrap();
+    let (outside, inside) = (bind(&bob, BOB.address), bind(&alice, tunnel.address));
+    let arrives = |from: &UdpSocket, patience| {
+        server.set_read_timeout(Some(patience)).unwrap();
+        from.send_to(b"hello", server_address).unwrap();
+        server.recv(&mut [0; 16]).is_ok()
+    };
+    const SURELY: Duration = Duration::from_secs(10);
+    assert!(arrives(&outside, SURELY) && arrives(&inside, SURELY));
+    let table = Table::wg_quick("wg0", Family::V4, &[tunnel.address], MARK);
+    firewall.apply(&[Change::SetTable(&table)]).unwrap();
+    assert!(!arrives(&outside, Duration::from_millis(300)), "not out of the tunnel");
+    assert!(arrives(&inside, SURELY), "this machine's own");
+    let table = Table::wg_quick("east", Family::V4, &[tunnel.address], MARK);
+    let old = Change::DeleteTable(Family::V4, "wg-quick-wg0");
+    firewall.apply(&[Change::SetTable(&table), old]).unwrap();
+    assert!(arrives(&outside, SURELY), "now it comes out of the tunnel");
+}
