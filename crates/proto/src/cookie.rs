@@ -130,9 +130,7 @@ pub(crate) struct Jar {
 impl Jar {
     /// Fills in both MACs of a message to `receiver`.
     pub fn seal(&mut self, now: Time, receiver: &PublicKey, message: &mut [u8]) {
-        let Some((covered, macs)) = message.split_last_chunk_mut::<MACS>() else {
-            return;
-        };
+        let Some((covered, macs)) = message.split_last_chunk_mut::<MACS>() else { return };
         let mac1 = mac(&mac1_key(receiver), &[covered]);
         let fresh = |(_, since): &&(Zeroizing<Mac>, Time)| now.since(*since) < COOKIE_LIFETIME;
         let mac2 = match self.cookie.as_ref().filter(fresh) {

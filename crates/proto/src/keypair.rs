@@ -260,8 +260,8 @@ impl Keypair {
         ]
     }
 
-    /// Makes `counter` the next one.
+    /// Makes `counter` the next one, unless that is past already.
     pub fn skip_to(&self, counter: u64) {
-        self.next_counter.store(counter, Ordering::Relaxed);
+        self.next_counter.fetch_max(counter, Ordering::Relaxed);
     }
 }

@@ -64,7 +64,7 @@ pub mod limits {
     /// Packets kept for a peer while its session is missing; the oldest goes first.
     pub const MAX_STAGED: usize = 128;
     /// Handshake messages that may wait; an eighth of it waiting at once means [`crate::Device::under_load`].
-    pub const HANDSHAKE_QUEUE: usize = 512;
+    pub const HANDSHAKE_QUEUE: usize = 4096;
     /// Peers of one device.
     pub const MAX_PEERS: usize = 1 << 20;
 }

@@ -38,7 +38,7 @@ impl Since {
     }
 
     /// Stops, and is watched no more: the next start must be told.
-    fn stop(&self) {
+    pub fn stop(&self) {
         self.watched.store(false, Ordering::SeqCst);
         self.stamp.store(0, Ordering::SeqCst);
     }
@@ -141,6 +141,12 @@ impl Traffic {
     pub(crate) fn pay(&self) -> bool {
         self.owed.stop();
         self.more.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether data has been unanswered for `time`.
+    pub(crate) fn unanswered_for(&self, now: Time, time: Duration) -> bool {
+        let since = Time::from_stamp(self.unanswered.stamp.load(Ordering::Relaxed));
+        since.is_some_and(|since| now.since(since) >= time)
     }
 
     /// A keepalive is owed from `now` on.

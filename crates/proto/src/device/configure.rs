@@ -27,7 +27,10 @@ impl Device {
     /// [`TooManyPeers`]; then nothing was changed.
     pub fn configure(&mut self, now: Now, change: &Change) -> Result<(), TooManyPeers> {
         let kept = if change.replace_peers { 0 } else { self.peers.len() };
-        if kept + change.peers.len() > MAX_PEERS {
+        let unknown = |peer: &&PeerChange| self.peers.find(&peer.public_key).is_none();
+        if kept + change.peers.len() > MAX_PEERS
+            && kept + change.peers.iter().filter(unknown).count() > MAX_PEERS
+        {
             return Err(TooManyPeers);
         }
         if let Some(port) = change.listen_port {
@@ -156,12 +159,11 @@ impl Device {
             }
             None => self.add_peer(change.public_key),
         };
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
+        let Some(peer) = self.peers.get_mut(id) else { return };
         if let Some(key) = &change.preshared_key {
             peer.preshared_key = key.clone();
         }
+        let was_nowhere = peer.endpoint.is_none();
         if let Some(remote) = change.endpoint {
             let endpoint = Some(Endpoint::new(remote));
             peer.endpoint = endpoint;
@@ -178,7 +180,7 @@ impl Device {
             self.change_allowed_ips(id, *step);
         }
         // A keepalive that was just turned on, or has just got somewhere to go, starts the session.
-        if was_off || change.endpoint.is_some() {
+        if was_off || (was_nowhere && change.endpoint.is_some()) {
             self.start_persistent_keepalive(now, id);
         }
         self.file(id);
@@ -201,9 +203,7 @@ impl Device {
 
     fn remove_peer(&mut self, id: PeerId) {
         self.change_allowed_ips(id, AllowedIpsChange::Clear);
-        let Some(mut peer) = self.peers.remove(id) else {
-            return;
-        };
+        let Some(mut peer) = self.peers.remove(id) else { return };
         if let Some(deadline) = peer.filed {
             self.deadlines.remove(&(deadline, id));
         }
@@ -231,9 +231,7 @@ impl Device {
                 removed
             }
             AllowedIpsChange::Clear => {
-                let Some(peer) = self.peers.get_mut(id) else {
-                    return;
-                };
+                let Some(peer) = self.peers.get_mut(id) else { return };
                 let list = core::mem::take(&mut peer.allowed_ips);
                 for prefix in &list {
                     routes.remove(*prefix, id);

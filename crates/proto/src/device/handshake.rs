@@ -176,26 +176,19 @@ impl Device {
 
     /// Sends an initiation: now, or when the last handshake message is five seconds old.
     pub(super) fn send_initiation(&mut self, now: Now, id: PeerId) {
-        let (true, Some(Identity { dh, .. })) = (self.up, &self.identity) else {
-            return;
-        };
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
-        let Some(endpoint) = peer.endpoint else {
-            return;
-        };
+        let (true, Some(Identity { dh, .. })) = (self.up, &self.identity) else { return };
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let Some(endpoint) = peer.endpoint else { return };
         let earliest = peer.last_sent_handshake.map(|last| last + REKEY_TIMEOUT);
         if let Some(earliest) = earliest.filter(|earliest| now.time < *earliest) {
-            // The wish is granted then, unless a session comes first. Nobody may wish again.
-            let out = &mut self.out;
-            peer.timers.retransmit.get_or_insert_with(|| earliest + out.jitter());
+            // The wish is granted then, unless a session comes first. Nobody may wish again. Two peers
+            // on a slow path that answer each other in step need ever wider steps to fall out of it.
+            let (out, spread) = (&mut self.out, peer.attempts + 1);
+            peer.timers.retransmit.get_or_insert_with(|| earliest + out.jitter() * spread);
             return;
         }
         // A key of low order may be configured, but is never spoken to.
-        let Ok(static_static) = peer.static_static(dh) else {
-            return;
-        };
+        let Ok(static_static) = peer.static_static(dh) else { return };
         self.out.abandon_handshake(peer);
         let index = self.out.new_index(id);
         let ephemeral = self.out.new_ephemeral();

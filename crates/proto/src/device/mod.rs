@@ -213,7 +213,11 @@ impl Device {
     /// Takes in what the data plane has seen of `peer`.
     pub fn report(&mut self, now: Now, peer: PeerId, report: Report) {
         match report {
-            Report::WantsSession => self.request_session(now, peer),
+            // The wish may be older than the session.
+            Report::WantsSession if self.lacks_session(now, peer) => {
+                self.request_session(now, peer)
+            }
+            Report::WantsSession => {}
             Report::Armed => self.arm_watched(peer),
             Report::Confirmed(index) => self.confirm_session(now, peer, index),
             Report::Roamed(endpoint) => {
@@ -238,9 +242,7 @@ impl Device {
 
     /// Files `peer` under its next deadline. Every input that can arm a timer ends with this.
     fn file(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
+        let Some(peer) = self.peers.get_mut(id) else { return };
         let next = peer.timers.next().map(|(deadline, _)| deadline);
         if next == peer.filed {
             return;

@@ -10,9 +10,7 @@ use crate::timers::{ERASE_KEYS, KEEPALIVE_TIMEOUT, MAX_ATTEMPTS, NEW_HANDSHAKE};
 impl Device {
     /// The first message on a responder's session: the initiator has it too, so send on it.
     pub(super) fn confirm_session(&mut self, now: Now, id: PeerId, index: SessionIndex) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
+        let Some(peer) = self.peers.get_mut(id) else { return };
         let next = peer.keypairs.next.as_ref().filter(|next| next.local_index() == index);
         let Some(keypair) = next.cloned() else { return };
         self.out.drop_keypairs([peer.keypairs.promote()]);
@@ -33,9 +31,7 @@ impl Device {
     }
 
     pub(super) fn keepalive(&mut self, now: Now, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id).filter(|_| self.up) else {
-            return;
-        };
+        let Some(peer) = self.peers.get_mut(id).filter(|_| self.up) else { return };
         let message =
             peer.keypairs.current.as_ref().map(|current| (current, current.keepalive(now.time)));
         let (Some(to), Some((current, Ok(message)))) = (peer.endpoint, message) else {
@@ -52,12 +48,8 @@ impl Device {
 
     /// The earliest timer of `id` has expired.
     pub(super) fn expire(&mut self, now: Now, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
-        let Some((_, timer)) = peer.timers.next() else {
-            return;
-        };
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let Some((_, timer)) = peer.timers.next() else { return };
         peer.timers.disarm(timer);
         match timer {
             Timer::Retransmit => self.retransmit(now, id),
@@ -80,9 +72,7 @@ impl Device {
     }
 
     fn retransmit(&mut self, now: Now, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
+        let Some(peer) = self.peers.get_mut(id) else { return };
         if peer.attempts > MAX_ATTEMPTS {
             peer.traffic.forgive();
             peer.timers.keepalive = None;
@@ -97,9 +87,7 @@ impl Device {
 
     /// T2: a keepalive may be owed since ten seconds.
     fn owed_keepalive(&mut self, now: Now, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
+        let Some(peer) = self.peers.get_mut(id) else { return };
         peer.arm_keepalive();
         if peer.timers.keepalive.take_if(|deadline| *deadline <= now.time).is_some() {
             let owes_another = peer.traffic.pay();
@@ -113,36 +101,37 @@ impl Device {
 
     /// T3: what was sent may be unanswered since fifteen seconds.
     fn unanswered(&mut self, now: Now, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
-        let Some(since) = peer.traffic.unanswered.watch() else {
-            return;
-        };
-        let deadline = since + NEW_HANDSHAKE + self.out.jitter();
-        if deadline > now.time && now.time.since(since) < NEW_HANDSHAKE {
-            peer.timers.new_handshake = Some(deadline);
-            return;
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        self.out.arm_new_handshake(peer);
+        if peer
+            .timers
+            .new_handshake
+            .take_if(|_| peer.traffic.unanswered_for(now.time, NEW_HANDSHAKE))
+            .is_some()
+        {
+            peer.traffic.unanswered.stop();
+            // A worker may have sent again in between, and told nobody.
+            self.out.arm_new_handshake(peer);
+            self.out.forget_source(id, peer);
+            self.request_session(now, id);
         }
-        peer.traffic.unanswered.clear();
-        let _ = peer.traffic.unanswered.watch();
-        self.out.forget_source(id, peer);
-        self.request_session(now, id);
     }
 
     /// The data plane has begun a deadline; watch it.
     pub(super) fn arm_watched(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
-        if peer.timers.new_handshake.is_none()
-            && let Some(since) = peer.traffic.unanswered.watch()
-        {
-            peer.timers.new_handshake = Some(since + NEW_HANDSHAKE + self.out.jitter());
+        let Some(peer) = self.peers.get_mut(id).filter(|_| self.up) else { return };
+        if peer.timers.new_handshake.is_none() {
+            self.out.arm_new_handshake(peer);
         }
         if peer.timers.keepalive.is_none() {
             peer.arm_keepalive();
         }
+    }
+
+    /// Whether there is no session to send on, or none that will do for long.
+    pub(super) fn lacks_session(&self, now: Now, id: PeerId) -> bool {
+        let current = self.peers.get(id).and_then(|peer| peer.keypairs.current.as_ref());
+        current.is_none_or(|current| !current.can_send(now.time) || current.wants_rekey(now.time))
     }
 }
 
@@ -161,6 +150,12 @@ impl Peer {
 }
 
 impl Output {
+    /// T3, from the stamp.
+    fn arm_new_handshake(&mut self, peer: &mut Peer) {
+        let since = peer.traffic.unanswered.watch();
+        peer.timers.new_handshake = since.map(|since| since + NEW_HANDSHAKE + self.jitter());
+    }
+
     /// Ends every session and handshake of a peer.
     pub(super) fn erase_keys(&mut self, id: PeerId, peer: &mut Peer) {
         self.abandon_handshake(peer);
