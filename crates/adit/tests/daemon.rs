@@ -4,8 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -72,20 +73,36 @@ fn it_answers_to_the_name_of_wireguard_go() {
 
 #[test]
 fn a_variable_that_makes_no_sense_is_named() {
+    let fail = "a list of udp-gso=ERRNO, tun-tso=ERRNO";
+    let offload = "a list of tun-tso, tun-uso, udp-gso, udp-gro";
     for (name, value, expected) in [
-        ("ADIT_WORKERS", "many", "ADIT_WORKERS must be a number\n"),
-        ("ADIT_TIME_SCALE", "-1", "ADIT_TIME_SCALE must be a number\n"),
-        ("ADIT_FAIL", "udp-gro=5", "ADIT_FAIL must be a list of udp-gso=ERRNO, tun-tso=ERRNO\n"),
-        (
-            "ADIT_OFFLOAD",
-            "tun-tso,all",
-            "ADIT_OFFLOAD must be a list of tun-tso, tun-uso, udp-gso, udp-gro\n",
-        ),
+        ("ADIT_WORKERS", "many", "a number from 1 to 8"),
+        ("ADIT_WORKERS", "0", "a number from 1 to 8"),
+        ("ADIT_WORKERS", "9", "a number from 1 to 8"),
+        ("ADIT_TIME_SCALE", "-1", "a number from 1 to 1000"),
+        ("ADIT_TIME_SCALE", "1001", "a number from 1 to 1000"),
+        ("ADIT_FAIL", "", fail),
+        ("ADIT_FAIL", "udp-gso", fail),
+        ("ADIT_FAIL", "udp-gso=0", fail),
+        ("ADIT_FAIL", "udp-gso=4096", fail),
+        ("ADIT_FAIL", "udp-gro=5", fail),
+        ("ADIT_FAIL", "udp-gso=5,tun-tso=EIO", fail),
+        ("ADIT_OFFLOAD", "tun-tso,all", offload),
+        ("ADIT_OFFLOAD", "tun-tso udp-gso", offload),
+        ("WG_TUN_FD", "/dev/net/tun", "a number from 0 to 2147483647"),
+        ("WG_UAPI_FD", "-1", "a number from 0 to 2147483647"),
     ] {
         let output =
             Command::new(ADIT).args(["daemon", "-f", "wg0"]).env(name, value).output().unwrap();
-        assert_eq!(failure(&output), (Some(1), &*format!("adit: {expected}")));
+        let said = format!("adit: {name} must be {expected}\n");
+        assert_eq!(failure(&output), (Some(1), &*said), "{value}");
     }
+}
+
+/// Says that a test is skipped, past the harness, which would swallow it.
+fn skipped(reason: &str) {
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(io::stderr(), "SKIPPED: {test} ({reason})");
 }
 
 /// A name for one test's interface, and a place to put it.
@@ -99,7 +116,7 @@ impl Lab {
     fn new() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if fs::metadata("/proc/self").unwrap().uid() != 0 {
-            eprintln!("skipped: this needs root");
+            skipped("not root");
             return None;
         }
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -459,6 +476,67 @@ fn a_socket_that_cannot_be_made_is_named_and_the_interface_goes_again() {
         format!("adit: cannot create {}: Read-only file system\n", lab.socket().display());
     assert_eq!(failure(&in_a_container(&lab, script)), (Some(1), &*expected));
     assert!(!lab.has_interface());
+}
+
+#[test]
+fn whatever_it_lacks_descriptors_for_it_says_so_and_leaves_nothing() {
+    let Some(lab) = Lab::new() else { return };
+    let start = |limit: u32, background: bool| {
+        let script = format!("ulimit -n {limit} && exec \"$0\" daemon \"$1\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, ADIT, &lab.name]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        if background {
+            command.env("ADIT_BACKGROUND", "1");
+        }
+        lab.within(|| command.spawn().unwrap())
+    };
+    let mut reasons = BTreeSet::new();
+    for limit in 4.. {
+        let mut child = start(limit, true);
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        if said == "serving\n" {
+            signal(&child, "-TERM");
+            assert!(child.wait().unwrap().success());
+            break;
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{limit} descriptors: {said}");
+        assert!(lab.nothing_is_left(), "{limit} descriptors: {said}");
+        reasons.insert(said);
+    }
+    let expected = [
+        format!("cannot create interface `{}'", lab.name),
+        "cannot open a netlink socket".into(),
+        "cannot start the tunnel".into(),
+    ];
+    assert_eq!(reasons, expected.map(|what| what + ": Too many open files\n").into());
+    let output = start(4, false).wait_with_output().unwrap();
+    let expected = "adit: cannot start in the background: Too many open files\n";
+    assert_eq!(failure(&output), (Some(1), expected));
+}
+
+#[test]
+fn a_death_in_the_background_is_noticed() {
+    let Some(lab) = Lab::new() else { return };
+    let mut command = Command::new("strace");
+    // Of the two processes only the one in the background listens.
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=listen:signal=KILL"]);
+    command.args([ADIT, "daemon", &lab.name]);
+    let Ok(output) = lab.within(|| command.output()) else {
+        return skipped("strace is not installed");
+    };
+    let expected = "adit: the process in the background has ended (signal: 9 (SIGKILL)); start it \
+                    with --foreground to see why\n";
+    assert_eq!(failure(&output), (Some(1), expected));
+    assert!(lab.nothing_is_left());
+    // What it could not clear away any more, the next of this name does.
+    let private = lab.socket().with_file_name(format!(".{}", lab.name));
+    assert!(private.exists());
+    let mut child = lab.child();
+    assert!(!private.exists());
+    signal(&child, "-TERM");
+    child.wait().unwrap();
 }
 
 /// The next line that contains `words`.

@@ -1,6 +1,8 @@
 //! What the daemon takes from its environment.
 
 use std::env;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 use std::str::FromStr;
 
@@ -13,6 +15,10 @@ use super::log::Level;
 /// More queues than this serve nobody: each costs memory, and the kernel's hash spreads flows over
 /// few of them.
 const MAX_WORKERS: usize = 8;
+/// Beyond this, the protocol's timers are shorter than the machine's own delays.
+const MAX_TIME_SCALE: u32 = 1000;
+/// The kernel's largest error number (`MAX_ERRNO`).
+const MAX_ERRNO: i32 = 4095;
 
 /// The variables that the daemon reads, understood.
 #[derive(Debug)]
@@ -46,8 +52,8 @@ impl Environment {
             foreground: variable("WG_PROCESS_FOREGROUND").as_deref() == Some("1"),
             level: known,
             wants_log: level.is_some() && known != Level::Silent,
-            tun: number("WG_TUN_FD")?,
-            uapi: number("WG_UAPI_FD")?,
+            tun: number("WG_TUN_FD", 0..=RawFd::MAX)?,
+            uapi: number("WG_UAPI_FD", 0..=RawFd::MAX)?,
             workers: workers()?,
             options: options()?,
         })
@@ -55,10 +61,10 @@ impl Environment {
 }
 
 /// `ADIT_WORKERS`, else one: a packet that changes cores costs more than a second worker gains, until
-/// one is saturated.
+/// one is saturated. What is no power of two is rounded down.
 fn workers() -> Result<usize, Failure> {
-    let wanted: usize = number("ADIT_WORKERS")?.unwrap_or(1);
-    Ok(1 << wanted.clamp(1, MAX_WORKERS).ilog2())
+    let wanted = number("ADIT_WORKERS", 1..=MAX_WORKERS)?.unwrap_or(1);
+    Ok(1 << wanted.ilog2())
 }
 
 /// `ADIT_OFFLOAD`: the offloads to use, by name. `ADIT_FAIL`: errors to make up, as `NAME=ERRNO`.
@@ -80,7 +86,8 @@ fn options() -> Result<Options, Failure> {
             Failure::Variable("ADIT_FAIL", "a list of udp-gso=ERRNO, tun-tso=ERRNO".into())
         })?;
     }
-    options.time_scale = number("ADIT_TIME_SCALE")?.unwrap_or(options.time_scale);
+    let scale = number("ADIT_TIME_SCALE", 1..=MAX_TIME_SCALE)?;
+    options.time_scale = scale.unwrap_or(options.time_scale);
     Ok(options)
 }
 
@@ -88,7 +95,7 @@ fn faults(list: &str) -> Option<Faults> {
     let mut faults = Faults::default();
     for fault in list.split(',') {
         let (name, errno) = fault.split_once('=')?;
-        let errno = Some(errno.parse().ok()?);
+        let errno = Some(errno.parse().ok().filter(|errno| (1..=MAX_ERRNO).contains(errno))?);
         match name.parse().ok()? {
             Kind::UdpSegment => faults.udp_segment = errno,
             Kind::TunTcp => faults.tun_super_packet = errno,
@@ -98,11 +105,14 @@ fn faults(list: &str) -> Option<Faults> {
     Some(faults)
 }
 
-fn number<T: FromStr>(name: &'static str) -> Result<Option<T>, Failure> {
-    let text = variable(name);
-    text.map(|text| text.parse())
-        .transpose()
-        .map_err(|_| Failure::Variable(name, "a number".into()))
+fn number<T>(name: &'static str, range: RangeInclusive<T>) -> Result<Option<T>, Failure>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let Some(text) = variable(name) else { return Ok(None) };
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    let expected = || format!("a number from {} to {}", range.start(), range.end());
+    number.map(Some).ok_or_else(|| Failure::Variable(name, expected()))
 }
 
 /// What is no text is no word that we know either, whatever stands for the broken parts.

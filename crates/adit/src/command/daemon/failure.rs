@@ -48,7 +48,7 @@ impl fmt::Display for Failure {
             }
             Self::Variable(name, expected) => write!(f, "{name} must be {expected}"),
             Self::Interface(name, error) => no_interface(f, name, error),
-            Self::Prepare(error) => error.fmt(f),
+            Self::Prepare(error) => write!(f, "cannot {error}"),
             Self::Inherited(name, error) => {
                 write!(f, "{name} names no descriptor that can be used: {}", words(error))
             }
