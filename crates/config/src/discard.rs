@@ -8,6 +8,12 @@ pub fn name(reason: Discard) -> &'static str {
     words(reason).0
 }
 
+/// The reason with this word.
+#[must_use]
+pub fn named(word: &str) -> Option<Discard> {
+    Discard::ALL.into_iter().find(|&reason| name(reason) == word)
+}
+
 /// One sentence for people: what it means and what to check.
 #[must_use]
 pub fn explain(reason: Discard) -> &'static str {
@@ -113,6 +119,7 @@ mod tests {
         for reason in Discard::ALL {
             let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
             assert!(name(reason).chars().all(is_word), "{reason:?}");
+            assert_eq!(named(name(reason)), Some(reason));
             let sentence = explain(reason);
             assert!(sentence.len() > 40 && !sentence.ends_with('.') && !sentence.contains("  "));
         }

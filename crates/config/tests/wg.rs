@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use config::uapi::{Request, Requests, write_state};
 use config::wg::{
-    Look, Machine, Mode, Refusal, Secret, Settings, View, from_arguments, from_file, keep_sessions,
-    read_result, read_state, write_settings,
+    Look, Machine, Mode, Names, Refusal, Secret, Settings, View, from_arguments, from_file,
+    keep_sessions, read_result, read_state, write_settings,
 };
-use proto::{DeviceState, PeerState, Prefix, PresharedKey, PrivateKey, PublicKey};
+use proto::{DeviceState, Discard, PeerState, Prefix, PresharedKey, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 /// Knows `gate.example` and numbers, has one key in every file, and remembers what it was told.
@@ -87,19 +87,20 @@ fn state() -> DeviceState {
         tx_bytes: 1,
         persistent_keepalive: 25,
         allowed_ips: vec![prefix("10.0.0.0/8"), prefix("::/0")],
-        last_discard: None,
+        last_discard: Some(Discard::BadMac),
     };
     DeviceState {
         private_key: PrivateKey::new([0x44; 32]),
         listen_port: 51820,
         fwmark: 0xca6c,
-        last_discard: None,
+        last_discard: Some(Discard::Flood),
         peers: vec![quiet, lively],
     }
 }
 
 fn view(state: &DeviceState) -> View<'_> {
-    View { name: "wg0", state, zone: |index| (index == 7).then(|| "eth0".into()) }
+    static NAMES: Names = Names::new();
+    View { name: "wg0", state, names: &NAMES, zone: |index| (index == 7).then(|| "eth0".into()) }
 }
 
 #[test]
@@ -169,6 +170,24 @@ fn an_interface_is_shown_with_the_peer_first_that_was_heard_last() {
     );
     let secrets = view(&state()).pretty(Look { secrets: true, ..look });
     assert!(secrets.contains("preshared key: w8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8PDw8M=\n"));
+}
+
+#[test]
+fn names_are_shown_where_they_are_known() {
+    let state = state();
+    let names = Names::from([(PublicKey([0xa1; 32]), "laptop".to_owned())]);
+    let view = View { names: &names, ..view(&state) };
+    let text = view.pretty(Look { colours: false, secrets: false, now: 0 });
+    assert!(
+        text.contains("\npeer: oaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaE=\n  name: laptop\n")
+    );
+    assert_eq!(text.matches("name:").count(), 1);
+    let json = view.json();
+    let peers = json["peers"].as_object().unwrap();
+    assert_eq!(json["lastDiscard"], "flood");
+    let lively = &peers["oaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaE="];
+    assert_eq!((&lively["name"], &lively["lastDiscard"]), (&"laptop".into(), &"bad_mac".into()));
+    assert_eq!(peers["srKysrKysrKysrKysrKysrKysrKysrKysrKysrKysrI="].as_object().unwrap().len(), 1);
 }
 
 #[test]

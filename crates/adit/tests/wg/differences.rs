@@ -3,8 +3,10 @@
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use crate::set::A;
-use crate::show::PUBLIC;
+use crate::show::{PUBLIC, full};
 use crate::stage::{OURS, Scene, Seen, Stage, THEIRS, scene};
 
 /// Why, for which scene, and a text that only theirs or only ours shows (none if it is empty).
@@ -129,6 +131,41 @@ pub fn full_disk(stage: &Stage) {
             let output = Command::new(program).args(words).stdout(full).output().unwrap();
             assert_eq!(output.status.code(), Some(expected), "{program} {words:?}");
         }
+    }
+}
+
+/// Ours only: JSON with all that upstream's script makes of the same state, and names of peers.
+pub fn ours(stage: &Stage) {
+    const WG_JSON: &str = "/usr/share/doc/wireguard-tools/examples/json/wg-json";
+    let state = scene("show --json").told(&full());
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    stage.tell(&state);
+    if fs::exists(WG_JSON).unwrap() {
+        let theirs = Command::new("bash").arg(WG_JSON).output().unwrap().stdout;
+        let ours = stage.see(OURS, &state).stdout;
+        assert_contains(&json(&ours), &json(&String::from_utf8(theirs).unwrap()));
+    }
+    fs::write("/etc/wireguard/wgt0.conf", format!("[Peer]\n# laptop\nPublicKey = {A}\n")).unwrap();
+    let named = json(&stage.see(OURS, &state).stdout);
+    assert_eq!(named["wgt0"]["peers"][A]["name"], "laptop");
+    assert_eq!(json(&stage.see(OURS, &scene("show wgt0 --json").told(&full())).stdout), named);
+    let broken = scene("show wgt0 --json").told("errno=13\n\n");
+    assert_eq!(stage.see(OURS, &broken).stderr, "Unable to access interface: Permission denied\n");
+
+    let plain = scene("show wgt0")
+        .told("public_key=PUBLIC\nerrno=0\n\n".replace("PUBLIC", PUBLIC[0]).as_str());
+    let shown = |value| stage.see(OURS, &plain.clone().with("WG_SHOW_NAMES", value)).stdout;
+    assert!(shown("1").contains(&format!("peer: {A}\n  name: laptop\n  allowed ips: (none)\n")));
+    assert_eq!(shown("0"), stage.see(THEIRS, &plain).stdout);
+}
+
+/// Every field of `part` is in `whole`, and the same.
+fn assert_contains(whole: &Value, part: &Value) {
+    match part {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(name, part)| assert_contains(&whole[name], part));
+        }
+        part => assert_eq!(whole, part),
     }
 }
 

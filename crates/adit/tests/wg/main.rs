@@ -70,3 +70,8 @@ fn a_terminal_gets_colours() {
 fn it_calls_itself_as_it_was_called() {
     on_stage("it_calls_itself_as_it_was_called", differences::names);
 }
+
+#[test]
+fn json_and_names_are_added() {
+    on_stage("json_and_names_are_added", differences::ours);
+}

@@ -30,7 +30,7 @@ const PARAMETERS: [&str; 12] = [
 ];
 
 /// A bit of everything that a peer may have.
-fn full() -> String {
+pub fn full() -> String {
     let [a, b, c, d] = PUBLIC;
     let none = "0".repeat(64);
     format!(

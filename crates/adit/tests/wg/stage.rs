@@ -21,6 +21,7 @@ const SOCKETS: &str = "/var/run/wireguard";
 /// What makes a shell into a stage: no other interfaces, no resolver that answers.
 const SETUP: &str = r#"
     mount -t tmpfs none /run && mkdir -p /run/wireguard /run/files &&
+    mount -t tmpfs none /etc/wireguard &&
     echo '192.0.2.7 only4.test
 2001:db8::7 only6.test
 127.0.0.1 localhost' > /run/hosts && mount --bind /run/hosts /etc/hosts &&
@@ -154,10 +155,6 @@ impl Stage {
         // A program that does not care for its input may have gone before it was written.
         let _ = child.stdin.take().unwrap().write_all(&scene.stdin);
         let output = child.wait_with_output().unwrap();
-        let text = |bytes: &[u8]| {
-            let text = bytes.escape_ascii().to_string();
-            text.replace("\\n", "\n").replace("\\t", "\t").replace("\\'", "'")
-        };
         Seen {
             code: output.status.code(),
             stdout: text(&output.stdout),
@@ -185,6 +182,12 @@ impl Stage {
     pub fn file(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::write(name, content).unwrap();
     }
+}
+
+/// Text as it is, and other bytes so that they can be told apart.
+fn text(bytes: &[u8]) -> String {
+    let text = String::from_utf8(bytes.to_vec());
+    text.unwrap_or_else(|_| bytes.escape_ascii().to_string())
 }
 
 pub fn socket(name: &str) -> PathBuf {

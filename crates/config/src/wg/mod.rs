@@ -7,7 +7,9 @@
 mod address;
 mod arguments;
 mod file;
+mod json;
 mod look;
+mod names;
 mod script;
 mod show;
 mod showconf;
@@ -24,6 +26,7 @@ use zeroize::Zeroizing;
 pub use arguments::from_arguments;
 pub use file::{Mode, from_file};
 pub use look::Look;
+pub use names::{Names, peer_names};
 pub use sync::keep_sessions;
 pub use uapi::{ZoneIndex, read_result, read_state, write_settings};
 pub use value::is_space;
@@ -179,6 +182,8 @@ pub struct View<'a> {
     pub name: &'a str,
     /// All that is known of it.
     pub state: &'a DeviceState,
+    /// What its peers are called.
+    pub names: &'a Names,
     /// Names the interface behind a link-local endpoint.
     pub zone: ZoneName,
 }

@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 
 use proto::{PeerState, PresharedKey};
 
+use super::View;
 use super::address::{Text, endpoint};
 use super::look::{Ink, Look};
-use super::{View, ZoneName};
 use crate::key::to_base64;
 
 impl View<'_> {
-    /// The interface and its peers, the one that was last heard first.
+    /// The interface and its peers, the one that was last heard first. Names are not `wg`'s: they
+    /// appear only if there are some.
     #[must_use]
     pub fn pretty(&self, look: Look) -> String {
         let ink @ Ink { reset, bold, green, .. } = look.ink();
@@ -30,7 +31,7 @@ impl View<'_> {
         let mut peers: Vec<_> = self.state.peers.iter().collect();
         peers.sort_by_key(|peer| Reverse(peer.last_handshake));
         for peer in peers {
-            page.peer(peer, look, self.zone);
+            page.peer(peer, self, look);
         }
         page.text
     }
@@ -53,15 +54,18 @@ impl Page {
         self.text += &format!("  {bold}{label}{reset}: {value}\n");
     }
 
-    fn peer(&mut self, peer: &PeerState, look: Look, zone: ZoneName) {
+    fn peer(&mut self, peer: &PeerState, view: &View<'_>, look: Look) {
         let Ink { reset, bold, yellow, .. } = self.ink;
         let key = to_base64(&peer.public_key.0);
         self.text += &format!("\n{yellow}{bold}peer{reset}: {yellow}{}{reset}\n", *key);
+        if let Some(name) = view.names.get(&peer.public_key) {
+            self.line("name", name);
+        }
         if peer.preshared_key != PresharedKey::default() {
             self.line("preshared key", &look.secret(peer.preshared_key.as_bytes()));
         }
         if let Some(address) = peer.endpoint {
-            self.line("endpoint", &endpoint(address, zone));
+            self.line("endpoint", &endpoint(address, view.zone));
         }
         self.line("allowed ips", &self.ink.allowed_ips(peer));
         let handshake = peer.last_handshake.map_or(0, |time| time.as_secs());

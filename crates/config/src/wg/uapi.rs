@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::address::{Text, endpoint};
 use super::value::{split_endpoint, text};
 use super::{PeerSettings, Settings, ZoneName};
-use crate::key;
+use crate::{discard, key};
 
 /// Finds the number of the interface with a name.
 pub type ZoneIndex = fn(&str) -> Option<u32>;
@@ -152,6 +152,7 @@ fn of_interface(state: &mut DeviceState, name: &str, value: &str) -> Option<()> 
         "private_key" => state.private_key = PrivateKey::new(*key::from_hex(value)?),
         "listen_port" => state.listen_port = number(value)?,
         "fwmark" => state.fwmark = number(value)?,
+        "last_discard" => state.last_discard = discard::named(value),
         _ => {}
     }
     Some(())
@@ -162,6 +163,7 @@ fn of_peer(peer: &mut PeerState, name: &str, value: &str, zone: ZoneIndex) -> Op
     match name {
         "preshared_key" => peer.preshared_key = PresharedKey::new(*key::from_hex(value)?),
         "endpoint" => peer.endpoint = Some(socket_address(value, zone)?),
+        "last_discard" => peer.last_discard = discard::named(value),
         "last_handshake_time_sec" => {
             let nanoseconds = Duration::from_nanos(handshake.subsec_nanos().into());
             peer.last_handshake = some_time(Duration::from_secs(number(value)?), nanoseconds);

@@ -1,13 +1,17 @@
 //! `wg show` and `wg showconf`.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use config::wg::{Look, View};
+use config::wg::{Look, Names, View, peer_names};
 use proto::DeviceState;
 use sys::resolve::interface_name;
+use zeroize::Zeroizing;
 
 use super::{Call, Failure, Outcome, complain, interface};
 
@@ -15,11 +19,15 @@ const USAGE: &str = "{ <interface> | all | interfaces } [public-key | private-ke
     fwmark | peers | preshared-keys | endpoints | allowed-ips | latest-handshakes | transfer | \
     persistent-keepalive | dump]";
 
-/// `wg show [INTERFACE | all | interfaces] [PARAMETER]`.
+/// `wg show [INTERFACE | all | interfaces] [PARAMETER]`, and ours: `wg show [INTERFACE] --json`.
 pub(super) fn show(call: &Call<'_>) -> Outcome {
     let is = |word: &OsString, names: &[&str]| names.iter().any(|name| word == name);
     match call.words {
         [] => all(call, None),
+        // For `wg` this would be a parameter or an interface that it does not know.
+        [which @ .., option] if option == "--json" && which.len() <= 1 => {
+            json(call, which.first().filter(|which| *which != "all"))
+        }
         [which, parameter @ ..] if is(which, &["all"]) && parameter.len() <= 1 => {
             all(call, parameter.first())
         }
@@ -43,7 +51,7 @@ pub(super) fn showconf(call: &Call<'_>) -> Outcome {
         return Err(call.usage("<interface>"));
     };
     let state = interface::state(name).map_err(no_access)?;
-    call.print(&View { name: "", state: &state, zone: interface_name }.configuration())
+    call.print(&view("", &state, &Names::new()).configuration())
 }
 
 fn interfaces(call: &Call<'_>) -> Outcome {
@@ -67,8 +75,7 @@ fn all(call: &Call<'_>, parameter: Option<&OsString>) -> Outcome {
                 shown = true;
             }
             Err(error) => {
-                let what = format!("Unable to access interface {}", name.display());
-                complain(&Failure::because(&what, &error).0);
+                complain(&no_access_to(name, &error).0);
             }
         }
     }
@@ -83,7 +90,12 @@ fn one(
     named: bool,
 ) -> Outcome {
     let name = interface::short(name).to_string_lossy();
-    let view = View { name: &name, state, zone: interface_name };
+    let names = if env::var("WG_SHOW_NAMES").as_deref() == Ok("1") {
+        peers_of(&name)
+    } else {
+        Names::new()
+    };
+    let view = view(&name, state, &names);
     let Some(parameter) = parameter else {
         return call.print(&view.pretty(look()));
     };
@@ -97,12 +109,50 @@ fn one(
     }
 }
 
+/// One, or all of those that can be shown.
+fn json(call: &Call<'_>, which: Option<&OsString>) -> Outcome {
+    let mut interfaces = BTreeMap::new();
+    let names = which.map_or_else(names, |name| Ok(vec![name.clone()]))?;
+    for name in &names {
+        let state = match interface::state(name) {
+            Ok(state) => state,
+            Err(error) if which.is_some() => return Err(no_access(error)),
+            Err(error) => {
+                complain(&no_access_to(name, &error).0);
+                continue;
+            }
+        };
+        let name = interface::short(name).to_string_lossy().into_owned();
+        let json = view(&name, &state, &peers_of(&name)).json();
+        interfaces.insert(name, json);
+    }
+    if interfaces.is_empty() && !names.is_empty() {
+        return Err(Failure(Vec::new()));
+    }
+    call.print(&format!("{:#}\n", serde_json::json!(interfaces)))
+}
+
+fn view<'a>(name: &'a str, state: &'a DeviceState, names: &'a Names) -> View<'a> {
+    View { name, state, names, zone: interface_name }
+}
+
+/// What the comments in the configuration of an interface call its peers, if it has one.
+fn peers_of(name: &str) -> Names {
+    let path = Path::new("/etc/wireguard").join(format!("{name}.conf"));
+    let file = fs::read(path).map(Zeroizing::new).unwrap_or_default();
+    peer_names(&String::from_utf8_lossy(&file))
+}
+
 fn names() -> Result<Vec<OsString>, Failure> {
     interface::names().map_err(|error| Failure::because("Unable to list interfaces", &error))
 }
 
 fn no_access(error: io::Error) -> Failure {
     Failure::because("Unable to access interface", &error)
+}
+
+fn no_access_to(name: &OsStr, error: &io::Error) -> Failure {
+    Failure::because(&format!("Unable to access interface {}", name.display()), error)
 }
 
 /// As the environment wants it.
