@@ -11,6 +11,7 @@ mod lookup;
 pub mod nft;
 pub mod ping;
 mod read;
+pub mod resolvconf;
 mod rule;
 pub mod sysctl;
 mod tables;
