@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 mod daemon;
 mod differences;
+mod echo;
 mod keys;
 mod namespace;
 mod pair;
@@ -125,7 +126,7 @@ fn missing_requirement() -> Option<String> {
     if !PathBuf::from("/dev/net/tun").exists() {
         return Some("no /dev/net/tun".into());
     }
-    ["ip", "wg", "ping"]
+    ["ip", "wg", "timeout"]
         .iter()
         .find(|p| find_program(p).is_none())
         .map(|p| format!("no program {p}"))

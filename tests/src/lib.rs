@@ -1,3 +1,4 @@
 //! What the tests of adit share.
 
 pub mod lab;
+pub mod scenarios;

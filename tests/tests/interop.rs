@@ -3,79 +3,10 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use adit_tests::lab::traffic::{Stream, tcp, udp};
+use adit_tests::lab::traffic::Stream;
 use adit_tests::lab::{Family, Implementation, Lab, Node, Pair, Pairing, await_that};
 use adit_tests::play_in_every_pairing;
-
-// Traffic.
-
-fn pings_cross_in_both_families_over_both(lab: &Lab, pairing: Pairing) {
-    for family in [Family::V4, Family::V6] {
-        let Pair { left, right, .. } = Pair::new(lab, pairing, family);
-        left.ns.ping(right.v4, 10, "");
-        right.ns.ping(left.v4, 10, "");
-        left.ns.ping(right.v6, 10, "");
-        right.ns.ping(left.v6, 10, "");
-    }
-}
-
-fn transfers_arrive_whole(lab: &Lab, pairing: Pairing) {
-    for family in [Family::V4, Family::V6] {
-        let Pair { left, right, .. } = Pair::new(lab, pairing, family);
-        for (from, to) in [(&left, &right), (&right, &left)] {
-            for address in [to.v4, to.v6] {
-                tcp(&from.ns, &to.ns, address, 20 << 20);
-                udp(&from.ns, &to.ns, address, (0..1500).chain([9000, 20_000, 65_000]));
-            }
-        }
-    }
-}
-
-fn packets_of_every_size_up_to_the_mtu_pass_unfragmented(lab: &Lab, pairing: Pairing) {
-    let pair = Pair::new(lab, pairing, Family::V4);
-    let Pair { left, right, .. } = &pair;
-    for mtu in [68, 69, 576, 1279, 1280, 1281, 1419, 1420, 1421, 1499, 1500] {
-        pair.set_mtu(mtu);
-        left.address_inside();
-        right.address_inside();
-        for (family, headers, smallest) in [(Family::V4, 28, 68), (Family::V6, 48, 1280)] {
-            let Some(most) = mtu.checked_sub(headers).filter(|_| mtu >= smallest) else {
-                continue;
-            };
-            for (from, to) in [(left, right), (right, left)] {
-                from.ns.ping(to.address(family), 2, &format!("-M do -s {most}"));
-            }
-        }
-    }
-    for (from, to) in [(left, right), (right, left)] {
-        udp(&from.ns, &to.ns, to.v4, 68 - 28..=1500 - 28);
-        udp(&from.ns, &to.ns, to.v6, 0..=1500 - 48);
-    }
-}
-
-fn full_packets_cross_a_smaller_outer_path(lab: &Lab, pairing: Pairing) {
-    for family in [Family::V4, Family::V6] {
-        let Pair { left, right, .. } = Pair::linked(lab, pairing, family);
-        left.ns.ip("link set eth0 mtu 1280");
-        right.ns.ip("link set eth0 mtu 1280");
-        for (from, to) in [(&left, &right), (&right, &left)] {
-            from.ns.ping(to.v4, 10, "-M do -s 1392");
-            tcp(&from.ns, &to.ns, to.v4, 4 << 20);
-            udp(&from.ns, &to.ns, to.v6, 1180..=1372);
-        }
-    }
-}
-
-fn a_path_that_shrinks_under_way_is_noticed(lab: &Lab, pairing: Pairing) {
-    for family in [Family::V4, Family::V6] {
-        let Pair { left, right, .. } = Pair::linked(lab, pairing, family);
-        tcp(&left.ns, &right.ns, right.v4, 1 << 20);
-        left.ns.ip("link set eth0 mtu 1280");
-        right.ns.ip("link set eth0 mtu 1280");
-        tcp(&left.ns, &right.ns, right.v4, 4 << 20);
-        tcp(&right.ns, &left.ns, left.v6, 4 << 20);
-    }
-}
+use adit_tests::scenarios::*;
 
 // Strangers.
 
@@ -96,8 +27,8 @@ fn datagrams_of_every_size_are_survived(lab: &Lab, pairing: Pairing) {
         stranger.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
         assert!(stranger.recv_from(&mut [0; 64]).is_err(), "a stranger got an answer");
     }
-    await_that("the tunnel still works", || left.ns.pings(right.v4, 1, "").is_ok());
-    right.ns.ping(left.v6, 10, "");
+    left.greet(&right);
+    right.ns.ping(left.v6, 10);
 }
 
 // Keys.
@@ -108,7 +39,7 @@ fn a_wrong_preshared_key_makes_no_session(lab: &Lab, pairing: Pairing) {
     let endpoint = format!("endpoint 127.0.0.1:{}", right.port);
     left.allow(&right, &format!("preshared-key {} {endpoint}", one.file));
     right.allow(&left, &format!("preshared-key {}", other.file));
-    left.ns.no_ping(right.v4, "");
+    left.ns.no_ping(right.v4);
     assert_eq!(left.sees(&right).latest_handshake, 0);
     assert_eq!(right.sees(&left).latest_handshake, 0);
 }
@@ -121,7 +52,7 @@ fn a_preshared_key_changed_under_way_holds_from_the_next_handshake(lab: &Lab, pa
     left.set_peer(right, &format!("preshared-key {}", new.file));
     pair.ping(); // The session goes on.
     left.forget_sessions(lab);
-    left.ns.no_ping(right.v4, "");
+    left.ns.no_ping(right.v4);
     right.set_peer(left, &format!("preshared-key {}", new.file));
     left.forget_sessions(lab);
     pair.ping();
@@ -138,7 +69,7 @@ fn a_private_key_changed_under_way_makes_a_new_session_at_once(lab: &Lab, pairin
     right.set(&format!("peer {} {words}", new.public));
     left.set(&format!("private-key {}", new.file));
     left.greet(right);
-    right.ns.ping(left.v6, 1, "");
+    right.ns.ping(left.v6, 1);
 }
 
 // Peers and what they may send.
@@ -168,8 +99,8 @@ fn nothing_leaves_for_an_address_of_nobody(lab: &Lab, pairing: Pairing) {
     let Pair { left, right, .. } = Pair::new(lab, pairing, Family::V4);
     left.greet(&right);
     let sent = left.sees(&right).sent;
-    left.ns.no_ping("192.168.241.200".parse().expect("an address"), "");
-    left.ns.no_ping("fd00::200".parse().expect("an address"), "");
+    left.ns.no_ping("192.168.241.200".parse().expect("an address"));
+    left.ns.no_ping("fd00::200".parse().expect("an address"));
     assert!(left.sees(&right).sent <= sent + 32, "more than a keepalive left");
 }
 
@@ -177,11 +108,11 @@ fn allowed_ips_change_under_way(lab: &Lab, pairing: Pairing) {
     let Pair { left, right, .. } = Pair::new(lab, pairing, Family::V4);
     left.greet(&right);
     left.set_peer(&right, &format!("allowed-ips {}/128", right.v6));
-    left.ns.no_ping(right.v4, "");
-    left.ns.ping(right.v6, 1, "");
+    left.ns.no_ping(right.v4);
+    left.ns.ping(right.v6, 1);
     left.set_peer(&right, "allowed-ips 0.0.0.0/0,::/0");
     left.greet(&right);
-    left.ns.ping(right.v6, 1, "");
+    left.ns.ping(right.v6, 1);
 }
 
 fn a_removed_peer_is_gone_and_may_come_back(lab: &Lab, pairing: Pairing) {
@@ -190,11 +121,11 @@ fn a_removed_peer_is_gone_and_may_come_back(lab: &Lab, pairing: Pairing) {
     let Pair { left, right, preshared } = &pair;
     left.set_peer(right, "remove");
     assert_eq!(left.daemon.show("peers"), "");
-    left.ns.no_ping(right.v4, "");
-    right.ns.no_ping(left.v4, "");
+    left.ns.no_ping(right.v4);
+    right.ns.no_ping(left.v4);
     let preshared = format!("preshared-key {}", preshared.file);
     left.allow(right, &format!("{preshared} endpoint 127.0.0.1:{}", right.port));
-    await_that("the peer is back", || left.ns.pings(right.v4, 1, "").is_ok());
+    left.greet(right);
     pair.ping();
 }
 
@@ -206,7 +137,7 @@ fn a_changed_port_is_followed(lab: &Lab, pairing: Pairing) {
     for (mover, other, port) in [(&pair.left, &pair.right, 9999), (&pair.right, &pair.left, 9998)] {
         mover.set(&format!("listen-port {port}"));
         assert_eq!(mover.daemon.listen_port(), port);
-        mover.ns.ping(other.v4, 1, "");
+        mover.ns.ping(other.v4, 1);
         let endpoint = other.sees(mover).endpoint.expect("an endpoint");
         assert_eq!(endpoint, SocketAddr::new(Family::V4.loopback(), port));
         pair.ping();
@@ -249,11 +180,11 @@ fn a_firewall_mark_is_on_every_outer_packet(lab: &Lab, pairing: Pairing) {
     left.ns.run("nft add rule inet lab out udp dport 2 meta mark != 0x1234 counter drop");
     left.set("fwmark 0x1234");
     assert_eq!(left.daemon.show("fwmark"), "0x1234");
-    left.ns.ping(right.v4, 5, "");
+    left.ns.ping(right.v4, 5);
     left.set("fwmark off");
-    left.ns.no_ping(right.v4, "");
+    left.ns.no_ping(right.v4);
     left.set("fwmark 0x1234");
-    left.ns.ping(right.v4, 5, "");
+    left.ns.ping(right.v4, 5);
 }
 
 // Time.
@@ -273,7 +204,7 @@ fn a_persistent_keepalive_keeps_its_interval(lab: &Lab, pairing: Pairing) {
     assert!(started.elapsed() >= Duration::from_millis(2900), "too often");
     assert_ne!(right.sees(&left).latest_handshake, 0);
     // Whoever was silent so far can speak: the keepalives told where the other one is.
-    right.ns.ping(left.v4, 3, "");
+    right.ns.ping(left.v4, 3);
 }
 
 fn a_persistent_keepalive_speaks_at_once(lab: &Lab, pairing: Pairing) {
@@ -300,6 +231,7 @@ play_in_every_pairing!(
     packets_of_every_size_up_to_the_mtu_pass_unfragmented,
     full_packets_cross_a_smaller_outer_path,
     a_path_that_shrinks_under_way_is_noticed,
+    trains_of_datagrams_arrive_whole,
     datagrams_of_every_size_are_survived,
     a_wrong_preshared_key_makes_no_session,
     a_preshared_key_changed_under_way_holds_from_the_next_handshake,

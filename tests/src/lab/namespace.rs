@@ -8,8 +8,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::await_that;
+use super::echo::{self, Echo};
 
 /// A handle on a network namespace; the last one deletes its name.
 #[derive(Clone)]
@@ -29,13 +33,9 @@ impl Namespace {
             File::open(PathBuf::from("/run/netns").join(name)).expect("the namespace just made");
         let namespace = Self(Arc::new(Inner { name: name.to_owned(), file }));
         namespace.ip("link set lo up");
-        // A new address is usable at once, instead of after a second of duplicate detection.
-        for interfaces in ["all", "default"] {
-            namespace.sysctl(&format!("ipv6/conf/{interfaces}/accept_dad"), "0");
-            namespace.sysctl(&format!("ipv6/conf/{interfaces}/dad_transmits"), "0");
-        }
         // With its first address an interface does not lose the others of the subnet.
         namespace.sysctl("ipv4/conf/all/promote_secondaries", "1");
+        namespace.sysctl("ipv4/ping_group_range", "0 0");
         namespace
     }
 
@@ -94,10 +94,16 @@ impl Namespace {
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 
-    /// Gives an interface here an address like `10.0.0.1/24`.
+    /// Gives an interface that is up an address like `10.0.0.1/24`, if it does not have it.
     #[track_caller]
     pub fn address(&self, interface: &str, address: &str) {
-        self.ip(&format!("address add {address} dev {interface}"));
+        let nodad = if address.contains(':') { "nodad" } else { "" };
+        self.ip(&format!("address replace {address} dev {interface} {nodad}"));
+        // The kernel makes an address of IPv6 usable later, when it finds the time.
+        let own = address.split('/').next().unwrap_or(address);
+        await_that("the new address is local", || {
+            self.ip(&format!("route get {own}")).starts_with("local")
+        });
     }
 
     /// Joins this namespace with another one by a virtual Ethernet link; both ends are up.
@@ -108,29 +114,38 @@ impl Namespace {
         other.ip(&format!("link set {there} up"));
     }
 
-    /// Whether every one of `count` echo requests in quick succession is answered within a
-    /// second each; `more` are further options of ping(8), such as `-s 1392 -M do`.
-    pub fn pings(&self, to: IpAddr, count: u32, more: &str) -> Result<(), String> {
-        let report = self.attempt(&format!("ping -n -q -c {count} -i 0.005 -W 1 {more} {to}"))?;
-        let all = format!("{count} packets transmitted, {count} received");
-        if report.contains(&all) { Ok(()) } else { Err(report) }
+    /// Whether every one of `count` echo requests with so many bytes of payload is answered in
+    /// time, ten of them under way at a time, none fragmented inside the tunnel.
+    pub fn pings(&self, to: IpAddr, count: u16, payload: usize) -> Result<(), String> {
+        self.within(|| echo::pings(to, count, payload))
     }
 
     /// Expects every echo request to be answered, as [`Self::pings`].
     #[track_caller]
-    pub fn ping(&self, to: IpAddr, count: u32, more: &str) {
-        if let Err(report) = self.pings(to, count, more) {
-            panic!("ping {to} {more} from {}: {report}", self.name());
+    pub fn ping(&self, to: IpAddr, count: u16) {
+        self.ping_whole(to, count, 56);
+    }
+
+    /// The same with so many bytes of payload.
+    #[track_caller]
+    pub fn ping_whole(&self, to: IpAddr, count: u16, payload: usize) {
+        if let Err(error) = self.pings(to, count, payload) {
+            panic!("echo of {payload} bytes from {} to {to}: {error}", self.name());
         }
     }
 
     /// Expects no answer to a few echo requests.
     #[track_caller]
-    pub fn no_ping(&self, to: IpAddr, more: &str) {
-        assert!(
-            self.attempt(&format!("ping -n -q -c 2 -i 0.1 -W 0.3 {more} {to}")).is_err(),
-            "{to} answers"
-        );
+    pub fn no_ping(&self, to: IpAddr) {
+        assert!(self.hears_nothing(to, 56), "{to} answers");
+    }
+
+    /// Whether there is no answer to a few echo requests with so many bytes of payload.
+    pub fn hears_nothing(&self, to: IpAddr, payload: usize) -> bool {
+        let silence = Duration::from_millis(300);
+        let missing = self.within(|| Echo::new(to).and_then(|e| e.unanswered(2, payload, silence)));
+        // An error, such as that there is no way to that address, is no answer either.
+        missing.map_or(true, |missing| missing.len() == 2)
     }
 }
 

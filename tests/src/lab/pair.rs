@@ -1,6 +1,7 @@
 //! Two daemons that are peers of each other, and the scenarios that every two of them play.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use super::{
     Daemon, Implementation, KeyPair, Lab, Namespace, PeerState, PresharedKey, await_that,
@@ -155,14 +156,14 @@ impl Pair {
         let Self { left, right, .. } = self;
         left.greet(right);
         for (from, to) in [(left, right), (right, left)] {
-            from.ns.ping(to.v4, 3, "");
-            from.ns.ping(to.v6, 3, "");
+            from.ns.ping(to.v4, 3);
+            from.ns.ping(to.v6, 3);
         }
     }
 
     /// Both interfaces get this MTU.
     #[track_caller]
-    pub fn set_mtu(&self, mtu: u32) {
+    pub fn set_mtu(&self, mtu: usize) {
         self.left.set_mtu(mtu);
         self.right.set_mtu(mtu);
     }
@@ -214,17 +215,24 @@ impl Node {
             self.daemon.move_to(&self.ns);
         }
         self.set(&format!("private-key {} listen-port {}", self.key.file, self.port));
-        self.address_inside();
         self.ns.ip(&format!("link set {} mtu 1420 up", self.daemon.interface));
+        self.address_inside();
     }
 
     /// Gives the interface its addresses (again: an MTU below 1280 takes away those of IPv6).
     #[track_caller]
     pub fn address_inside(&self) {
         let interface = &self.daemon.interface;
-        self.ns.ip(&format!("address replace {}/24 dev {interface}", self.v4));
-        // Below its minimum there is no IPv6 to give an address to.
-        let _ = self.ns.attempt(&format!("ip address replace {}/112 dev {interface}", self.v6));
+        self.ns.address(interface, &format!("{}/24", self.v4));
+        if self.has_ipv6() {
+            self.ns.address(interface, &format!("{}/112", self.v6));
+        }
+    }
+
+    /// An interface whose MTU is below the minimum of IPv6 does not have it.
+    fn has_ipv6(&self) -> bool {
+        let settings = format!("/proc/sys/net/ipv6/conf/{}", self.daemon.interface);
+        self.ns.within(|| Path::new(&settings).exists())
     }
 
     /// Its address of this family inside the tunnel.
@@ -257,15 +265,14 @@ impl Node {
     }
 
     #[track_caller]
-    pub fn set_mtu(&self, mtu: u32) {
+    pub fn set_mtu(&self, mtu: usize) {
         self.ns.ip(&format!("link set {} mtu {mtu}", self.daemon.interface));
     }
 
-    /// Expects that an echo request to the other one is answered, perhaps not the very first:
-    /// wireguard-go can lose what it sends while a handshake completes.
+    /// Expects that an echo request to the other one is answered, perhaps not the first one.
     #[track_caller]
     pub fn greet(&self, other: &Self) {
-        await_that("the other one answers", || self.ns.pings(other.v4, 1, "").is_ok());
+        await_that("the other one answers", || self.ns.pings(other.v4, 1, 56).is_ok());
     }
 
     /// `wg set`.

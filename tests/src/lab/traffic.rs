@@ -4,6 +4,8 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 
+use sys::udp::{Family, Group, Outgoing, SendBatch};
+
 use super::{Namespace, PATIENCE, await_some, await_that};
 
 /// A stream of bytes in which every position looks different (xorshift64*), so that a lost,
@@ -124,6 +126,31 @@ pub fn udp(
                 place[..got] == Stream::bytes(length as u64, length),
                 "the bytes of a datagram of {length}"
             );
+        }
+    }
+}
+
+/// Sends trains of datagrams, as many of `segment` bytes as one send takes and a shorter one, and
+/// expects every one of them, whole and in order.
+#[track_caller]
+pub fn trains(from: &Namespace, to: &Namespace, address: IpAddr, segment: usize) {
+    const LONGEST: usize = 64;
+    let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+    let sender = from.within(|| Group::bind(family, 0, 1, 0)).expect("a sender").handshake;
+    let receiver = to.within(|| UdpSocket::bind((address, 0))).expect("a receiver");
+    receiver.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let target = receiver.local_addr().expect("a bound address");
+    let (mut batch, mut place) = (SendBatch::new(1), vec![0; 1 << 16]);
+    for count in [1, 2, 3, 17, LONGEST.min(65_000 / segment)] {
+        let train = Stream::bytes(count as u64, segment * count - segment / 2);
+        let (source, tos, segment_size) = (None, 0, u16::try_from(segment).ok());
+        let outgoing = Outgoing { to: target, source, tos, segment_size, bytes: &train };
+        assert_eq!(sender.send(&mut batch, [outgoing]).expect("a train leaves"), 1);
+        for (number, datagram) in train.chunks(segment).enumerate() {
+            let got = receiver.recv(&mut place).unwrap_or_else(|error| {
+                panic!("datagram {number} of {count} with {segment} bytes: {error}")
+            });
+            assert!(place[..got] == *datagram, "datagram {number} of {count} with {segment} bytes");
         }
     }
 }

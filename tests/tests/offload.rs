@@ -1,0 +1,52 @@
+//! Traffic with each offload of the kernel disabled, failing at run time, and with two workers.
+
+use adit_tests::scenarios::*;
+
+/// One module for each way to run adit, with the traffic scenarios between two of it and between it
+/// and wireguard-go.
+macro_rules! play_traffic {
+    ($($module:ident: $variable:literal = $value:literal;)*) => {
+        $(mod $module {
+            const ENVIRONMENT: &[(&str, &str)] = &[($variable, $value)];
+            play_traffic!(@ adit_with_adit, Adit, Adit);
+            play_traffic!(@ adit_with_wireguard_go, Adit, WireguardGo);
+        })*
+    };
+    (@ $module:ident, $left:ident, $right:ident) => {
+        play_traffic!(@@ $module, $left, $right,
+            pings_cross_in_both_families_over_both,
+            transfers_arrive_whole,
+            trains_of_datagrams_arrive_whole,
+            packets_of_every_size_up_to_the_mtu_pass_unfragmented,
+            full_packets_cross_a_smaller_outer_path,
+            a_path_that_shrinks_under_way_is_noticed,
+        );
+    };
+    (@@ $module:ident, $left:ident, $right:ident, $($scenario:ident,)*) => {
+        mod $module {
+            use adit_tests::lab::{Implementation, Pairing};
+            $(#[test]
+            fn $scenario() {
+                let pairing = Pairing {
+                    environment: super::ENVIRONMENT,
+                    ..Pairing::new(Implementation::$left, Implementation::$right)
+                };
+                pairing.play(stringify!($scenario), super::super::$scenario);
+            })*
+        }
+    };
+}
+
+// ADIT_OFFLOAD lists what may be used, ADIT_FAIL what fails with which error number.
+play_traffic! {
+    without_tun_tso: "ADIT_OFFLOAD" = "tun-uso,udp-gso,udp-gro";
+    without_tun_uso: "ADIT_OFFLOAD" = "tun-tso,udp-gso,udp-gro";
+    without_udp_gso: "ADIT_OFFLOAD" = "tun-tso,tun-uso,udp-gro";
+    without_udp_gro: "ADIT_OFFLOAD" = "tun-tso,tun-uso,udp-gso";
+    without_any: "ADIT_OFFLOAD" = "";
+    udp_gso_fails_with_eio: "ADIT_FAIL" = "udp-gso=5";
+    udp_gso_fails_with_einval: "ADIT_FAIL" = "udp-gso=22";
+    udp_gso_fails_with_emsgsize: "ADIT_FAIL" = "udp-gso=90";
+    tun_tso_fails_with_einval: "ADIT_FAIL" = "tun-tso=22";
+    two_workers: "ADIT_WORKERS" = "2";
+}
