@@ -165,10 +165,17 @@ impl fmt::Display for Change<'_> {
 }
 
 impl Table {
-    /// The table of wg-quick(8) for a tunnel that is the default route of a family: packets to the
-    /// tunnel's own addresses must come out of it, unless this machine sends them, and replies to
-    /// the tunnel's packets get its mark, so that the reverse path filter finds their route.
-    pub fn wg_quick(link: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Self {
+    /// A table for a tunnel that is the default route of a family and whose own packets bear a
+    /// mark: what is sent to the tunnel's addresses must come out of it, unless this machine sends
+    /// it, and replies to the tunnel's own packets get their mark, so that the reverse path filter
+    /// finds a route for them. It is what wg-quick(8) makes.
+    pub fn of_tunnel(
+        name: String,
+        link: &str,
+        family: Family,
+        addresses: &[IpAddr],
+        mark: u32,
+    ) -> Self {
         use Expression::{Is, IsNot, RestoreMark, SaveMark};
         const UDP: u8 = 17;
         let chain = |name: &str, hook, priority, rules| Chain {
@@ -191,7 +198,7 @@ impl Table {
         let save = vec![Is(Field::Protocol(UDP)), Is(Field::Mark(mark)), SaveMark];
         Self {
             family,
-            name: format!("wg-quick-{link}"),
+            name,
             chains: vec![
                 chain("preraw", Hook::Prerouting, RAW, spoofed.collect()),
                 chain("premangle", Hook::Prerouting, MANGLE, vec![restore]),

@@ -146,8 +146,8 @@ fn is_program(file: &Path) -> bool {
     file.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
 }
 
-/// The first pattern of nothing but a name and `*`, with a dot in place of that: tunnels come before
-/// what is not named at all.
+/// The first pattern of nothing but a name and `*`, with a dot in place of that: what has a place in
+/// the order comes before what has none.
 fn tunnel_prefix(order: &str) -> Option<String> {
     order.lines().find_map(|line| {
         let name = line.trim().strip_suffix('*')?;

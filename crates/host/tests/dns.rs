@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use host::resolvconf::Resolvconf;
 
-/// A program of these lines of sh(1), in a directory of its own that goes with it. There is one at a
-/// time: a child of another test could still hold the file open for writing when it is to run.
+/// A program of these lines of sh(1), in a directory of its own that goes with it. There is one at
+/// a time: a child of another test could still hold the file open for writing when it is to run.
 struct Program(PathBuf, #[allow(dead_code)] MutexGuard<'static, ()>);
 
 static ONE: Mutex<()> = Mutex::new(());
@@ -61,7 +61,8 @@ fn a_record_is_set_and_removed_as_wg_quick_does() {
 
 #[test]
 fn the_servers_of_a_record_are_those_that_the_program_lists() {
-    let lines = r#"[ "$*" = "-l wg0" ] && printf '# wg0\nnameserver ::1\n nameserver 9.9.9.9\nsearch lan\n'"#;
+    let lines = "[ \"$*\" = '-l wg0' ] &&\n\
+                 printf '# wg0\\nnameserver ::1\\n nameserver 9.9.9.9\\nsearch lan\\n'";
     let program = Program::new("servers", lines);
     assert_eq!(program.record("wg0").servers().unwrap(), words("::1 9.9.9.9"));
     let refusal = program.record("wg1").servers().unwrap_err().to_string();

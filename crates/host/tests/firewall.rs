@@ -23,7 +23,11 @@ fn addresses() -> Vec<IpAddr> {
 }
 
 fn tables(link: &str) -> [Table; 2] {
-    FAMILIES.map(|family| Table::wg_quick(link, family, &addresses(), MARK))
+    FAMILIES.map(|family| wg_quick(link, family, &addresses()))
+}
+
+fn wg_quick(link: &str, family: Family, addresses: &[IpAddr]) -> Table {
+    Table::of_tunnel(format!("wg-quick-{link}"), link, family, addresses, MARK)
 }
 
 /// A namespace with the packet filters in it, or a printed skip where the kernel has none.
@@ -193,7 +197,7 @@ fn a_table_of_many_addresses_is_one_transaction() {
     };
     let addresses: Vec<IpAddr> =
         (0..500).map(|host| IpAddr::from([10, 0, (host >> 8) as u8, host as u8])).collect();
-    let table = Table::wg_quick("wg0", Family::V4, &addresses, MARK);
+    let table = wg_quick("wg0", Family::V4, &addresses);
     firewall.apply(&[Change::SetTable(&table)]).unwrap();
 }
 
@@ -236,11 +240,11 @@ fn a_packet_to_the_tunnels_address_must_come_out_of_the_tunnel() {
     };
     const SURELY: Duration = Duration::from_secs(10);
     assert!(arrives(&outside, SURELY) && arrives(&inside, SURELY));
-    let table = Table::wg_quick("wg0", Family::V4, &[tunnel.address], MARK);
+    let table = wg_quick("wg0", Family::V4, &[tunnel.address]);
     firewall.apply(&[Change::SetTable(&table)]).unwrap();
     assert!(!arrives(&outside, Duration::from_millis(300)), "not out of the tunnel");
     assert!(arrives(&inside, SURELY), "this machine's own");
-    let table = Table::wg_quick("east", Family::V4, &[tunnel.address], MARK);
+    let table = wg_quick("east", Family::V4, &[tunnel.address]);
     let old = Change::DeleteTable(Family::V4, "wg-quick-wg0");
     firewall.apply(&[Change::SetTable(&table), old]).unwrap();
     assert!(arrives(&outside, SURELY), "now it comes out of the tunnel");
