@@ -42,8 +42,8 @@ pub const LINK_MTU: u16 = 4;
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// Begins a request: its kind (`RTM_*`, `NFT_MSG_*`), its flags ([`DUMP`], [`CREATE`], …) and the fixed
-    /// header of its family.
+    /// Begins a request: its kind (`RTM_*`, `NFT_MSG_*`), its flags ([`DUMP`], [`CREATE`], …) and
+    /// the fixed header of its family.
     pub fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
         let flags = flags | libc::NLM_F_REQUEST as u16;
         let mut bytes = vec![0; HEADER];
@@ -216,8 +216,8 @@ impl Socket {
         }
     }
 
-    /// Makes changes to one subsystem of netfilter (`NFNL_SUBSYS_*`), all of them or none. The error
-    /// is the errno of the first that is refused.
+    /// Makes changes to one subsystem of netfilter (`NFNL_SUBSYS_*`), all of them or none. The
+    /// error is the errno of the first that is refused.
     pub fn transaction(&mut self, subsystem: u8, changes: &[Message]) -> io::Result<()> {
         let bound = |kind| {
             let [high, low] = u16::from(subsystem).to_be_bytes();

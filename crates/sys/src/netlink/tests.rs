@@ -1,4 +1,5 @@
-//! Requests to the kernel that really runs, in network namespaces of their own where they change it.
+//! Requests to the kernel that really runs, in network namespaces of their own where they change
+//! it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::io::ErrorKind;
