@@ -82,60 +82,39 @@ impl End {
         let mut device = Device::new(Box::new(script.clone()));
         let address = |role| match (role, transcript.get("cookie")) {
             ("initiator", Some(cookie)) => SocketAddr::new(
-                cookie["initiator_address"]
-                    .as_str()
-                    .unwrap()
-                    .parse()
-                    .unwrap(),
+                cookie["initiator_address"].as_str().unwrap().parse().unwrap(),
                 cookie["initiator_port"].as_u64().unwrap() as u16,
             ),
             ("initiator", None) => SocketAddr::from(([192, 0, 2, 10], 40000)),
             _ => SocketAddr::from(([192, 0, 2, 20], 51820)),
         };
-        let mut peer = PeerChange::new(PublicKey(array(
-            &transcript[format!("{other}_static_public")],
-        )));
+        let mut peer =
+            PeerChange::new(PublicKey(array(&transcript[format!("{other}_static_public")])));
         peer.preshared_key = Some(PresharedKey::new(array(&transcript["preshared_key"])));
         peer.endpoint = Some(address(other));
         let key = PrivateKey::new(array(&transcript[format!("{role}_static_private")]));
-        let change = Change {
-            private_key: Some(key),
-            peers: vec![peer],
-            ..Change::default()
-        };
+        let change = Change { private_key: Some(key), peers: vec![peer], ..Change::default() };
         device.configure(now, &change).unwrap();
         device.up(now);
         let peer = added(&mut device)[0];
-        Self {
-            device,
-            script,
-            address: address(role),
-            peer,
-            session: None,
-        }
+        Self { device, script, address: address(role), peer, session: None }
     }
 
     /// Foresees the draws of a handshake message: index, ephemeral key, and no jitter at all.
     fn foresee(&self, index: &Value, ephemeral: &Value) {
-        self.script
-            .push(&(index.as_u64().unwrap() as u32).to_le_bytes());
+        self.script.push(&(index.as_u64().unwrap() as u32).to_le_bytes());
         self.script.push(&bytes(ephemeral));
     }
 
     fn foresee_initiation(&self, from: &Value) {
-        self.foresee(
-            &from["initiator_index"],
-            &from["initiator_ephemeral_private"],
-        );
+        self.foresee(&from["initiator_index"], &from["initiator_ephemeral_private"]);
         self.script.push(&[0; 8]);
     }
 
     /// Takes in any datagram, as a data plane would.
     fn handle(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) -> Result<(), Discard> {
         if kind(datagram)? != Kind::Data {
-            let outcome = self
-                .device
-                .handle_handshake(now, Endpoint::new(from), datagram);
+            let outcome = self.device.handle_handshake(now, Endpoint::new(from), datagram);
             while let Some(event) = self.device.poll_event() {
                 match event {
                     Event::SessionAdded(_, keypair) => {
@@ -155,17 +134,12 @@ impl End {
         }
         let mut datagram = datagram.to_vec();
         let length = datagram.len();
-        let message = keypair
-            .open(now.time, &mut datagram, length)
-            .next()
-            .unwrap()?;
+        let message = keypair.open(now.time, &mut datagram, length).next().unwrap()?;
         window.accept(&message).then_some(()).ok_or(Discard::Replay)
     }
 
     fn transmit(&mut self) -> Option<Vec<u8>> {
-        self.device
-            .poll_transmit()
-            .map(|transmit| transmit.bytes().to_vec())
+        self.device.poll_transmit().map(|transmit| transmit.bytes().to_vec())
     }
 
     fn keypair(&self) -> &Keypair {
@@ -185,9 +159,7 @@ fn begin(transcript: &Value) -> (Now, End, End) {
     let mut responder = End::new(now, transcript, "responder", "initiator");
 
     initiator.foresee_initiation(transcript);
-    initiator
-        .device
-        .report(now, initiator.peer, Report::WantsSession);
+    initiator.device.report(now, initiator.peer, Report::WantsSession);
     let mut message = initiator.transmit().unwrap();
     assert_eq!(message, bytes(&transcript["message1"]));
 
@@ -205,15 +177,9 @@ fn begin(transcript: &Value) -> (Now, End, End) {
         responder.device.under_load(now.time);
     }
 
-    responder.foresee(
-        &transcript["responder_index"],
-        &transcript["responder_ephemeral_private"],
-    );
+    responder.foresee(&transcript["responder_index"], &transcript["responder_ephemeral_private"]);
     responder.handle(now, initiator.address, &message).unwrap();
-    assert_eq!(
-        responder.transmit().unwrap(),
-        bytes(&transcript["message2"])
-    );
+    assert_eq!(responder.transmit().unwrap(), bytes(&transcript["message2"]));
     (now, initiator, responder)
 }
 
@@ -221,19 +187,13 @@ fn begin(transcript: &Value) -> (Now, End, End) {
 fn refuse_with_cookie(now: Now, busy: &mut End, other: &mut End, message: &[u8], cookie: &Value) {
     busy.script.push(&bytes(&cookie["secret"]));
     busy.script.push(&bytes(&cookie["nonce"]));
-    assert_eq!(
-        busy.handle(now, other.address, message),
-        Err(Discard::CookieRequired)
-    );
+    assert_eq!(busy.handle(now, other.address, message), Err(Discard::CookieRequired));
     let reply = busy.transmit().unwrap();
     assert_eq!(reply, bytes(&cookie["cookie_reply"]));
     assert_eq!(other.handle(now, busy.address, &reply), Ok(()));
     assert_eq!(other.transmit(), None);
     // Every sent mac1 is answered at most once.
-    assert_eq!(
-        other.handle(now, busy.address, &reply),
-        Err(Discard::BadCookie)
-    );
+    assert_eq!(other.handle(now, busy.address, &reply), Err(Discard::BadCookie));
 }
 
 /// Plays a transcript until both ends have the session.
@@ -252,14 +212,8 @@ fn complete(transcript: &Value) -> (Now, End, End) {
 #[test]
 fn the_limits_match_the_known_answers() {
     let constants = load("constants");
-    assert_eq!(
-        constants["reject_after_messages"],
-        limits::REJECT_AFTER_MESSAGES
-    );
-    assert_eq!(
-        constants["rekey_after_messages"],
-        limits::REKEY_AFTER_MESSAGES
-    );
+    assert_eq!(constants["reject_after_messages"], limits::REJECT_AFTER_MESSAGES);
+    assert_eq!(constants["rekey_after_messages"], limits::REKEY_AFTER_MESSAGES);
 }
 
 #[test]
@@ -284,13 +238,11 @@ fn private_keys_are_clamped_and_have_the_known_public_keys() {
 #[test]
 fn peers_of_low_order_are_listed_but_never_spoken_to() {
     let keys = load("keys");
-    let peers = entries(&keys["low_order_public"])
-        .iter()
-        .map(|point| PeerChange {
-            endpoint: Some(SocketAddr::from(([192, 0, 2, 20], 51820))),
-            persistent_keepalive: Some(1),
-            ..PeerChange::new(PublicKey(array(point)))
-        });
+    let peers = entries(&keys["low_order_public"]).iter().map(|point| PeerChange {
+        endpoint: Some(SocketAddr::from(([192, 0, 2, 20], 51820))),
+        persistent_keepalive: Some(1),
+        ..PeerChange::new(PublicKey(array(point)))
+    });
     let change = Change {
         private_key: Some(PrivateKey::new(array(&keys["good"][0]["raw"]))),
         peers: peers.collect(),
@@ -400,11 +352,7 @@ fn a_bad_datagram_has_no_answer_and_changes_nothing() {
         };
         let (end, other, next) = match (case["to"].as_str(), why.starts_with("transport")) {
             (Some("initiator"), _) => (&mut initiator, &responder, &transcripts[0]["message2"]),
-            (_, true) => (
-                &mut responder,
-                &initiator,
-                &transcripts[0]["transport"][1]["message"],
-            ),
+            (_, true) => (&mut responder, &initiator, &transcripts[0]["transport"][1]["message"]),
             (_, false) => {
                 responder = End::new(now, &transcripts[0], "responder", "initiator");
                 responder.foresee(
@@ -416,22 +364,10 @@ fn a_bad_datagram_has_no_answer_and_changes_nothing() {
         };
         let (state, deadline) = (quiet_state(end), end.device.poll_timeout());
         let datagram = bytes(&case["datagram"]);
-        assert_eq!(
-            end.handle(now, other.address, &datagram),
-            Err(reason),
-            "{why}"
-        );
+        assert_eq!(end.handle(now, other.address, &datagram), Err(reason), "{why}");
         assert_eq!(end.transmit(), None, "{why}");
-        assert_eq!(
-            (quiet_state(end), end.device.poll_timeout()),
-            (state, deadline),
-            "{why}"
-        );
-        assert_eq!(
-            end.handle(now, other.address, &bytes(next)),
-            Ok(()),
-            "after {why}"
-        );
+        assert_eq!((quiet_state(end), end.device.poll_timeout()), (state, deadline), "{why}");
+        assert_eq!(end.handle(now, other.address, &bytes(next)), Ok(()), "after {why}");
     }
 }
 
@@ -457,14 +393,8 @@ impl Table {
     }
 
     fn change(&mut self, number: &Value, change: PeerChange) {
-        let now = Now {
-            time: Time::default(),
-            wall: Duration::ZERO,
-        };
-        let change = Change {
-            peers: vec![change],
-            ..Change::default()
-        };
+        let now = Now { time: Time::default(), wall: Duration::ZERO };
+        let change = Change { peers: vec![change], ..Change::default() };
         self.device.configure(now, &change).unwrap();
         while let Some(event) = self.device.poll_event() {
             if let Event::PeerAdded(peer, _) = event {
@@ -493,19 +423,15 @@ impl Table {
 
     fn list(&self, number: &Value) -> Vec<Prefix> {
         let peers = self.device.state().peers;
-        let peer = peers
-            .into_iter()
-            .find(|peer| peer.public_key == Self::key(number));
+        let peer = peers.into_iter().find(|peer| peer.public_key == Self::key(number));
         peer.map(|peer| peer.allowed_ips).unwrap_or_default()
     }
 }
 
 #[test]
 fn allowed_ips_match_the_known_operations() {
-    let mut table = Table {
-        device: Device::new(Box::new(Script::default())),
-        numbers: BTreeMap::new(),
-    };
+    let mut table =
+        Table { device: Device::new(Box::new(Script::default())), numbers: BTreeMap::new() };
     let prefix = |text: &Value| {
         let (address, length) = text.as_str().unwrap().split_once('/').unwrap();
         Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()

@@ -1,0 +1,70 @@
+//! Chance that can be had again.
+
+use std::time::Duration;
+
+use proto::Random;
+
+/// Names one run: the same seed, the same run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed(pub u64);
+
+/// A stream of numbers that look random (SplitMix64, Steele et al. 2014).
+#[derive(Clone, Debug)]
+pub struct Chance(u64);
+
+impl Chance {
+    /// The stream of `seed`.
+    pub fn new(Seed(seed): Seed) -> Self {
+        Self(seed)
+    }
+
+    /// A stream of its own, so that one user's draws do not move another's.
+    pub fn fork(&mut self) -> Self {
+        Self(self.next())
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.0;
+        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ bits >> 31
+    }
+
+    /// A number from zero up to, but not including, `limit`; zero if that is zero.
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.next().checked_rem(limit as u64).unwrap_or(0) as usize
+    }
+
+    /// True `thousandths` times in a thousand.
+    pub fn per_mille(&mut self, thousandths: u16) -> bool {
+        self.below(1000) < usize::from(thousandths)
+    }
+
+    /// One of several.
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+
+    /// From nothing up to `longest`, evenly.
+    pub fn up_to(&mut self, longest: Duration) -> Duration {
+        let limit = longest.as_nanos() as u64 + 1;
+        Duration::from_nanos(self.next() % limit)
+    }
+
+    /// As many bytes as asked for.
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.fill(&mut bytes);
+        bytes
+    }
+}
+
+impl Random for Chance {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let draw = self.next().to_le_bytes();
+            chunk.copy_from_slice(&draw[..chunk.len()]);
+        }
+    }
+}
