@@ -35,6 +35,8 @@ fn bench(options: &Options) -> Outcome<ExitCode> {
     isolation::settle()?;
     let report = run::run(options)?;
     if options.json {
+        // A measurement takes too long to be done again for the table.
+        eprint!("{report}");
         println!("{}", report.to_json());
     } else {
         print!("{report}");

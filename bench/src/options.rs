@@ -25,7 +25,7 @@ traffic through each in turn, A B A B, and prints medians and ratios. Needs root
   --rounds N      interleaved rounds; the table has their medians (default 3)
   --seconds N     of each measurement, after one second of warm-up (default 5)
   --peers N       peers configured in the test of that name (default 10000)
-  --json          one JSON object instead of the table, with the value of every round
+  --json          one JSON object with the value of every round; the table goes to standard error
   --install       first installs the peers that the Rust registry offers into target/peers
   --help          this
 
