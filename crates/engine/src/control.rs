@@ -6,22 +6,23 @@ use std::sync::Arc;
 use proto::limits::HANDSHAKE_QUEUE;
 use proto::{Change, Device, Endpoint, Event, PeerId, PublicKey, Report, Time};
 use sys::poll::{Epoll, Events, Interest, Timer};
-use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Received, SendBatch};
+use sys::udp::{Family, Outgoing, ReceiveBatch, Received, SendBatch};
 
+use crate::inbound::MAX_STRAYS;
 use crate::link::{Link, News};
 use crate::offload::Kind;
 use crate::outbound::Outbound;
-use crate::send::{is_stale_source, send};
-use crate::shared::{Peer, Shared, Snapshot, Sockets, Stray, ToControl, ToWorker, endpoint, local};
+use crate::send::is_stale_source;
+use crate::shared::{
+    Peer, Shared, Snapshot, Sockets, Stray, ToControl, ToWorker, endpoint, family, local,
+};
 use crate::worker::Round;
 use crate::{Notice, Observer};
 
 /// Handshake messages taken in at once.
 const SLOTS: usize = 16;
-/// Data can come to this socket, too, with any length.
-const SLOT_SIZE: usize = 65_536;
-/// Data messages that may wait for a worker because they came among handshakes.
-const MAX_STRAYS: usize = 64;
+/// Handshake messages are far shorter. Data that comes here, too, may not be, and is lost then.
+const SLOT_SIZE: usize = 2048;
 
 /// What an event of epoll is about.
 mod token {
@@ -110,19 +111,29 @@ impl Control {
         }
         self.down();
         self.settle();
-        for worker in &self.shared.workers {
-            worker.mailbox.post(ToWorker::Stop);
-        }
+        self.shared.stop_workers();
         self.shared.control.close();
     }
 
     /// False if this is the end.
     fn read_mail(&mut self) -> bool {
         let mut goes_on = true;
-        for letter in Arc::clone(&self.shared).control.empty() {
+        let letters = Arc::clone(&self.shared).control.empty();
+        let strays =
+            letters.iter().filter(|letter| matches!(letter, ToControl::Handshake(..))).count();
+        if strays == MAX_STRAYS {
+            // They are as many as may wait, whoever sent them past the socket for handshakes.
+            self.device.under_load(self.shared.clock.time());
+        }
+        for letter in letters {
             match letter {
                 ToControl::Report(peer, report) => {
                     self.device.report(self.shared.clock.now(), peer, report)
+                }
+                ToControl::Roamed(id) => {
+                    if let Some(endpoint) = self.peer(id).and_then(|peer| peer.take_roamed()) {
+                        self.device.report(self.shared.clock.now(), id, Report::Roamed(endpoint));
+                    }
                 }
                 ToControl::Handshake(from, datagram) => {
                     handshake(&mut self.device, &self.shared, &self.observer, from, &datagram);
@@ -226,29 +237,29 @@ impl Control {
     /// Sends what is staged on the new session, and only then lets workers use it, so that nothing
     /// overtakes. False if nothing was staged.
     fn send_on(&mut self, id: PeerId, keypair: &Arc<proto::Keypair>) -> bool {
-        let Some(peer) = self.peer(id) else {
-            return false;
-        };
-        let mut staged = peer.staged();
-        let any = !staged.is_empty();
-        if any {
+        let Some(peer) = self.peer(id) else { return false };
+        let mut any = false;
+        loop {
+            let mut staged = peer.staged();
+            if staged.is_empty() {
+                peer.sending.store(Some(Arc::clone(keypair)));
+                return any;
+            }
+            // Workers may stage more meanwhile: the lock is not held over system calls.
+            let packets = std::mem::take(&mut *staged);
+            drop(staged);
             let outbound = &mut self.outbound;
             Round::run(&self.shared, 0, |round| {
-                outbound.send_staged(round, &peer, keypair, staged.drain(..))
+                outbound.send_staged(round, &peer, keypair, packets.into_iter());
             });
+            any = true;
         }
-        peer.sending.store(Some(Arc::clone(keypair)));
-        any
     }
 
     /// Sends a handshake message, cookie reply or keepalive.
     fn transmit(&mut self, transmit: &proto::Transmit) {
-        let sockets = self.shared.sockets.load_full();
-        let Some(sockets) = sockets else { return };
-        let group = if transmit.to.remote.is_ipv4() { &sockets.v4 } else { &sockets.v6 };
-        let Some(Group { handshake: socket, .. }) = group else {
-            return;
-        };
+        let Some(sockets) = self.shared.sockets.load_full() else { return };
+        let Some(group) = sockets.group(family(transmit.to.remote)) else { return };
         let mut outgoing = Outgoing {
             to: transmit.to.remote,
             source: local(&transmit.to),
@@ -256,28 +267,26 @@ impl Control {
             segment_size: None,
             bytes: transmit.bytes(),
         };
-        let mut result = send(socket, &mut self.outgoing, std::iter::once(outgoing));
-        if let Some(peer) = transmit.peer
-            && outgoing.source.take().is_some()
-            && result.as_ref().is_err_and(is_stale_source)
-        {
-            let endpoint = Endpoint::new(transmit.to.remote);
-            self.device.report(self.shared.clock.now(), peer, Report::Roamed(endpoint));
-            self.with(peer, |peer| peer.set_endpoint(Some(endpoint)));
-            result = send(socket, &mut self.outgoing, std::iter::once(outgoing));
+        let peer = transmit.peer.and_then(|id| self.peer(id));
+        let mut result = group.handshake.send(&mut self.outgoing, [outgoing]);
+        if outgoing.source.take().is_some() && result.as_ref().is_err_and(is_stale_source) {
+            if let Some(peer) = &peer
+                && let Some(stale) = peer.endpoint.load_full()
+                && *stale == transmit.to
+            {
+                peer.forget_source(&self.shared, &stale);
+            }
+            result = group.handshake.send(&mut self.outgoing, [outgoing]);
         }
-        if let (Ok(_), Some(peer)) = (result, transmit.peer) {
-            self.with(peer, |peer| peer.traffic.count_tx(transmit.bytes().len() as u64));
+        if let (Ok(_), Some(peer)) = (result, peer) {
+            peer.traffic.count_tx(transmit.bytes().len() as u64);
         }
     }
 
     /// Takes in the handshake messages of one family, at most as many as mean load; the rest wait.
     fn receive(&mut self, family: Family) -> bool {
         let sockets = self.shared.sockets.load_full();
-        let group = sockets.as_ref().and_then(|sockets| match family {
-            Family::V4 => sockets.v4.as_ref(),
-            Family::V6 => sockets.v6.as_ref(),
-        });
+        let group = sockets.as_ref().and_then(|sockets| sockets.group(family));
         let Some(group) = group else { return true };
         let mut taken = 0;
         while taken < HANDSHAKE_QUEUE / 8 {
@@ -317,10 +326,11 @@ impl Control {
         let (port, mark) =
             (change.listen_port.unwrap_or(self.port), change.fwmark.unwrap_or(self.mark));
         let moves = change.listen_port.is_some_and(|port| port == 0 || port != self.port);
-        let open = if self.link_up && (moves || !self.is_open()) {
-            Some(self.open(port, mark)?)
-        } else {
-            None
+        let open = match (self.link_up && (moves || !self.is_open())).then(|| self.open(port, mark))
+        {
+            // The port was refused before, and this change does not concern it.
+            Some(Err(_)) if !moves => None,
+            open => open.transpose()?,
         };
         if open.is_none() && mark != self.mark {
             self.set_mark(mark)?;
@@ -333,12 +343,10 @@ impl Control {
         }
         (self.port, self.mark) = (port, mark);
         match open {
-            Some(sockets) => self.publish(sockets)?,
+            Some(sockets) => self.publish(sockets),
             None => self.device.set_listen_port(port),
         }
-        if change.private_key.is_some() {
-            self.ask_for_staged();
-        }
+        self.ask_for_staged();
         Ok(())
     }
 
@@ -354,19 +362,20 @@ impl Control {
             .try_for_each(|group| group.set_mark(mark))
     }
 
-    /// Packets that waited for a key of ours shall not have to wait for the next packet.
+    /// What waited for a key or an endpoint shall not have to wait for the next packet.
     fn ask_for_staged(&mut self) {
         for peer in self.peers.iter().flatten().filter(|peer| !peer.staged().is_empty()) {
             self.device.report(self.shared.clock.now(), peer.id, Report::WantsSession);
         }
     }
 
-    /// Opens sockets on `port`, not yet in use.
+    /// Opens sockets on `port` and watches them; nothing is sent by them yet.
     fn open(&self, port: u16, mark: u32) -> io::Result<Sockets> {
         let (v4, v6) = sys::udp::bind_pair(port, self.shared.workers.len(), mark)?;
         let sockets = Sockets { v4, v6 };
         let coalesce = self.shared.offloads.has(Kind::UdpGro);
-        for group in sockets.groups() {
+        for (family, token) in [(Family::V4, token::V4), (Family::V6, token::V6)] {
+            let Some(group) = sockets.group(family) else { continue };
             for data in &group.data {
                 if data.set_gro(coalesce).is_err() && coalesce {
                     self.shared.offloads.lose(Kind::UdpGro);
@@ -374,30 +383,34 @@ impl Control {
             }
             // Handshakes come one by one.
             let _ = group.handshake.set_gro(false);
+            self.epoll.add(&group.handshake, token, Interest::Readable)?;
+        }
+        for (number, worker) in self.shared.workers.iter().enumerate() {
+            worker.watch_sockets(&sockets, number)?;
         }
         Ok(sockets)
     }
 
     /// Puts `sockets` in the place of those in use, which close as soon as the last worker looks up.
     /// If there were none, the tunnel comes to life.
-    fn publish(&mut self, sockets: Sockets) -> io::Result<()> {
-        for (group, token) in [(&sockets.v4, token::V4), (&sockets.v6, token::V6)] {
-            if let Some(group) = group {
-                self.epoll.add(&group.handshake, token, Interest::Readable)?;
-            }
-        }
-        for (number, worker) in self.shared.workers.iter().enumerate() {
-            worker.watch_sockets(&sockets, number)?;
-        }
+    fn publish(&mut self, sockets: Sockets) {
         // A port that was drawn stays ours over down and up.
         self.port = sockets.port().unwrap_or(self.port);
         self.device.set_listen_port(self.port);
-        if self.shared.sockets.swap(Some(Arc::new(sockets))).is_none() {
+        let before = self.shared.sockets.swap(Some(Arc::new(sockets)));
+        self.tell_workers();
+        if before.is_none() {
             self.device.up(self.shared.clock.now());
             self.ask_for_staged();
             (self.observer)(Notice::Up);
         }
-        Ok(())
+    }
+
+    /// One of them may be waiting for a socket that is no more.
+    fn tell_workers(&self) {
+        for worker in &self.shared.workers {
+            worker.mailbox.post(ToWorker::Sockets);
+        }
     }
 
     /// Something about the interface has changed. False if it is gone.
@@ -432,16 +445,16 @@ impl Control {
     }
 
     fn rise(&mut self) {
-        if let Err(error) =
-            self.open(self.port, self.mark).and_then(|sockets| self.publish(sockets))
-        {
+        match self.open(self.port, self.mark) {
+            Ok(sockets) => self.publish(sockets),
             // Another port can still be configured.
-            (self.observer)(Notice::PortRefused(self.port, error));
+            Err(error) => (self.observer)(Notice::PortRefused(self.port, error)),
         }
     }
 
     fn down(&mut self) {
         if self.shared.sockets.swap(None).is_some() {
+            self.tell_workers();
             self.device.down();
             for peer in self.peers.iter().flatten() {
                 peer.staged().clear();

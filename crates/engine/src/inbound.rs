@@ -21,8 +21,8 @@ use crate::worker::Round;
 const SLOTS: usize = 32;
 /// A train of the kernel's can be as long as a datagram.
 const SLOT_SIZE: usize = 65_536;
-/// Handshake messages that may wait for the control thread because they came among data.
-const MAX_STRAYS: usize = 64;
+/// Datagrams that may wait for the other thread because they came to the wrong socket.
+pub(crate) const MAX_STRAYS: usize = 64;
 
 /// Receives, opens and delivers.
 pub(crate) struct Inbound {
@@ -106,9 +106,7 @@ impl<'a> Opener<'a> {
                 None => 1,
             };
             let length = rest.len().min(messages * stride);
-            let Some((run, behind)) = rest.split_at_mut_checked(length) else {
-                return;
-            };
+            let Some((run, behind)) = rest.split_at_mut_checked(length) else { return };
             let session = receiver.and_then(|index| match self.last.take() {
                 Some(last) if last.keypair.local_index() == index => Some(last),
                 _ => self.round.shared.sessions.find(index),
@@ -119,7 +117,9 @@ impl<'a> Opener<'a> {
                     self.last = Some(session);
                 }
                 None if receiver.is_some() => {
-                    self.round.shared.discards.count(Discard::UnknownIndex)
+                    for _ in 0..messages {
+                        self.round.shared.discards.count(Discard::UnknownIndex);
+                    }
                 }
                 None => self.not_data(origin.endpoint, run),
             }
@@ -134,7 +134,7 @@ impl<'a> Opener<'a> {
         let Session { keypair, peer, window } = &**session;
         // One lock a run; with one worker, or as the kernel steers, nobody else ever holds it.
         let mut window = window.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut accepted, mut data, mut bytes) = (false, false, 0);
+        let (mut accepted, mut confirmed, mut data, mut bytes) = (false, false, false, 0);
         for (index, message) in keypair.open(now, run, origin.stride).enumerate() {
             let message = match message.and_then(|message| once(&mut window, message)) {
                 Ok(message) => message,
@@ -144,9 +144,7 @@ impl<'a> Opener<'a> {
                 }
             };
             accepted = true;
-            if keypair.confirm(&message) {
-                shared.report(peer.id, Report::Confirmed(keypair.local_index()));
-            }
+            confirmed |= keypair.confirm(&message);
             let start = origin.start + index * origin.stride + DATA_HEADER;
             let plaintext = message.into_plaintext();
             data |= !plaintext.is_empty();
@@ -158,6 +156,10 @@ impl<'a> Opener<'a> {
         drop(window);
         if accepted {
             self.note(session, origin.endpoint, data, bytes);
+        }
+        // Only now that the endpoint is known: staged packets will leave for it.
+        if confirmed {
+            shared.report(peer.id, Report::Confirmed(keypair.local_index()));
         }
     }
 
@@ -188,10 +190,7 @@ impl<'a> Opener<'a> {
     fn note(&self, session: &Session, from: Endpoint, data: bool, bytes: usize) {
         let &Round { shared, now, .. } = self.round;
         let Session { keypair, peer, .. } = session;
-        if peer.endpoint.load().as_deref() != Some(&from) {
-            peer.set_endpoint(Some(from));
-            shared.report(peer.id, Report::Roamed(from));
-        }
+        peer.roam(shared, from);
         peer.traffic.count_rx(bytes as u64);
         if peer.traffic.received(now, data) {
             shared.report(peer.id, Report::Armed);
@@ -261,8 +260,9 @@ fn deliver_apart(tun: &Tun, delivery: &Delivery, buffers: &[&[u8]]) {
 fn super_packet_refused(round: &Round<'_>, error: io::Error) {
     const EINVAL: i32 = 22;
     let shared = round.shared;
-    if error.raw_os_error() == Some(EINVAL) && shared.offloads.lose(Kind::TunTcp) {
-        shared.offloads.lose(Kind::TunUdp);
+    if error.raw_os_error() == Some(EINVAL)
+        && (shared.offloads.lose(Kind::TunTcp) | shared.offloads.lose(Kind::TunUdp))
+    {
         shared.control.post(ToControl::OffloadLost(Kind::TunTcp, error));
     }
 }

@@ -121,17 +121,18 @@ impl Tunnel {
         let control =
             Control::new(Arc::clone(&shared), Device::new(Box::new(SystemRandom)), observer)?;
         let mut tunnel = Self { shared, threads: Vec::new() };
-        for number in 0..tunnel.shared.workers.len() {
-            let (shared, worker) = (Arc::clone(&tunnel.shared), Worker::new(number));
-            let name = format!("worker {number}");
-            tunnel
-                .threads
-                .push(thread::Builder::new().name(name).spawn(move || worker.run(&shared))?);
-        }
-        tunnel
-            .threads
-            .push(thread::Builder::new().name("control".into()).spawn(move || control.run())?);
+        tunnel.spawn(control).inspect_err(|_| tunnel.shared.stop_workers())?;
         Ok(tunnel)
+    }
+
+    fn spawn(&mut self, control: Control) -> io::Result<()> {
+        let thread = |name: &str| thread::Builder::new().name(name.into());
+        for number in 0..self.shared.workers.len() {
+            let (shared, worker) = (Arc::clone(&self.shared), Worker::new(number));
+            self.threads.push(thread("worker").spawn(move || worker.run(&shared))?);
+        }
+        self.threads.push(thread("control").spawn(move || control.run())?);
+        Ok(())
     }
 
     /// Through which the tunnel is asked and told.

@@ -46,7 +46,8 @@ impl Link {
     /// # Errors
     /// When it is gone.
     pub fn follow(&mut self, tun: &Tun) -> io::Result<News> {
-        let links = self.link.receive()?.links;
+        // What netlink fails to tell, the TUN tells.
+        let links = self.link.receive().map(|changes| changes.links).unwrap_or_default();
         let (up, name) = (tun.is_up()?, tun.name()?);
         let ours = || links.iter().filter(|link| name.to_str() == Some(&link.name));
         let mtu = ours().rfind(|link| !link.deleted).map(|link| link.mtu);

@@ -30,9 +30,7 @@ impl<T> Mailbox<T> {
     /// As [`Mailbox::post`], but drops the letter if `most` wait already: for what strangers can cause.
     pub fn post_at_most(&self, most: usize, letter: T) {
         let mut letters = self.letters();
-        let Some(letters) = letters.as_mut().filter(|letters| letters.len() < most) else {
-            return;
-        };
+        let Some(letters) = letters.as_mut().filter(|letters| letters.len() < most) else { return };
         letters.push_back(letter);
         if letters.len() == 1 {
             self.event.signal();

@@ -1,5 +1,6 @@
 //! From the TUN to the peers: route, segment, pad, seal, send.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,12 +8,12 @@ use std::sync::atomic::Ordering;
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, TAG};
 use proto::{Keypair, Report, padding};
 use sys::tun::{Tun, VnetHeader};
-use sys::udp::SendBatch;
+use sys::udp::{Family, SendBatch};
 
 use crate::packet::segment::Segments;
 use crate::packet::{self, ecn, icmp};
 use crate::send::Dispatch;
-use crate::shared::Peer;
+use crate::shared::{Peer, family};
 use crate::worker::Round;
 
 /// The largest datagram: 65,535 bytes less the headers of IPv4 and UDP.
@@ -23,6 +24,8 @@ const MAX_TRAIN: usize = 64;
 const CAPACITY: usize = 3 * MAX_DATAGRAM;
 /// A packet as read from a TUN, with its header.
 const MAX_READ: usize = VnetHeader::LEN + 65_535;
+/// Room that any usual super-packet finds when it is sealed.
+const ROOM: usize = MAX_DATAGRAM * 5 / 4;
 /// Packets that are read before they are sent, and trains that can wait.
 const MAX_BATCH: usize = 128;
 /// Bytes that are read before the other direction has its turn.
@@ -37,6 +40,8 @@ struct Train {
     start: usize,
     length: usize,
     stride: usize,
+    /// Ready to be sent, and closed to more.
+    sealed: bool,
 }
 
 impl Train {
@@ -50,6 +55,7 @@ impl Train {
         Arc::ptr_eq(&self.peer, to.peer)
             && Arc::ptr_eq(&self.keypair, to.keypair)
             && self.tos == to.tos
+            && !self.sealed
             && length <= self.stride
             && self.length.is_multiple_of(self.stride)
             && self.length / self.stride < MAX_TRAIN
@@ -69,7 +75,9 @@ pub(crate) struct Outbound {
     read: Vec<u8>,
     /// Trains one behind the other; sealed just before they are sent.
     messages: Vec<u8>,
-    trains: Vec<Train>,
+    trains: VecDeque<Train>,
+    /// The socket that has no room for the first of them; nothing is read until it has.
+    full: Option<Family>,
     batch: SendBatch,
     icmp: icmp::RateLimit,
 }
@@ -80,7 +88,8 @@ impl Outbound {
             // Written to now, since a page fault costs as much as a packet.
             read: vec![0xff; MAX_READ],
             messages: vec![0xff; CAPACITY],
-            trains: Vec::with_capacity(MAX_BATCH),
+            trains: VecDeque::with_capacity(MAX_BATCH),
+            full: None,
             batch: SendBatch::new(MAX_TRAIN),
             icmp: icmp::RateLimit::default(),
         }
@@ -94,7 +103,10 @@ impl Outbound {
         let mut read = std::mem::take(&mut self.read);
         let (mut packets, mut bytes) = (0, 0);
         let outcome = loop {
-            if packets == MAX_BATCH || bytes > MAX_ROUND {
+            if self.trains.back().map_or(0, Train::end) + ROOM > self.messages.len() {
+                self.flush(round);
+            }
+            if packets == MAX_BATCH || bytes > MAX_ROUND || self.full.is_some() {
                 break Ok(());
             }
             match tun.read(&mut read) {
@@ -116,19 +128,13 @@ impl Outbound {
     fn route(&mut self, round: &Round<'_>, tun: &Tun, read: &[u8]) {
         let plain = (VnetHeader::default(), read);
         let parts = if tun.has_vnet_header() { VnetHeader::decode(read) } else { Some(plain) };
-        let Some((header, packet)) = parts else {
-            return;
-        };
-        let Some(destination) = packet::destination(packet) else {
-            return;
-        };
+        let Some((header, packet)) = parts else { return };
+        let Some(destination) = packet::destination(packet) else { return };
         let peer = round.snapshot.route(destination).filter(|peer| peer.endpoint.load().is_some());
         let Some(peer) = peer else {
             return self.unreachable(tun, packet);
         };
-        let Ok(segments) = Segments::new(header, packet) else {
-            return;
-        };
+        let Ok(segments) = Segments::new(header, packet) else { return };
         let tos = ecn::outer(packet::tos(packet).unwrap_or_default());
         let mut session = peer.session(round.now);
         for index in 0..segments.count() {
@@ -152,20 +158,25 @@ impl Outbound {
     fn append(&mut self, round: &Round<'_>, to: &Destination<'_>, length: usize) -> &mut [u8] {
         let padding = padding(length, round.shared.mtu.load(Ordering::Relaxed));
         let message = DATA_OVERHEAD + length + padding;
-        let mut start = self.trains.last().map_or(0, Train::end);
+        let mut start = self.trains.back().map_or(0, Train::end);
         if start + message > self.messages.len() || self.trains.len() == MAX_BATCH {
             self.flush(round);
-            start = 0;
+            start = self.trains.back().map_or(0, Train::end);
         }
-        match self.trains.last_mut().filter(|train| train.takes(to, message)) {
+        if start + message > self.messages.len() {
+            // The socket has filled up in the middle of a super-packet of very small segments.
+            return &mut [];
+        }
+        match self.trains.back_mut().filter(|train| train.takes(to, message)) {
             Some(train) => train.length += message,
-            None => self.trains.push(Train {
+            None => self.trains.push_back(Train {
                 peer: Arc::clone(to.peer),
                 keypair: Arc::clone(to.keypair),
                 tos: to.tos,
                 start,
                 length: message,
                 stride: message,
+                sealed: false,
             }),
         }
         let packet = start + DATA_HEADER;
@@ -193,26 +204,40 @@ impl Outbound {
         self.flush(round);
     }
 
-    /// Seals and sends everything gathered, in order.
-    fn flush(&mut self, round: &Round<'_>) {
-        for train in self.trains.drain(..) {
-            let Some(messages) = self.messages.get_mut(train.start..train.end()) else {
-                continue;
-            };
-            if let Err(reason) = train.keypair.seal(round.now, messages, train.stride) {
+    /// Seals and sends everything gathered, in order, until a socket is full.
+    pub fn flush(&mut self, round: &Round<'_>) {
+        self.full = None;
+        while let Some(train) = self.trains.front_mut() {
+            let messages = self.messages.get_mut(train.start..train.end()).unwrap_or_default();
+            if !train.sealed
+                && let Err(reason) = train.keypair.seal(round.now, messages, train.stride)
+            {
                 round.shared.discards.count(reason);
+                self.trains.pop_front();
                 continue;
             }
-            send(round, &mut self.batch, &train, messages);
+            train.sealed = true;
+            let passed = send(round, &mut self.batch, train, messages);
+            if passed < train.length {
+                train.start += passed;
+                train.length -= passed;
+                let remote = train.peer.endpoint.load().as_deref().map(|endpoint| endpoint.remote);
+                self.full = remote.map(family);
+                return;
+            }
+            self.trains.pop_front();
         }
+    }
+
+    /// The socket that has to be waited for before more is read.
+    pub fn full(&self) -> Option<Family> {
+        self.full
     }
 
     /// Answers a packet that nobody is there for, as a router would (spec §1.9).
     fn unreachable(&mut self, tun: &Tun, packet: &[u8]) {
         let mut answer = [0; icmp::LONGEST];
-        let Some(answer) = icmp::unreachable(packet, &mut answer) else {
-            return;
-        };
+        let Some(answer) = icmp::unreachable(packet, &mut answer) else { return };
         if self.icmp.allows(sys::clock::boottime()) {
             let header = VnetHeader::default().encode();
             let header = if tun.has_vnet_header() { header.as_slice() } else { &[] };
@@ -222,26 +247,25 @@ impl Outbound {
     }
 }
 
-/// Sends a sealed train, and notes for the timers that it was.
-fn send(round: &Round<'_>, batch: &mut SendBatch, train: &Train, messages: &[u8]) {
+/// Sends a sealed train, and notes for the timers that it was. Returns how many bytes of it are done
+/// with: all of them, unless the socket is full.
+fn send(round: &Round<'_>, batch: &mut SendBatch, train: &Train, messages: &[u8]) -> usize {
     let Train { peer, keypair, tos, stride, .. } = train;
     let &Round { shared, now, .. } = round;
-    let Some(endpoint) = peer.endpoint.load_full() else {
-        return;
-    };
-    let Some(socket) = round.socket_towards(endpoint.remote) else {
-        return;
+    let remote = peer.endpoint.load().as_deref().map(|endpoint| endpoint.remote);
+    let Some(socket) = remote.and_then(|remote| round.socket_towards(remote)) else {
+        return messages.len();
     };
     let dispatch = Dispatch { shared, socket, peer, now, tos: *tos, stride: *stride, messages };
-    let sent = dispatch.run(batch, *endpoint);
-    if sent == 0 {
-        return;
-    }
-    peer.traffic.count_tx(sent as u64);
-    if peer.traffic.sent(now, true) {
-        shared.report(peer.id, Report::Armed);
+    let progress = dispatch.run(batch);
+    if progress.sent > 0 {
+        peer.traffic.count_tx(progress.sent as u64);
+        if peer.traffic.sent(now, true) {
+            shared.report(peer.id, Report::Armed);
+        }
     }
     if keypair.wants_rekey(now) && peer.traffic.ask(now) {
         shared.report(peer.id, Report::WantsSession);
     }
+    progress.passed
 }

@@ -1,46 +1,20 @@
 //! Handing datagrams to a socket, and what to do when it does not take them.
 
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
 
-use proto::{Endpoint, Report, Time};
+use proto::{Endpoint, Time};
 use sys::udp::{Outgoing, SendBatch, Udp};
 
 use crate::offload::Kind;
 use crate::shared::{Peer, Shared, ToControl, local};
 
-/// How long a full socket is waited for before datagrams are lost. A queue that drains slower than
-/// this is no queue but a wall.
-const PATIENCE: Duration = Duration::from_millis(100);
-
 /// The numbers of Linux, for what [`io::ErrorKind`] does not tell apart.
 mod errno {
     pub const EIO: i32 = 5;
     pub const EINVAL: i32 = 22;
+    pub const EMSGSIZE: i32 = 90;
     pub const EADDRNOTAVAIL: i32 = 99;
     pub const ENETUNREACH: i32 = 101;
-}
-
-/// Sends what it can of `datagrams`, waiting if the socket is full; returns how many that were.
-///
-/// # Errors
-/// What stopped the first of them.
-pub(crate) fn send<'a>(
-    socket: &Udp,
-    batch: &mut SendBatch,
-    datagrams: impl Iterator<Item = Outgoing<'a>> + Clone,
-) -> io::Result<usize> {
-    loop {
-        match socket.send(batch, datagrams.clone()) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if !sys::poll::wait_writable(socket, PATIENCE)? {
-                    return Err(error);
-                }
-            }
-            result => return result,
-        }
-    }
 }
 
 /// The source address may no longer be ours, or no longer lead there (spec §1.11).
@@ -60,36 +34,63 @@ pub(crate) struct Dispatch<'a> {
     pub messages: &'a [u8],
 }
 
+/// How far sending has come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Progress {
+    /// Bytes of messages that need not be sent any more; less than all only if the socket is full.
+    pub passed: usize,
+    /// Bytes of messages that were sent.
+    pub sent: usize,
+}
+
 impl Dispatch<'_> {
-    /// Sends the messages to `endpoint`, as one train where that works, else one by one. Returns how
-    /// many bytes were sent.
-    pub fn run(&self, batch: &mut SendBatch, mut endpoint: Endpoint) -> usize {
+    /// Sends the messages to where the peer is, as one train where that works, else one by one.
+    pub fn run(&self, batch: &mut SendBatch) -> Progress {
+        let nowhere = Progress { passed: self.messages.len(), sent: 0 };
+        let Some(endpoint) = self.peer.endpoint.load_full() else { return nowhere };
         let offloads = &self.shared.offloads;
         let may_segment = offloads.has(Kind::UdpSegment) && self.peer.takes_trains(self.now);
         let size = u16::try_from(self.stride).ok().filter(|_| self.stride < self.messages.len());
-        if let Some(size) = size.filter(|_| may_segment) {
-            match self.pieces(batch, &mut endpoint, Some(size)) {
-                Ok(sent) => return sent,
-                Err(error) => self.train_refused(error),
+        let refusal = match size.filter(|_| may_segment) {
+            Some(size) => match self.pieces(batch, &endpoint, Some(size)) {
+                Ok(progress) => return progress,
+                Err(error) => Some(error),
+            },
+            None => None,
+        };
+        match self.pieces(batch, &endpoint, None) {
+            // Its source was to blame, not the train.
+            Err(_) => {
+                let endpoint = self.peer.forget_source(self.shared, &endpoint);
+                self.pieces(batch, &endpoint, None).unwrap_or(nowhere)
+            }
+            Ok(progress) => {
+                if let Some(error) = refusal {
+                    self.train_refused(error);
+                }
+                progress
             }
         }
-        self.pieces(batch, &mut endpoint, None).unwrap_or_default()
     }
 
-    /// Sends everything as one train of segments, or message by message. Only a train can fail: a
-    /// message that cannot be sent is lost, and the others may fare better.
+    /// Sends everything as one train of segments, or message by message.
+    ///
+    /// # Errors
+    /// A refused train, or a stale source. Any other message that cannot be sent is lost, and the
+    /// others may fare better.
     fn pieces(
         &self,
         batch: &mut SendBatch,
-        endpoint: &mut Endpoint,
+        endpoint: &Endpoint,
         segment: Option<u16>,
-    ) -> io::Result<usize> {
+    ) -> io::Result<Progress> {
         if let (Some(_), Some(made_up)) = (segment, self.shared.offloads.faults.udp_segment) {
             return Err(io::Error::from_raw_os_error(made_up));
         }
         let piece = if segment.is_some() { self.messages.len() } else { self.stride };
-        let (mut rest, mut sent) = (self.messages, 0);
-        while !rest.is_empty() {
+        let mut progress = Progress { passed: 0, sent: 0 };
+        while let Some(rest) = self.messages.get(progress.passed..).filter(|rest| !rest.is_empty())
+        {
             let datagrams = rest.chunks(piece).map(|bytes| Outgoing {
                 to: endpoint.remote,
                 source: local(endpoint),
@@ -97,35 +98,31 @@ impl Dispatch<'_> {
                 segment_size: segment,
                 bytes,
             });
-            let passed = match send(self.socket, batch, datagrams) {
+            match self.socket.send(batch, datagrams) {
                 Ok(count) => {
-                    sent += rest.len().min(count * piece);
-                    count
+                    let bytes = rest.len().min(count * piece);
+                    progress.passed += bytes;
+                    progress.sent += bytes;
                 }
-                Err(error) if endpoint.source.is_some() && is_stale_source(&error) => {
-                    self.forget_source(endpoint);
-                    0
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if segment.is_some() => return Err(error),
-                Err(_) => 1,
-            };
-            rest = rest.get(passed * piece..).unwrap_or_default();
+                Err(error) if endpoint.source.is_some() && is_stale_source(&error) => {
+                    return Err(error);
+                }
+                Err(_) => progress.passed += rest.len().min(piece),
+            }
         }
-        Ok(sent)
-    }
-
-    fn forget_source(&self, endpoint: &mut Endpoint) {
-        endpoint.source = None;
-        self.peer.endpoint.store(Some(Arc::new(*endpoint)));
-        self.shared.report(self.peer.id, Report::Roamed(*endpoint));
+        Ok(progress)
     }
 
     /// A train was refused: by a path too narrow for its segments, or by a device that cannot cut it.
     fn train_refused(&self, error: io::Error) {
-        if error.raw_os_error() != Some(errno::EIO) {
-            self.peer.refuse_trains(self.now);
-        } else if self.shared.offloads.lose(Kind::UdpSegment) {
-            self.shared.control.post(ToControl::OffloadLost(Kind::UdpSegment, error));
+        match error.raw_os_error() {
+            Some(errno::EMSGSIZE | errno::EINVAL) => self.peer.refuse_trains(self.now),
+            Some(errno::EIO) if self.shared.offloads.lose(Kind::UdpSegment) => {
+                self.shared.control.post(ToControl::OffloadLost(Kind::UdpSegment, error));
+            }
+            _ => {}
         }
     }
 }

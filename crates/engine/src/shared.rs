@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 use std::{array, io};
@@ -50,11 +50,19 @@ impl Shared {
     pub fn report(&self, peer: PeerId, report: Report) {
         self.control.post(ToControl::Report(peer, report));
     }
+
+    pub fn stop_workers(&self) {
+        for worker in &self.workers {
+            worker.mailbox.post(ToWorker::Stop);
+        }
+    }
 }
 
 /// A letter to the control thread.
 pub(crate) enum ToControl {
     Report(PeerId, Report),
+    /// The peer's endpoint is not where it was.
+    Roamed(PeerId),
     /// A handshake message that arrived among data.
     Handshake(Endpoint, Box<[u8]>),
     /// A worker does without an offload from now on, because of this error.
@@ -70,6 +78,8 @@ pub(crate) enum ToControl {
 pub(crate) enum ToWorker {
     /// A data message that arrived among handshakes.
     Data(Stray),
+    /// Sockets were opened or closed.
+    Sockets,
     Stop,
 }
 
@@ -127,6 +137,8 @@ pub(crate) struct Peer {
     staged: Mutex<VecDeque<Box<[u8]>>>,
     /// Trains do not fit through the path to this peer before this time ([`Time`] in nanoseconds).
     plain_until: AtomicU64,
+    /// A letter about the endpoint is on its way to the control thread.
+    roamed: AtomicBool,
 }
 
 /// A path is given another chance to take trains after this time.
@@ -141,6 +153,7 @@ impl Peer {
             endpoint: ArcSwapOption::empty(),
             staged: Mutex::default(),
             plain_until: AtomicU64::new(0),
+            roamed: AtomicBool::new(false),
         }
     }
 
@@ -179,8 +192,40 @@ impl Peer {
 
     /// Makes `endpoint` the place to send to.
     pub fn set_endpoint(&self, endpoint: Option<Endpoint>) {
-        self.endpoint.store(endpoint.map(Arc::new));
-        self.plain_until.store(0, Ordering::Relaxed);
+        let before = self.endpoint.swap(endpoint.map(Arc::new));
+        if before.map(|before| before.remote) != endpoint.map(|endpoint| endpoint.remote) {
+            self.plain_until.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Follows the peer to where an authentic message came from, and has the device told.
+    pub fn roam(&self, shared: &Shared, to: Endpoint) {
+        if self.endpoint.load().as_deref() != Some(&to) {
+            self.set_endpoint(Some(to));
+            self.tell_roamed(shared);
+        }
+    }
+
+    /// Lets the routing table choose where messages to `stale` leave from, unless the peer is
+    /// elsewhere by now. Returns where messages go to.
+    pub fn forget_source(&self, shared: &Shared, stale: &Arc<Endpoint>) -> Endpoint {
+        let fresh = Endpoint::new(stale.remote);
+        let before = self.endpoint.compare_and_swap(stale, Some(Arc::new(fresh)));
+        self.tell_roamed(shared);
+        before.as_deref().filter(|before| *before != &**stale).copied().unwrap_or(fresh)
+    }
+
+    /// One letter serves until it is read: its reader looks at the endpoint itself.
+    fn tell_roamed(&self, shared: &Shared) {
+        if !self.roamed.swap(true, Ordering::Relaxed) {
+            shared.control.post(ToControl::Roamed(self.id));
+        }
+    }
+
+    /// The endpoint, if it has changed since this was last asked.
+    pub fn take_roamed(&self) -> Option<Endpoint> {
+        let roamed = self.roamed.swap(false, Ordering::SeqCst);
+        self.endpoint.load().as_deref().copied().filter(|_| roamed)
     }
 }
 
@@ -248,13 +293,16 @@ impl Sockets {
         self.groups().next()?.port().ok()
     }
 
+    pub fn group(&self, family: Family) -> Option<&Group> {
+        match family {
+            Family::V4 => self.v4.as_ref(),
+            Family::V6 => self.v6.as_ref(),
+        }
+    }
+
     /// The data socket of `worker` for `family`.
     pub fn data(&self, family: Family, worker: usize) -> Option<&Udp> {
-        let group = match family {
-            Family::V4 => &self.v4,
-            Family::V6 => &self.v6,
-        };
-        group.as_ref()?.data.get(worker)
+        self.group(family)?.data.get(worker)
     }
 }
 
@@ -288,4 +336,9 @@ pub(crate) fn endpoint(from: SocketAddr, local: Option<Local>) -> Endpoint {
 /// The source of an endpoint as a socket wants it.
 pub(crate) fn local(endpoint: &Endpoint) -> Option<Local> {
     endpoint.source.map(|source| Local { address: source.address, interface: source.interface })
+}
+
+/// The family of the socket that reaches `remote`.
+pub(crate) fn family(remote: SocketAddr) -> Family {
+    if remote.is_ipv4() { Family::V4 } else { Family::V6 }
 }

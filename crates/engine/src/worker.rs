@@ -11,7 +11,7 @@ use sys::udp::{Family, Udp};
 
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
-use crate::shared::{Post, Shared, Snapshot, Sockets, ToControl, ToWorker};
+use crate::shared::{Post, Shared, Snapshot, Sockets, ToControl, ToWorker, family};
 
 /// What holds for everything that is done between two waits.
 pub(crate) struct Round<'a> {
@@ -38,7 +38,7 @@ impl Round<'_> {
 
     /// The socket to reach `remote` by.
     pub fn socket_towards(&self, remote: SocketAddr) -> Option<&Udp> {
-        self.sockets?.data(if remote.is_ipv4() { Family::V4 } else { Family::V6 }, self.worker)
+        self.sockets?.data(family(remote), self.worker)
     }
 }
 
@@ -56,67 +56,125 @@ pub(crate) struct Worker {
     number: usize,
     outbound: Outbound,
     inbound: Inbound,
+    /// The TUN is not read, since a socket is full. What comes in is carried all the same.
+    blocked: bool,
 }
 
 impl Worker {
     pub fn new(number: usize) -> Self {
-        Self { number, outbound: Outbound::new(), inbound: Inbound::new() }
+        Self { number, outbound: Outbound::new(), inbound: Inbound::new(), blocked: false }
     }
 
     /// Carries packets until told to stop, or until the TUN is gone.
     pub fn run(mut self, shared: &Arc<Shared>) {
-        let (Some(tun), Some(post)) =
-            (shared.tuns.get(self.number), shared.workers.get(self.number))
-        else {
-            return;
-        };
+        let tun = shared.tuns.get(self.number);
+        let (Some(tun), Some(post)) = (tun, shared.workers.get(self.number)) else { return };
         let mut events = Events::new(token::COUNT);
         while post.epoll.wait(&mut events, None).is_ok() {
             for readiness in events.iter() {
-                if readiness.token == token::MAILBOX {
-                    if !self.read_mail(shared, tun, post) {
-                        return;
-                    }
-                } else if self.carry(shared, tun, readiness).is_err() {
-                    return shared.control.post(ToControl::TunLost);
+                let goes_on = match readiness.token {
+                    token::MAILBOX => self.read_mail(shared, tun, post),
+                    token::TUN => self.carry_out(shared, tun, post),
+                    token::V4 => self.carry_in(shared, tun, post, Family::V4, readiness),
+                    _ => self.carry_in(shared, tun, post, Family::V6, readiness),
+                };
+                match goes_on {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(_) => return shared.control.post(ToControl::TunLost),
                 }
             }
         }
     }
 
-    /// Carries a batch from where there is something.
+    /// Carries a batch from the TUN to the peers.
     ///
     /// # Errors
-    /// When the TUN is gone.
-    fn carry(&mut self, shared: &Shared, tun: &Tun, readiness: Readiness) -> io::Result<()> {
-        let family = match readiness.token {
-            token::V4 => Some(Family::V4),
-            token::V6 => Some(Family::V6),
-            _ => None,
-        };
-        Round::run(shared, self.number, |round| match family {
-            None => self.outbound.forward(round, tun).or_else(|error| still_there(tun, error)),
-            Some(family) => {
-                if let Some(socket) =
-                    round.sockets.and_then(|sockets| sockets.data(family, self.number))
-                {
-                    // What the network reports to a socket concerns some datagram that was sent before.
-                    let _ = self.inbound.forward(round, tun, socket);
-                }
-                Ok(())
+    /// When the TUN is gone, or epoll fails.
+    fn carry_out(&mut self, shared: &Shared, tun: &Tun, post: &Post) -> io::Result<bool> {
+        let outcome = Round::run(shared, self.number, |round| self.outbound.forward(round, tun));
+        outcome.or_else(|error| still_there(tun, error))?;
+        self.block_or_unblock(shared, tun, post)
+    }
+
+    /// Carries a batch from the peers to the TUN, and goes on sending if that had to wait.
+    ///
+    /// # Errors
+    /// When epoll fails.
+    fn carry_in(
+        &mut self,
+        shared: &Shared,
+        tun: &Tun,
+        post: &Post,
+        family: Family,
+        readiness: Readiness,
+    ) -> io::Result<bool> {
+        let resumes = readiness.writable && self.outbound.full() == Some(family);
+        Round::run(shared, self.number, |round| {
+            if let Some(socket) =
+                round.sockets.and_then(|sockets| sockets.data(family, self.number))
+            {
+                // What the network reports to a socket concerns some datagram that was sent before.
+                let _ = self.inbound.forward(round, tun, socket);
             }
-        })
+            if resumes {
+                self.outbound.flush(round);
+            }
+        });
+        if resumes { self.block_or_unblock(shared, tun, post) } else { Ok(true) }
+    }
+
+    /// Stops reading the TUN while a socket is full: its queue then tells the senders.
+    fn block_or_unblock(&mut self, shared: &Shared, tun: &Tun, post: &Post) -> io::Result<bool> {
+        let full = self.outbound.full();
+        if full.is_some() == self.blocked {
+            return Ok(true);
+        }
+        self.blocked = full.is_some();
+        if self.blocked {
+            post.epoll.remove(tun)?;
+        } else {
+            post.epoll.add(tun, token::TUN, Interest::Readable)?;
+        }
+        if let Some(sockets) = shared.sockets.load_full() {
+            for family in [Family::V4, Family::V6] {
+                let Some(socket) = sockets.data(family, self.number) else { continue };
+                let waits = if full == Some(family) { Interest::Both } else { Interest::Readable };
+                post.epoll.modify(socket, token(family), waits)?;
+            }
+        }
+        Ok(true)
     }
 
     /// False if told to stop.
-    fn read_mail(&mut self, shared: &Shared, tun: &Tun, post: &Post) -> bool {
-        post.mailbox.empty().into_iter().all(|letter| match letter {
-            ToWorker::Data(mut stray) => {
-                Round::run(shared, self.number, |round| self.inbound.stray(round, tun, &mut stray));
-                true
+    ///
+    /// # Errors
+    /// When epoll fails.
+    fn read_mail(&mut self, shared: &Shared, tun: &Tun, post: &Post) -> io::Result<bool> {
+        for letter in post.mailbox.empty() {
+            match letter {
+                ToWorker::Data(mut stray) => {
+                    Round::run(shared, self.number, |round| {
+                        self.inbound.stray(round, tun, &mut stray)
+                    });
+                }
+                ToWorker::Sockets if self.blocked => {
+                    Round::run(shared, self.number, |round| self.outbound.flush(round));
+                    self.block_or_unblock(shared, tun, post)?;
+                }
+                ToWorker::Sockets => {}
+                ToWorker::Stop => return Ok(false),
             }
-            ToWorker::Stop => false,
-        })
+        }
+        Ok(true)
+    }
+}
+
+/// What epoll calls the data socket of `family`.
+fn token(family: Family) -> u64 {
+    match family {
+        Family::V4 => token::V4,
+        Family::V6 => token::V6,
     }
 }
 
@@ -135,12 +193,11 @@ impl Post {
     /// # Errors
     /// Those of epoll.
     pub fn watch_sockets(&self, sockets: &Sockets, number: usize) -> io::Result<()> {
-        [(Family::V4, token::V4), (Family::V6, token::V6)].into_iter().try_for_each(
-            |(family, token)| {
-                let socket = sockets.data(family, number);
-                socket.map_or(Ok(()), |socket| self.epoll.add(socket, token, Interest::Readable))
-            },
-        )
+        [Family::V4, Family::V6].into_iter().try_for_each(|family| {
+            let socket = sockets.data(family, number);
+            socket
+                .map_or(Ok(()), |socket| self.epoll.add(socket, token(family), Interest::Readable))
+        })
     }
 }
 
