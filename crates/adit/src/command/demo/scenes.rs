@@ -9,7 +9,7 @@ use config::discard;
 use config::key::abbreviated;
 use host::ping::Ping;
 use host::{Change, Prefix, Route};
-use proto::{Discard, PublicKey};
+use proto::PublicKey;
 use serde_json::json;
 
 use super::machine::{CABLE, Machine, PATIENCE, State};
@@ -213,16 +213,11 @@ fn wrong_key(report: &mut Report, alice: &mut Machine, bob: &mut Machine) -> Out
     }
     let state = bob.state()?;
     let word = state.text("last_discard").ok_or("bob does not say why there is no session")?;
-    let reason = explain(word).ok_or_else(|| format!("bob's reason is no known one: {word}"))?;
+    let reason = discard::named(word).map(discard::explain);
+    let reason = reason.ok_or_else(|| format!("bob's reason is no known one: {word}"))?;
     report.step("wrong key", &format!("no session; bob says why ({word}): {reason}"));
     report.measured("wrong_key", json!({"session": false, "reason": reason}));
     Ok(())
-}
-
-/// The sentence for a reason that a daemon gives by its name.
-fn explain(name: &str) -> Option<&'static str> {
-    let reason = Discard::ALL.into_iter().find(|reason| discard::name(*reason) == name);
-    reason.map(discard::explain)
 }
 
 fn milliseconds(duration: Duration) -> f64 {
