@@ -62,7 +62,43 @@ const DIFFERENCES: &[(Implementation, Side, &str, &str)] = &[
         "sends from the removed address until the next handshake"),
     (WireguardGo, Either, "n27_single_allowed_ips_are_removed",
         "too old to remove a single prefix"),
+    (WireguardGo, Either, "the_port_is_open_while_the_interface_is_up",
+        LINK_STATE),
+    (WireguardGo, Either, "down_means_silence_and_up_a_handshake_at_once",
+        LINK_STATE),
+    (WireguardGo, Either, "up_starts_the_persistent_keepalive",
+        LINK_STATE),
+    (WireguardGo, Either, "many_toggles_end_in_the_last_state",
+        LINK_STATE),
+    (WireguardGo, Either, "an_interface_has_no_address_of_its_own_making",
+        "leaves the link-local address to the kernel"),
+    (WireguardGo, Either, "a_renamed_interface_keeps_working",
+        "misses changes of the MTU under another name"),
+    (WireguardGo, Either, "a_moved_interface_keeps_working",
+        "misses changes of the MTU once its interface was moved"),
+    (WireguardGo, Either, "a_change_of_its_socket_does_not_end_the_daemon",
+        "ends when the attributes of its socket change"),
+    (WireguardGo, Either, "the_removal_of_its_socket_ends_the_daemon",
+        "removes whatever lies at the path of its socket"),
+    (WireguardGo, Either, "peers_come_and_go_without_a_trace",
+        "gives memory back when its collector likes to"),
+    (WireguardGo, Either, "a_fresh_interface_says_almost_nothing",
+        "binds its port before its interface is up"),
+    (WireguardGo, Either, "a_busy_port_leaves_the_old_one_working",
+        "closes the old port first"),
+    (WireguardGo, Either, "a_set_is_done_whole_or_not_at_all",
+        "does what stands before the error"),
+    (WireguardGo, Either, "everything_set_is_given_back_in_order",
+        PEER_ORDER),
+    (WireguardGo, Either, "peers_are_listed_as_they_came",
+        PEER_ORDER),
+    (WireguardGo, Either, "stalled_clients_block_neither_traffic_nor_others",
+        "a client that stalls in a set blocks the others"),
 ];
+
+const LINK_STATE: &str = "cannot see whether its interface is up on present kernels";
+
+const PEER_ORDER: &str = "lists its peers in random order";
 
 const NO_CHANGE: &str = "its control thread panics when an existing peer is modified";
 
