@@ -1,7 +1,9 @@
 //! The interface as the rest of the machine sees and changes it.
 
 use std::io;
+use std::os::fd::AsFd;
 
+use sys::namespace::is_same;
 use sys::netlink::Monitor;
 use sys::poll::{Epoll, Interest};
 use sys::tun::Tun;
@@ -66,8 +68,12 @@ impl Link {
 
 /// Without the right to see the TUN's namespace, ours is the best guess.
 fn monitor(tun: &Tun) -> io::Result<Monitor> {
-    use std::os::fd::AsFd;
-
-    let namespace = tun.network_namespace().ok();
-    Monitor::open(namespace.as_ref().map(AsFd::as_fd)).or_else(|_| Monitor::open(None))
+    loop {
+        let Ok(namespace) = tun.network_namespace() else { return Monitor::open(None) };
+        let monitor = Monitor::open(Some(namespace.as_fd())).or_else(|_| Monitor::open(None))?;
+        // If it has moved on before anybody listened there, nobody has told us.
+        if tun.network_namespace().is_ok_and(|present| is_same(&present, &namespace)) {
+            return Ok(monitor);
+        }
+    }
 }

@@ -3,10 +3,11 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::{panic, thread};
 
+use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{getgid, getuid};
@@ -15,6 +16,13 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 /// The network namespace of the calling thread.
 pub fn current() -> io::Result<OwnedFd> {
     Ok(File::open("/proc/thread-self/ns/net")?.into())
+}
+
+/// Whether two descriptors hold the same namespace.
+#[must_use]
+pub fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
+    let identity = |file| fstat(file).map(|status| (status.st_dev, status.st_ino));
+    matches!((identity(one.as_fd()), identity(other.as_fd())), (Ok(one), Ok(other)) if one == other)
 }
 
 /// A new network namespace with nothing in it but a loopback link that is down. It has no name, and
