@@ -16,7 +16,9 @@ use super::packet::{claimed_length, source};
 use super::{Parcel, What};
 
 /// The most that chance adds to T1 and T3.
-const JITTER: Duration = Duration::from_millis(334);
+const JITTER: Duration = Duration::from_millis(333);
+/// Until an initiation that comes too soon is sent: chance adds more with every attempt.
+const LONGEST_WAIT: Duration = REKEY_TIMEOUT.saturating_add(JITTER.saturating_mul(20));
 /// A series of initiations, and the session before it that may have led to it.
 const SERIES: Duration = Duration::from_secs(20 * 5 + 7 + 25);
 const ERASE_KEYS: Duration = Duration::from_secs(540);
@@ -388,7 +390,7 @@ impl Judge {
             if !able {
                 continue;
             }
-            let soon = |deadline: Time| deadline.since(now) <= REKEY_TIMEOUT + JITTER;
+            let soon = |deadline: Time| deadline.since(now) <= LONGEST_WAIT;
             if !peer.staged.is_empty() {
                 assert!(!usable, "packets wait in spite of a session");
                 assert!(
@@ -400,7 +402,7 @@ impl Judge {
             let idle = now.since(account.last_activity);
             let interval = Duration::from_secs(shown.persistent_keepalive.into());
             assert!(
-                interval.is_zero() || idle <= interval + REKEY_TIMEOUT + JITTER,
+                interval.is_zero() || idle <= interval + LONGEST_WAIT,
                 "machine {} sent nothing to {key:?} for {idle:?} of {interval:?}",
                 node.number
             );
