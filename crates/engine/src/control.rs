@@ -12,6 +12,7 @@ use crate::inbound::MAX_STRAYS;
 use crate::link::{Link, News};
 use crate::offload::Kind;
 use crate::outbound::Outbound;
+use crate::paths::Paths;
 use crate::send::is_stale_source;
 use crate::shared::{
     Peer, Shared, Snapshot, Sockets, Stray, ToControl, ToWorker, endpoint, family, local,
@@ -48,6 +49,7 @@ pub(crate) struct Control {
     port: u16,
     mark: u32,
     link: Link,
+    paths: Paths,
     epoll: Epoll,
     timer: Timer,
     armed: Option<Time>,
@@ -76,6 +78,7 @@ impl Control {
             port: 0,
             mark: 0,
             link,
+            paths: Paths::default(),
             epoll,
             timer,
             armed: None,
@@ -132,6 +135,7 @@ impl Control {
                 }
                 ToControl::Roamed(id) => {
                     if let Some(endpoint) = self.peer(id).and_then(|peer| peer.take_roamed()) {
+                        self.paths.learn(&endpoint, self.mark);
                         self.device.report(self.shared.clock.now(), id, Report::Roamed(endpoint));
                     }
                 }
@@ -193,7 +197,8 @@ impl Control {
             }
             Event::RoutesChanged => self.stale = true,
             Event::EndpointChanged(id, endpoint) => {
-                self.with(id, |peer| peer.set_endpoint(endpoint))
+                endpoint.iter().for_each(|endpoint| self.paths.learn(endpoint, self.mark));
+                self.with(id, |peer| peer.set_endpoint(endpoint));
             }
             Event::SessionAdded(id, keypair) => {
                 if let Some(peer) = self.peer(id) {
@@ -439,7 +444,7 @@ impl Control {
     /// Addresses or routes have changed where our sockets are: sources must be chosen again.
     fn follow_paths(&mut self) -> bool {
         if self.link.paths_changed() {
-            self.device.forget_sources();
+            self.device.forget_sources(self.paths.review(self.mark));
         }
         true
     }

@@ -12,6 +12,7 @@ mod mailbox;
 pub mod offload;
 mod outbound;
 pub mod packet;
+mod paths;
 mod send;
 mod shared;
 mod worker;

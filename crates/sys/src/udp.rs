@@ -1,12 +1,14 @@
 //! UDP sockets: a group of them on one port, and what is asked of each.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::{io, ptr};
 
 use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, socket_with,
+};
 
 pub use crate::batch::{Local, Outgoing, ReceiveBatch, Received, SendBatch};
 
@@ -132,6 +134,39 @@ pub fn bind_pair(
             Ok(v6) => return Ok((v4, v6)),
         }
     }
+}
+
+/// The address that datagrams to `remote` bear if nothing asks for another: the routing table's choice
+/// for packets with `mark`, in the calling thread's network namespace.
+///
+/// # Errors
+///
+/// `ENETUNREACH` and its like if there is no way.
+pub fn preferred_source(remote: SocketAddr, mark: u32) -> io::Result<IpAddr> {
+    let socket = plain_socket(remote.ip())?;
+    if mark != 0 {
+        socket.set_mark(mark)?;
+    }
+    // Connecting sends nothing; it looks the way up.
+    connect(&socket.fd, &remote)?;
+    Ok(SocketAddr::try_from(getsockname(&socket.fd)?)?.ip())
+}
+
+/// Whether `address` is one of this machine's, in the calling thread's network namespace.
+pub fn is_local(address: IpAddr) -> bool {
+    let bound = plain_socket(address)
+        .and_then(|socket| Ok(bind(&socket.fd, &SocketAddr::from((address, 0)))?));
+    // A link-local address needs an interface (EINVAL), and is not asked about.
+    !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+}
+
+fn plain_socket(like: IpAddr) -> io::Result<Udp> {
+    let (family, domain) = match like {
+        IpAddr::V4(_) => (Family::V4, AddressFamily::INET),
+        IpAddr::V6(_) => (Family::V6, AddressFamily::INET6),
+    };
+    let fd = socket_with(domain, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    Ok(Udp { fd, family })
 }
 
 /// One UDP socket, non-blocking, that tells where each datagram was addressed to and how it was

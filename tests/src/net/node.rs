@@ -247,7 +247,7 @@ impl Node {
 
     /// Its addresses or routes have changed.
     pub fn forget_sources(&mut self) {
-        self.device.forget_sources();
+        self.device.forget_sources(|_| true);
         self.drain();
     }
 

@@ -40,7 +40,7 @@ impl Device {
             self.fwmark = mark;
         }
         if change.listen_port.is_some() || change.fwmark.is_some() {
-            self.forget_sources();
+            self.forget_sources(|_| true);
         }
         if change.replace_peers {
             for id in each(&self.peers) {
@@ -84,10 +84,15 @@ impl Device {
         }
     }
 
-    /// Lets the routing table choose all sources again: addresses, routes, port or mark have changed.
-    pub fn forget_sources(&mut self) {
+    /// Lets the routing table choose again where messages leave from, for every endpoint that has a
+    /// source and is `stale`: addresses, routes, the port or the mark have changed.
+    pub fn forget_sources(&mut self, mut stale: impl FnMut(&Endpoint) -> bool) {
         for id in each(&self.peers) {
-            if let Some(peer) = self.peers.get_mut(id) {
+            if let Some(peer) = self.peers.get_mut(id)
+                && peer
+                    .endpoint
+                    .is_some_and(|endpoint| endpoint.source.is_some() && stale(&endpoint))
+            {
                 self.out.forget_source(id, peer);
             }
         }
