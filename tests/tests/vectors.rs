@@ -236,6 +236,62 @@ fn private_keys_are_clamped_and_have_the_known_public_keys() {
 }
 
 #[test]
+fn keys_read_from_text_are_the_known_ones_and_no_others() {
+    let keys = load("keys");
+    for key in entries(&keys["good"]) {
+        for name in ["raw", "clamped", "public"] {
+            let text = key[format!("{name}_b64")].as_str().unwrap();
+            let read = config::key::from_base64(text).unwrap();
+            assert_eq!(*read, array(&key[name]), "{text}");
+            assert_eq!(*config::key::to_base64(&read), text);
+        }
+    }
+    let low_order = entries(&keys["low_order_public"]).iter();
+    for (point, text) in low_order.zip(entries(&keys["low_order_public_b64"])) {
+        assert_eq!(*config::key::from_base64(text.as_str().unwrap()).unwrap(), array(point));
+    }
+    for case in entries(&keys["bad_b64"]) {
+        let text = case[1].as_str().unwrap();
+        assert_eq!(config::key::from_base64(text), None, "{}", case[0]);
+    }
+}
+
+/// The ones' complement sum of a header; all ones if its checksum is right (RFC 1071).
+fn header_sum(header: &[u8]) -> u16 {
+    let words = header.chunks_exact(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let sum: u32 = words.sum();
+    ((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+#[test]
+fn congestion_marks_match_the_known_answers() {
+    let tables = load("ecn");
+    let numbers = |row: &Value| -> Vec<u8> {
+        entries(row).iter().map(|number| number.as_u64().unwrap() as u8).collect()
+    };
+    for row in entries(&tables["encapsulate_inner_outer"]) {
+        let [inner, outer] = numbers(row)[..] else { panic!("{row}") };
+        // The DSCP of the inner packet is nobody's business.
+        assert_eq!(engine::packet::ecn::outer(0xb8 | inner), outer, "inner {inner}");
+    }
+    for row in entries(&tables["decapsulate_outer_inner_result"]) {
+        let [outer, inner, result] = numbers(row)[..] else { panic!("{row}") };
+        let mut v4 = vec![0; 20];
+        v4[..4].copy_from_slice(&[0x45, 0xb8 | inner, 0, 20]);
+        let checksum = !header_sum(&v4);
+        v4[10..12].copy_from_slice(&checksum.to_be_bytes());
+        let mut v6 = vec![0; 40];
+        v6[..2].copy_from_slice(&[0x6b, 0x80 | inner << 4]);
+        for packet in [&mut v4, &mut v6] {
+            engine::packet::ecn::decapsulate(0x88 | outer, packet);
+        }
+        assert_eq!(v4[1], 0xb8 | result, "outer {outer}, inner {inner}");
+        assert_eq!(header_sum(&v4), 0xffff, "outer {outer}, inner {inner}");
+        assert_eq!(v6[1], 0x80 | result << 4, "outer {outer}, inner {inner}");
+    }
+}
+
+#[test]
 fn peers_of_low_order_are_listed_but_never_spoken_to() {
     let keys = load("keys");
     let peers = entries(&keys["low_order_public"]).iter().map(|point| PeerChange {
