@@ -126,7 +126,7 @@ fn missing_requirement() -> Option<String> {
     if !PathBuf::from("/dev/net/tun").exists() {
         return Some("no /dev/net/tun".into());
     }
-    ["ip", "wg", "timeout"]
+    ["ip", "wg", "ping", "nft", "timeout"]
         .iter()
         .find(|p| find_program(p).is_none())
         .map(|p| format!("no program {p}"))

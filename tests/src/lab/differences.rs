@@ -94,6 +94,8 @@ const DIFFERENCES: &[(Implementation, Side, &str, &str)] = &[
         PEER_ORDER),
     (WireguardGo, Either, "stalled_clients_block_neither_traffic_nor_others",
         "a client that stalls in a set blocks the others"),
+    (WireguardGo, Either, "what_wg_cannot_set_is_explained",
+        "closes the old port first"),
 ];
 
 const LINK_STATE: &str = "cannot see whether its interface is up on present kernels";

@@ -1,12 +1,18 @@
 //! Transfers whose every byte is checked.
 
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
+};
+use std::os::fd::AsRawFd as _;
 use std::thread;
+use std::time::Duration;
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use sys::udp::{Family, Group, Outgoing, SendBatch};
 
-use super::{Namespace, PATIENCE, await_some, await_that};
+use super::{Namespace, PATIENCE, await_some};
 
 /// A stream of bytes in which every position looks different (xorshift64*), so that a lost,
 /// doubled or misplaced piece shows.
@@ -69,7 +75,7 @@ fn send_stream(to: SocketAddr, length: usize) -> io::Result<()> {
         connection.write_all(&piece[..now])?;
         left -= now;
     }
-    connection.shutdown(std::net::Shutdown::Write)
+    connection.shutdown(Shutdown::Write)
 }
 
 fn receive_stream(listener: &TcpListener, length: usize) -> io::Result<()> {
@@ -130,6 +136,70 @@ pub fn udp(
     }
 }
 
+/// The same for many connections at once, from pages that the kernel takes without copying.
+#[track_caller]
+pub fn tcp_without_copies(
+    from: &Namespace,
+    to: &Namespace,
+    address: IpAddr,
+    connections: usize,
+    length: usize,
+) {
+    let mut file =
+        File::from(memfd_create("pages", MemfdFlags::empty()).expect("a file in memory"));
+    file.write_all(&Stream::bytes(1, length)).expect("memory");
+    let listener = to.within(|| TcpListener::bind((address, 0))).expect("a listener");
+    let target = listener.local_addr().expect("a bound address");
+    let send = || -> io::Result<()> {
+        // Each connection reads the file from its start; `copy` from file to socket is sendfile(2).
+        let mut file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        let mut connection = from.within(|| TcpStream::connect_timeout(&target, PATIENCE))?;
+        connection.set_write_timeout(Some(PATIENCE))?;
+        io::copy(&mut file, &mut connection)?;
+        connection.shutdown(Shutdown::Write)
+    };
+    thread::scope(|scope| {
+        let receivers: Vec<_> =
+            (0..connections).map(|_| scope.spawn(|| receive_stream(&listener, length))).collect();
+        let senders: Vec<_> = (0..connections).map(|_| scope.spawn(send)).collect();
+        for transfer in senders.into_iter().chain(receivers) {
+            let result = transfer.join().expect("no transfer panics");
+            result.unwrap_or_else(|error| panic!("{connections} times {length} bytes: {error}"));
+        }
+    });
+}
+
+/// Sends datagrams as fast as the kernel takes them. Some may be lost; what arrives is right, in
+/// order, and comes once.
+#[track_caller]
+pub fn udp_flood(from: &Namespace, to: &Namespace, address: IpAddr, length: usize) {
+    const COUNT: u64 = 20_000;
+    let receiver = to.within(|| UdpSocket::bind((address, 0))).expect("a receiver");
+    receiver.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    let target = receiver.local_addr().expect("a bound address");
+    let sender = from.within(|| UdpSocket::bind(unspecified(address))).expect("a sender");
+    let mut datagram = Stream::bytes(1, length);
+    let mut expected = datagram.clone();
+    let (mut last, mut count, mut place) = (0, 0, vec![0; 1 << 16]);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1..=COUNT {
+                datagram[..8].copy_from_slice(&number.to_le_bytes());
+                // A full queue may refuse one; that is loss like any other.
+                let _ = sender.send_to(&datagram, target);
+            }
+        });
+        while let Ok(got) = receiver.recv(&mut place) {
+            let number = place.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            assert!(number > last, "{number} came after {last}");
+            expected[..8].copy_from_slice(&number.to_le_bytes());
+            assert!(place[..got] == expected, "the bytes of datagram {number}");
+            (last, count) = (number, count + 1);
+        }
+    });
+    assert!(count > COUNT / 100, "only {count} of {COUNT} datagrams arrived");
+}
+
 /// Sends trains of datagrams, as many of `segment` bytes as one send takes and a shorter one, and
 /// expects every one of them, whole and in order.
 #[track_caller]
@@ -161,21 +231,4 @@ pub fn unspecified(like: IpAddr) -> SocketAddr {
         IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     }
-}
-
-/// Runs iperf3 from one namespace to an address of another one, with further options; it must
-/// end with success.
-#[track_caller]
-pub fn iperf(from: &Namespace, to: &Namespace, address: IpAddr, options: &str) {
-    let mut server = to.spawn(&format!("iperf3 -s -1 -B {address}"));
-    let client = format!("iperf3 -c {address} --connect-timeout 2000 {options}");
-    await_that(&format!("{client} succeeds"), || {
-        match from.attempt(&client) {
-            Ok(_) => true,
-            // The server is not yet there.
-            Err(error) if error.contains("Connection refused") => false,
-            Err(error) => panic!("{client} from {}: {error}", from.name()),
-        }
-    });
-    let _ = server.0.wait();
 }
