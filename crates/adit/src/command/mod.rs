@@ -4,6 +4,7 @@ mod daemon;
 mod demo;
 mod help;
 mod keys;
+mod quick;
 mod wg;
 
 use std::ffi::{OsStr, OsString};
@@ -32,6 +33,11 @@ const COMMANDS: &[Command] = &[
     },
     Command { name: "wg", summary: "Shows and configures tunnels, as wg(8) does", run: wg::wg },
     Command {
+        name: "wg-quick",
+        summary: "Brings tunnels up and down from their files, as wg-quick(8) does",
+        run: quick::wg_quick,
+    },
+    Command {
         name: "genkey",
         summary: "Generates a new private key and writes it to stdout",
         run: keys::genkey,
@@ -54,7 +60,8 @@ const COMMANDS: &[Command] = &[
 ];
 
 /// Other names of the program, each of which stands for one command.
-const NAMES: &[(&str, &str)] = &[("wireguard-go", "daemon"), ("wg", "wg")];
+const NAMES: &[(&str, &str)] =
+    &[("wireguard-go", "daemon"), ("wg", "wg"), ("wg-quick", "wg-quick")];
 
 /// Runs the command that a command line asks for, its first word being the name of the program.
 pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {

@@ -1,5 +1,5 @@
-//! The words of `wg-quick`(8): its configuration file, how one is named, what of it is for `wg`, and
-//! the file that `save` makes of what is live (spec §4).
+//! The words of `wg-quick`(8): its configuration file, how one is named, what of it is for `wg`,
+//! and the file that `save` makes of what is live (spec §4).
 
 mod address;
 mod file;

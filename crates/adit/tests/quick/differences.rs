@@ -1,0 +1,266 @@
+//! Where ours differs from the machine's wg-quick on purpose. This is the whole list.
+
+use std::fmt::Write;
+
+use crate::record::Record;
+
+type Everywhere = (&'static str, fn(&mut Record));
+
+/// Of every case: what differs and why, and how both are made alike again.
+const EVERYWHERE: &[Everywhere] = &[
+    (
+        "Errors of ip, nft, bash and resolvconf are in their words. Ours say what was attempted, and \
+         why it failed, in one line.",
+        |record| record.edit(": stderr", |text| lines(text, is_step_or_our_fault)),
+    ),
+    (
+        "Interfaces are our own daemon's, so nobody asks the kernel for one first, and nothing is \
+         missing when it has none.",
+        |record| {
+            record.edit("up: stderr", |text| {
+                let text = lines(text, |line| !line.starts_with("[#] ip link add "));
+                text.replace("[#] wireguard-go ", "[#] adit daemon ")
+            });
+        },
+    ),
+    (
+        "As newer versions do: `addconf', not `setconf', so that a key which PreUp has set stays.",
+        |record| record.edit("up: stderr", |text| text.replace("wg setconf", "wg addconf")),
+    ),
+    (
+        "As newer versions do: the interface is there before PreUp, and rules are there before the \
+         route that they are for, so that nothing leaks meanwhile. The order has its own test.",
+        |record| record.edit("up: stderr", sorted),
+    ),
+    (
+        "As newer versions do: src_valid_mark is left alone if it is set already, since containers \
+         can only read it.",
+        |record| record.edit("up: stderr", |text| lines(text, |line| !line.contains("sysctl -q"))),
+    ),
+    (
+        "Our addresses of v6 are not looked for on the link (nodad), which a tunnel does not do \
+         anyway.",
+        |record| record.edit(": addresses", |text| text.replace(" nodad", "")),
+    ),
+    ("Nobody has asked for this port: it is random.", |record| {
+        let fixed = |line: &str| match line.strip_prefix("ListenPort = ") {
+            Some(port) => port.len() < 5,
+            None => true,
+        };
+        record.edit(": wireguard", |text| lines(text, fixed));
+        record.edit(": files", |text| lines(text, fixed));
+    }),
+    (
+        "The order of peers, and of their addresses, is that of a hash table in wireguard-go.",
+        |record| {
+            record.edit(": wireguard", peers_sorted);
+            record.edit(": files", peers_sorted);
+        },
+    ),
+    ("The usage is in our own words.", |record| {
+        record.edit(": stderr", |text| lines(text, |line| line.starts_with(['[', 'W', 'w'])))
+    }),
+];
+
+/// What of a single case differs.
+enum What {
+    /// The sections of these titles.
+    Sections(&'static [&'static str]),
+    /// The machine's cannot bring this up; ours can.
+    OnlyOursWorks,
+}
+
+use What::{OnlyOursWorks, Sections};
+
+/// Of single cases: the case, what differs, and why.
+const SINGLE: &[(&str, What, &str)] = &[
+    (
+        "the MTU of two links",
+        Sections(&["up: links", "save: links", "up: stderr"]),
+        "As newer versions do: the MTU fits through the narrowest way, not through the widest.",
+    ),
+    (
+        "a hook with a number sign",
+        Sections(&[
+            "up: hooks",
+            "save: hooks",
+            "down: hooks",
+            "up: stderr",
+            "save: files",
+            "down: files",
+        ]),
+        "As newer versions do: what a comment is in a hook is for the shell to say.",
+    ),
+    (
+        "the first hook fails",
+        Sections(&["up: code", "up: stderr"]),
+        "As newer versions do: there is an interface to delete, and the status is the hook's.",
+    ),
+    (
+        "a hook sets the key",
+        OnlyOursWorks,
+        "As newer versions do: the interface is there to be set.",
+    ),
+    (
+        "an odd name",
+        Sections(&["save: files", "down: files"]),
+        "wg-quick loses the addresses when it saves, since it takes the name for a pattern.",
+    ),
+    (
+        "an odd name and a default route",
+        OnlyOursWorks,
+        "A name needs no quotes where no text is parsed.",
+    ),
+    (
+        "a hook with an ampersand",
+        Sections(&["save: files", "down: files"]),
+        "bash 5.2 puts other text in the place of `&' when wg-quick saves.",
+    ),
+    (
+        "hooks know the interface",
+        Sections(&["save: files", "down: files"]),
+        "Likewise, it makes one backslash of two.",
+    ),
+    (
+        "a resolvconf that is a link",
+        Sections(&[
+            "up: resolvconf",
+            "save: resolvconf",
+            "down: resolvconf",
+            "up: stderr",
+            "down: stderr",
+        ]),
+        "As newer versions do: resolvectl knows an interface by its own name only.",
+    ),
+    (
+        "name servers and domains",
+        Sections(&["save: files", "down: files"]),
+        "wg-quick loses the domains when it saves.",
+    ),
+    ("only a domain", Sections(&["save: files", "down: files"]), "As above."),
+    (
+        "a resolvconf that cannot list",
+        Sections(&["save: files", "down: files", "down: stderr", "down: resolvconf"]),
+        "wg-quick loses the name servers when it saves, and leaves them on record.",
+    ),
+    (
+        "a file for all becomes private",
+        Sections(&["save: files", "down: files", "down: stderr"]),
+        "wg-quick writes the new file into one that was left behind, and so for everybody.",
+    ),
+    (
+        "a firewall of somebody else",
+        Sections(&["down: firewall"]),
+        "wg-quick deletes tables by its name that it has not made, being of another family.",
+    ),
+    (
+        "two default routes",
+        Sections(&["down: rules", "down: stderr", "again down: stderr"]),
+        "The first to go down takes the other's rule along, so that all that the main table has \
+         routes for goes through the other tunnel.",
+    ),
+    (
+        "no resolvconf",
+        Sections(&["up: code", "up: stderr"]),
+        "What is not there cannot be announced; bash has a status of its own for that.",
+    ),
+    ("a resolvconf that fails", Sections(&["up: code"]), "It has failed, whatever its status is."),
+    (
+        "a table that nobody knows",
+        Sections(&["up: code"]),
+        "ip has a status of its own for this; ours is 1 for all that is wrong with a file.",
+    ),
+    ("an MTU that is no number", Sections(&["up: code"]), "As above."),
+    (
+        "a program that is not there carries the packets",
+        Sections(&["up: code", "up: stderr"]),
+        "There is no interface to delete, and the status is that of a missing program.",
+    ),
+];
+
+/// The cases that the list names.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    SINGLE.iter().map(|(name, ..)| *name)
+}
+
+/// What is wrong, if anything is.
+pub fn judge(name: &str, mut theirs: Record, mut ours: Record) -> String {
+    for (_, level) in EVERYWHERE {
+        level(&mut theirs);
+        level(&mut ours);
+    }
+    let titles = theirs.0.keys().chain(ours.0.keys());
+    let mut titles: Vec<_> =
+        titles.filter(|title| theirs.0.get(*title) != ours.0.get(*title)).collect();
+    titles.sort();
+    titles.dedup();
+    let allowed = match SINGLE.iter().find(|(case, ..)| *case == name) {
+        Some((_, OnlyOursWorks, _)) => return only_ours_works(name, &theirs, &ours),
+        Some((_, Sections(titles), _)) => titles,
+        None => &[][..],
+    };
+    let mut report = String::new();
+    for title in titles.iter().filter(|title| !allowed.contains(&title.as_str())) {
+        let _ = writeln!(report, "{name}: {title}");
+        for (mark, record) in [("<", &theirs), (">", &ours)] {
+            for line in record.0.get(*title).map_or("", String::as_str).lines() {
+                let _ = writeln!(report, "  {mark} {line}");
+            }
+        }
+    }
+    for title in allowed.iter().filter(|title| titles.iter().all(|other| other != *title)) {
+        let _ = writeln!(report, "{name}: {title} does not differ any more");
+    }
+    report
+}
+
+fn only_ours_works(name: &str, theirs: &Record, ours: &Record) -> String {
+    let code = |record: &Record, title| record.0.get(title).cloned().unwrap_or_default();
+    match (&*code(theirs, "up: code"), &*code(ours, "up: code"), &*code(ours, "down: code")) {
+        ("0\n", ..) => format!("{name}: theirs works\n"),
+        (_, "0\n", "0\n") => String::new(),
+        (_, up, down) => format!("{name}: ours ends with {up} and {down}"),
+    }
+}
+
+/// What both say in the same words: steps, warnings, and faults that wg-quick itself finds.
+fn is_step_or_our_fault(line: &str) -> bool {
+    const FAULTS: [&str; 5] = [
+        "already exists",
+        "is not a WireGuard interface",
+        "does not exist",
+        "must be a valid interface name, followed by .conf",
+        "is neither true nor false",
+    ];
+    line.starts_with("[#] ")
+        || line.starts_with("Warning: `")
+        || line.starts_with("wg-quick: ") && FAULTS.iter().any(|fault| line.ends_with(fault))
+}
+
+fn lines(text: &str, wanted: impl Fn(&str) -> bool) -> String {
+    text.split_inclusive('\n').filter(|line| wanted(line.trim_end_matches('\n'))).collect()
+}
+
+fn sorted(text: &str) -> String {
+    let mut lines: Vec<_> = text.split_inclusive('\n').collect();
+    lines.sort_unstable();
+    lines.concat()
+}
+
+/// With the peers of each file, and the allowed addresses of each peer, in alphabetical order.
+fn peers_sorted(text: &str) -> String {
+    let lists = text.lines().map(|line| match line.split_once(" = ") {
+        Some(("AllowedIPs", list)) => {
+            let mut entries: Vec<_> = list.split(", ").collect();
+            entries.sort_unstable();
+            format!("AllowedIPs = {}", entries.join(", "))
+        }
+        _ => line.to_owned(),
+    });
+    let text = lists.collect::<Vec<_>>().join("\n");
+    let mut blocks: Vec<_> = text.split("[Peer]\n").map(str::trim_end).collect();
+    if let Some((_, peers)) = blocks.split_first_mut() {
+        peers.sort_unstable();
+    }
+    blocks.join("\n[Peer]\n")
+}
