@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use rustix::fs::{MemfdFlags, memfd_create};
+use sys::signals;
 
 use crate::Error;
 
@@ -119,12 +120,12 @@ fn run(program: &Path, arguments: &[&str], input: &str) -> io::Result<(ExitStatu
     let (mut stdin, mut stdout, mut stderr) = (in_memory()?, in_memory()?, in_memory()?);
     stdin.write_all(input.as_bytes())?;
     stdin.rewind()?;
-    let status = Command::new(program)
-        .args(arguments)
-        .stdin(stdin)
-        .stdout(stdout.try_clone()?)
-        .stderr(stderr.try_clone()?)
-        .status()?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(stdin);
+    command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+    // What it restarts must obey signals, even if they wait here.
+    signals::unblock_in(&mut command);
+    let status = command.status()?;
     let complaints = read_whole(&mut stderr)?;
     let lines: Vec<&str> =
         complaints.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
