@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::address::is_server;
 
 /// What a file wants. Values are as they were written, without the space around them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub struct File {
     /// Every word of `Address`.
     pub addresses: Vec<String>,
@@ -29,7 +29,7 @@ pub struct File {
 }
 
 /// The user's own commands for a shell, each list in its order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 pub struct Hooks {
     /// Before `up` configures the new interface.
     pub pre_up: Vec<Vec<u8>>,

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::File;
 
 /// What an interface has while it is up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Live<'a> {
     /// Its addresses with their prefixes.
     pub addresses: &'a [String],
