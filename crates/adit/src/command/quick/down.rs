@@ -11,8 +11,9 @@ use super::{Failure, Outcome, Quick, Transcript, dns, save};
 use crate::command::wg::interface;
 
 /// Takes the tunnel down. A hook that fails before anything else leaves it up.
-pub(super) fn down(quick: &Quick, transcript: &Transcript) -> Outcome {
+pub(super) fn down(quick: &Quick) -> Outcome {
     let Quick { interface, file, .. } = quick;
+    let transcript = &Transcript::new();
     must_be_wireguard(quick)?;
     let mut network = Network::open()?;
     transcript.hooks(&file.hooks.pre_down, interface)?;

@@ -128,11 +128,7 @@ fn usage() -> Failure {
 }
 
 /// Reads the file, as root: whoever is not asks sudo(8) to begin again.
-fn with_file(
-    arguments: &[OsString],
-    argument: &OsStr,
-    run: fn(&Quick, &Transcript) -> Outcome,
-) -> Outcome {
+fn with_file(arguments: &[OsString], argument: &OsStr, run: fn(&Quick) -> Outcome) -> Outcome {
     const PROMPT: &str =
         "wg-quick must be run as root. Please enter the password for %u to continue: ";
     if !fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
@@ -142,8 +138,7 @@ fn with_file(
         let error = sudo.exec();
         return Err(Failure::new(format!("must be run as root: sudo: {}", words(&error))));
     }
-    let quick = Quick::read(config::quick::path(argument))?;
-    run(&quick, &Transcript::new())
+    run(&Quick::read(config::quick::path(argument))?)
 }
 
 impl Quick {
@@ -174,7 +169,7 @@ fn warn_if_world_accessible(path: &Path) {
 }
 
 /// `wg-quick strip`: what is left for `wg`.
-fn strip(quick: &Quick, _: &Transcript) -> Outcome {
+fn strip(quick: &Quick) -> Outcome {
     let mut text = Zeroizing::new(Vec::with_capacity(quick.file.rest.len() + 1));
     text.extend_from_slice(&quick.file.rest);
     text.push(b'\n');

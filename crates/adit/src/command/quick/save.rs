@@ -14,9 +14,9 @@ use super::{Failure, Outcome, Quick, Transcript, dns, down, words};
 use crate::command::wg::interface;
 
 /// Writes what is live over the file.
-pub(super) fn save(quick: &Quick, transcript: &Transcript) -> Outcome {
+pub(super) fn save(quick: &Quick) -> Outcome {
     down::must_be_wireguard(quick)?;
-    write(quick, &mut Network::open()?, transcript)
+    write(quick, &mut Network::open()?, &Transcript::new())
 }
 
 /// The same for an interface that is known to be one of WireGuard.

@@ -10,7 +10,7 @@ use super::transcript::{child, run};
 use super::{Failure, Outcome, Quick, Transcript, dns, down, mtu, route};
 
 /// Does everything, or leaves nothing behind.
-pub(super) fn up(quick: &Quick, _: &Transcript) -> Outcome {
+pub(super) fn up(quick: &Quick) -> Outcome {
     let mut network = Network::open()?;
     if network.has_link(&quick.interface)? {
         return Err(Failure::new(format!("`{}' already exists", quick.interface)));
