@@ -27,6 +27,7 @@ use sys::poll::{Epoll, Events, Interest};
 use sys::signals::{self, Signal, Signals};
 
 use self::report::Report;
+use super::words;
 
 const USAGE: &str = "\
 Usage: adit demo [--seconds N] [--json]
@@ -208,10 +209,4 @@ fn no_namespaces(error: &io::Error) -> String {
         None => "Run this as root; start a container with --privileged".into(),
     };
     format!("no right to make namespaces: {}. {remedy}", words(error))
-}
-
-/// An error without the number that the standard library appends.
-fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
 }

@@ -105,3 +105,9 @@ fn say(text: &str) -> ExitCode {
         }
     }
 }
+
+/// What strerror(3) says: an error without the number that the standard library appends.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
+}

@@ -14,9 +14,9 @@ use sys::poll::{Epoll, Event, Events, Interest};
 use sys::signals::{Signal, Signals};
 use sys::watch::Watch;
 
-use super::failure::words;
 use super::log::{Level, Log};
 use super::socket::Socket;
+use crate::command::words;
 
 /// Each has a thread, so that one that stalls stalls nobody else.
 const MAX_CLIENTS: usize = 64;

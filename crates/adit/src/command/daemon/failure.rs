@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::{fmt, io};
 
+use crate::command::words;
+
 /// What is said on stderr, behind the program's name, before exit 1.
 #[derive(Debug)]
 pub enum Failure {
@@ -100,11 +102,4 @@ fn no_interface(f: &mut fmt::Formatter<'_>, name: &str, error: &io::Error) -> fm
 
 fn no_socket(f: &mut fmt::Formatter<'_>, path: &Path, error: &io::Error) -> fmt::Result {
     write!(f, "cannot create {}: {}", path.display(), words(error))
-}
-
-/// An error without the number that the standard library appends.
-pub fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    let words = text.split_once(" (os error").map(|(words, _)| words);
-    words.unwrap_or(&text).to_owned()
 }

@@ -11,7 +11,7 @@ use engine::offload::Kind;
 use proto::{Discard, PublicKey};
 use sys::clock;
 
-use super::failure::words;
+use crate::command::words;
 
 /// How much is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

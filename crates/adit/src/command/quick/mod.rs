@@ -25,6 +25,7 @@ use std::process::{Command, ExitCode};
 use config::quick::File;
 use zeroize::Zeroizing;
 
+use super::words;
 use transcript::Transcript;
 
 const USAGE: &str = "\
@@ -176,10 +177,4 @@ fn strip(quick: &Quick) -> Outcome {
     let mut out = io::stdout().lock();
     let written = out.write_all(&text).and_then(|()| out.flush());
     written.map_err(|error| Failure::new(format!("stdout: {}", words(&error))))
-}
-
-/// What strerror(3) says.
-fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
 }

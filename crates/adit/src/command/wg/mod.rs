@@ -14,7 +14,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::keys;
+use super::{keys, words};
 
 /// The version of wireguard-tools whose behaviour this is.
 const VERSION: &str = "wireguard-tools v1.0.20260223 - https://git.zx2c4.com/wireguard-tools/\n";
@@ -174,10 +174,4 @@ fn code(code: ExitCode) -> Outcome {
 fn complain(lines: &[u8]) {
     // Nobody is left to be told that stderr is closed.
     let _ = io::stderr().write_all(lines);
-}
-
-/// What strerror(3) says.
-fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
 }
