@@ -293,3 +293,6 @@ impl Output {
 fn each(peers: &Peers) -> Vec<PeerId> {
     peers.ids()
 }
+
+#[cfg(test)]
+mod tests;
