@@ -72,8 +72,9 @@ fn monitor(tun: &Tun) -> io::Result<Monitor> {
         let Ok(namespace) = tun.network_namespace() else { return Monitor::open(None) };
         let monitor = Monitor::open(Some(namespace.as_fd())).or_else(|_| Monitor::open(None))?;
         // If it has moved on before anybody listened there, nobody has told us.
-        if tun.network_namespace().is_ok_and(|present| is_same(&present, &namespace)) {
-            return Ok(monitor);
+        match tun.network_namespace() {
+            Ok(present) if !is_same(&present, &namespace) => {}
+            _ => return Ok(monitor),
         }
     }
 }
