@@ -173,6 +173,21 @@ fn an_endpoint_may_change_its_family(lab: &Lab, pairing: Pairing) {
     pair.ping();
 }
 
+fn a_link_local_endpoint_has_a_zone(lab: &Lab, pairing: Pairing) {
+    let Pair { left, right, .. } = Pair::linked_unacquainted(lab, pairing);
+    for (node, address) in [(&left, "fe80::a/64"), (&right, "fe80::b/64")] {
+        node.ns.address("eth0", address);
+    }
+    right.allow(&left, "");
+    // Here, and not elsewhere, `wg` knows what eth0 is.
+    left.ns.run(&format!(
+        "wg set {} peer {} endpoint [fe80::b%eth0]:2 allowed-ips {}/32",
+        left.daemon.interface, right.key.public, right.v4
+    ));
+    left.greet(&right);
+    right.ns.ping(left.v4, 3);
+}
+
 fn a_firewall_mark_is_on_every_outer_packet(lab: &Lab, pairing: Pairing) {
     let Pair { left, right, .. } = Pair::linked(lab, pairing, Family::V4);
     left.ns.run("nft add table inet lab");
@@ -243,6 +258,7 @@ play_in_every_pairing!(
     a_changed_port_is_followed,
     a_changed_address_is_followed,
     an_endpoint_may_change_its_family,
+    a_link_local_endpoint_has_a_zone,
     a_firewall_mark_is_on_every_outer_packet,
     a_persistent_keepalive_keeps_its_interval,
     a_persistent_keepalive_speaks_at_once,

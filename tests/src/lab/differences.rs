@@ -52,6 +52,8 @@ const DIFFERENCES: &[(Implementation, Side, &str, &str)] = &[
         "answers from any of its addresses"),
     (Boringtun, Right, "n21_an_address_of_another_interface_serves_too",
         "answers from any of its addresses"),
+    (Boringtun, Left, "a_link_local_endpoint_has_a_zone",
+        "understands no zones"),
     (WireguardGo, Left, "a_changed_address_is_followed",
         "sends from the removed address until the next handshake"),
     (WireguardGo, Left, "n07_padding_respects_the_mtu",
@@ -96,6 +98,8 @@ const DIFFERENCES: &[(Implementation, Side, &str, &str)] = &[
         "a client that stalls in a set blocks the others"),
     (WireguardGo, Either, "what_wg_cannot_set_is_explained",
         "closes the old port first"),
+    (WireguardGo, Either, "the_lines_of_a_peer_mean_what_they_say",
+        PEER_ORDER),
 ];
 
 const LINK_STATE: &str = "cannot see whether its interface is up on present kernels";
