@@ -22,8 +22,8 @@ use crate::{Notice, Observer};
 
 /// Handshake messages taken in at once.
 const SLOTS: usize = 16;
-/// Handshake messages are far shorter. Data that comes here, too, may not be, and is lost then.
-const SLOT_SIZE: usize = 2048;
+/// They may come as a train.
+const SLOT_SIZE: usize = 65_536;
 
 /// What an event of epoll is about.
 mod token {
@@ -386,8 +386,8 @@ impl Control {
                     self.shared.offloads.lose(Kind::UdpGro);
                 }
             }
-            // Handshakes come one by one.
-            let _ = group.handshake.set_gro(false);
+            // The kernel asks any socket of the port whether to join packets, before it chooses one.
+            let _ = group.handshake.set_gro(coalesce);
             self.epoll.add(&group.handshake, token, Interest::Readable)?;
         }
         for (number, worker) in self.shared.workers.iter().enumerate() {
