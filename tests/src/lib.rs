@@ -1,5 +1,5 @@
 //! What the tests of adit share.
 
 pub mod lab;
-pub mod scenarios;
 pub mod net;
+pub mod scenarios;
