@@ -26,6 +26,11 @@ fn an_idle_daemon_makes_no_system_call() {
     });
     let request = format!("set=1\n{}\n", peers.collect::<String>());
     assert_eq!(left.daemon.uapi(&request), "errno=0\n\n");
+    // The kernel looks for routers on every interface that has an address of IPv6.
+    for node in [left, right] {
+        let key = format!("ipv6/conf/{}/router_solicitations", node.daemon.interface);
+        node.ns.sysctl(&key, "0");
+    }
     // A past session: a keepalive follows it after ten seconds, and after fifteen the time has
     // passed at which an answer could have been missed. Its keys go after nine minutes.
     pair.ping();

@@ -124,6 +124,8 @@ fn a_moved_interface_keeps_working(lab: &Lab, implementation: Implementation) {
     pair.left.address_inside();
     pair.left.greet(&pair.right);
     pair.ping();
+    let own = format!("-oneline address show dev {} scope link", pair.left.daemon.interface);
+    assert_eq!(elsewhere.ip(&own), "", "the kernel gave it an address");
     padding_follows_the_mtu(&pair, &elsewhere, &pair.left.daemon.interface);
 }
 
@@ -254,12 +256,8 @@ fn peers_come_and_go_without_a_trace(lab: &Lab, implementation: Implementation) 
     for _ in 0..20 {
         one_round();
     }
-    // The last connection may still be about to end.
-    let after = await_some("descriptors and threads are given back", || {
-        let after = belongings(daemon);
-        let same = (after.descriptors, after.threads) == (before.descriptors, before.threads);
-        same.then_some(after)
-    });
+    let after = belongings(daemon);
+    assert_eq!((before.descriptors, before.threads), (after.descriptors, after.threads));
     let growth = after.resident.saturating_sub(before.resident);
     assert!(growth < 4 << 10, "grew by {growth} KiB");
     pair.ping();
@@ -273,7 +271,18 @@ struct Belongings {
     resident: usize,
 }
 
+/// When the last connection to its socket has ended: nothing changes any more.
 fn belongings(daemon: &Daemon) -> Belongings {
+    let mut last = belongings_now(daemon);
+    await_some("nothing changes any more", || {
+        thread::sleep(Duration::from_millis(100));
+        let before = std::mem::replace(&mut last, belongings_now(daemon));
+        let same = (before.descriptors, before.threads) == (last.descriptors, last.threads);
+        same.then_some(before)
+    })
+}
+
+fn belongings_now(daemon: &Daemon) -> Belongings {
     let folder = format!("/proc/{}", daemon.pid());
     let count = |what| fs::read_dir(format!("{folder}/{what}")).expect("a process").count();
     let status = fs::read_to_string(format!("{folder}/status")).expect("a process");
