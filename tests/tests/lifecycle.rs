@@ -119,6 +119,12 @@ fn a_moved_interface_keeps_working(lab: &Lab, implementation: Implementation) {
     let elsewhere = lab.namespace("elsewhere");
     let Node { daemon, ns, .. } = &pair.left;
     ns.ip(&format!("link set {} netns {}", daemon.interface, elsewhere.name()));
+    if implementation == Implementation::Adit {
+        let mode = format!("cat /proc/sys/net/ipv6/conf/{}/addr_gen_mode", daemon.interface);
+        await_that("it is told there, too, not to make addresses", || {
+            elsewhere.attempt(&mode).is_ok_and(|mode| mode.trim() == "1")
+        });
+    }
     elsewhere.ip(&format!("link set {} up", daemon.interface));
     pair.left.ns = elsewhere.clone();
     pair.left.address_inside();

@@ -1,12 +1,13 @@
 //! The control thread: owns the protocol's state and everything that is rare.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use proto::limits::HANDSHAKE_QUEUE;
 use proto::{Change, Device, Endpoint, Event, PeerId, PublicKey, Report, Time};
 use sys::poll::{Epoll, Events, Interest, Timer};
-use sys::udp::{Family, Outgoing, ReceiveBatch, Received, SendBatch};
+use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Received, SendBatch};
 
 use crate::inbound::MAX_STRAYS;
 use crate::link::{Link, News};
@@ -24,6 +25,9 @@ use crate::{Notice, Observer};
 const SLOTS: usize = 16;
 /// They may come as a train.
 const SLOT_SIZE: usize = 65_536;
+
+/// How long a worker may need to notice that its sockets were closed.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// What an event of epoll is about.
 mod token {
@@ -53,6 +57,8 @@ pub(crate) struct Control {
     epoll: Epoll,
     timer: Timer,
     armed: Option<Time>,
+    /// Those that were in use before, if a worker still has them.
+    closing: Weak<Sockets>,
     incoming: ReceiveBatch,
     outgoing: SendBatch,
     outbound: Outbound,
@@ -82,6 +88,7 @@ impl Control {
             epoll,
             timer,
             armed: None,
+            closing: Weak::new(),
             incoming: ReceiveBatch::new(SLOTS, SLOT_SIZE),
             outgoing: SendBatch::new(1),
             outbound: Outbound::new(),
@@ -376,7 +383,7 @@ impl Control {
 
     /// Opens sockets on `port` and watches them; nothing is sent by them yet.
     fn open(&self, port: u16, mark: u32) -> io::Result<Sockets> {
-        let (v4, v6) = sys::udp::bind_pair(port, self.shared.workers.len(), mark)?;
+        let (v4, v6) = self.bind(port, mark)?;
         let sockets = Sockets { v4, v6 };
         let coalesce = self.shared.offloads.has(Kind::UdpGro);
         for (family, token) in [(Family::V4, token::V4), (Family::V6, token::V6)] {
@@ -396,6 +403,23 @@ impl Control {
         Ok(sockets)
     }
 
+    /// A worker that has not looked up since may still hold the sockets that were closed last.
+    fn bind(&self, port: u16, mark: u32) -> io::Result<(Option<Group>, Option<Group>)> {
+        let deadline = sys::clock::boottime() + PATIENCE;
+        loop {
+            match sys::udp::bind_pair(port, self.shared.workers.len(), mark) {
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse
+                        && self.closing.strong_count() > 0
+                        && sys::clock::boottime() < deadline =>
+                {
+                    std::thread::yield_now();
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Puts `sockets` in the place of those in use, which close as soon as the last worker looks up.
     /// If there were none, the tunnel comes to life.
     fn publish(&mut self, sockets: Sockets) {
@@ -404,7 +428,9 @@ impl Control {
         self.device.set_listen_port(self.port);
         let before = self.shared.sockets.swap(Some(Arc::new(sockets)));
         self.tell_workers();
-        if before.is_none() {
+        if let Some(before) = before {
+            self.closing = Arc::downgrade(&before);
+        } else {
             self.device.up(self.shared.clock.now());
             self.ask_for_staged();
             (self.observer)(Notice::Up);
@@ -427,8 +453,13 @@ impl Control {
         let Ok(News { up, mtu, moved }) = self.link.follow(tun) else {
             return false;
         };
-        if moved && self.link.watch(&self.epoll, token::LINK, token::PATHS).is_err() {
-            return false;
+        if moved {
+            if let (Ok(name), Ok(namespace)) = (tun.name(), tun.network_namespace()) {
+                (self.observer)(Notice::Moved(name, namespace));
+            }
+            if self.link.watch(&self.epoll, token::LINK, token::PATHS).is_err() {
+                return false;
+            }
         }
         if let Some(mtu) = mtu {
             self.shared.mtu.store(mtu as usize, std::sync::atomic::Ordering::Relaxed);
@@ -458,7 +489,9 @@ impl Control {
     }
 
     fn down(&mut self) {
-        if self.shared.sockets.swap(None).is_some() {
+        if let Some(before) = self.shared.sockets.swap(None) {
+            self.closing = Arc::downgrade(&before);
+            drop(before);
             self.tell_workers();
             self.device.down();
             for peer in self.peers.iter().flatten() {

@@ -159,6 +159,7 @@ impl<'a> Opener<'a> {
         }
         // Only now that the endpoint is known: staged packets will leave for it.
         if confirmed {
+            peer.send_on_unless_staged(keypair);
             shared.report(peer.id, Report::Confirmed(keypair.local_index()));
         }
     }

@@ -17,7 +17,9 @@ mod send;
 mod shared;
 mod worker;
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
@@ -57,6 +59,8 @@ pub enum Notice {
     Up,
     /// The interface is down and the port closed.
     Down,
+    /// The interface is in another network namespace, under this name.
+    Moved(OsString, OwnedFd),
     /// The interface is up, but the port could not be opened.
     PortRefused(u16, io::Error),
     /// A session with this peer is ready.

@@ -181,6 +181,15 @@ impl Peer {
         session
     }
 
+    /// Lets workers answer on a session that was just confirmed, before its first packet is delivered.
+    /// If packets wait, the control thread sends these first.
+    pub fn send_on_unless_staged(&self, keypair: &Arc<Keypair>) {
+        let staged = self.staged();
+        if staged.is_empty() {
+            self.sending.store(Some(Arc::clone(keypair)));
+        }
+    }
+
     pub fn takes_trains(&self, now: Time) -> bool {
         now.since_start() >= Duration::from_nanos(self.plain_until.load(Ordering::Relaxed))
     }

@@ -80,9 +80,11 @@ impl Log {
 /// How much a notice matters, and what others repeat it.
 fn weigh(notice: &Notice) -> (Level, Option<Topic>) {
     match notice {
-        Notice::Up | Notice::Down | Notice::HandshakeCompleted(_) | Notice::OffloadLost(..) => {
-            (Level::Debug, None)
-        }
+        Notice::Up
+        | Notice::Down
+        | Notice::Moved(..)
+        | Notice::HandshakeCompleted(_)
+        | Notice::OffloadLost(..) => (Level::Debug, None),
         Notice::PortRefused(..) => (Level::Error, None),
         Notice::GaveUp(peer) => (Level::Error, Some((Some(*peer), None))),
         Notice::HandshakeFailed(peer, reason) => (Level::Error, Some((Some(*peer), Some(*reason)))),
@@ -98,6 +100,7 @@ fn word(notice: &Notice) -> String {
     let peer = |key| format!("peer({})", key::abbreviated(key));
     match notice {
         Notice::Up => "Interface is up".into(),
+        Notice::Moved(..) => "Interface is in another network namespace".into(),
         Notice::Down => "Interface is down".into(),
         Notice::PortRefused(port, error) => format!(
             "Port {port} cannot be opened: {}; nothing is sent or received before the listen port \

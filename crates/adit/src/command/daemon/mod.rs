@@ -10,15 +10,16 @@ mod socket;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
-use engine::Tunnel;
+use engine::{Notice, Tunnel};
 use host::{Change, Network, sysctl};
 use lexopt::Arg;
 use sys::descriptor::inherited;
+use sys::namespace::within;
 use sys::signals::{Signal, Signals};
 use sys::tun::Tun;
 
@@ -135,7 +136,13 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     let log = Arc::new(Log::new(environment.level, &name));
     let observer = {
         let log = Arc::clone(&log);
-        Box::new(move |notice| log.notice(&notice))
+        Box::new(move |notice| {
+            if let Notice::Moved(name, namespace) = &notice {
+                // Its settings stay behind when it moves.
+                let _ = within(namespace.as_fd(), || behave_as_a_tunnel(&name.to_string_lossy()));
+            }
+            log.notice(&notice);
+        })
     };
     let tunnel = Tunnel::start(tuns, &environment.options, observer).map_err(Failure::Start)?;
     let door = Door::new(&socket, signals, tunnel.handle(), log).map_err(Failure::Start)?;
