@@ -152,8 +152,13 @@ impl Control {
                 ToControl::OffloadLost(kind, error) => {
                     (self.observer)(Notice::OffloadLost(kind, error))
                 }
-                // The asker may have gone away meanwhile.
-                ToControl::Configure(change, answer) => drop(answer.send(self.configure(&change))),
+                ToControl::Configure(change, answer) => {
+                    let outcome = self.configure(&change);
+                    // Workers know before the asker does, whose next packet would go the old way.
+                    self.settle();
+                    // The asker may have gone away meanwhile.
+                    drop(answer.send(outcome));
+                }
                 ToControl::State(answer) => drop(answer.send(self.device.state())),
                 ToControl::TunLost | ToControl::Stop => goes_on = false,
             }
