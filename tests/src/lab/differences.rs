@@ -56,6 +56,8 @@ const DIFFERENCES: &[(Implementation, Side, &str, &str)] = &[
         "answers from any of its addresses"),
     (Boringtun, Left, "a_link_local_endpoint_has_a_zone",
         "understands no zones"),
+    (WireguardGo, Either, "n26_peers_keep_their_order",
+        "lists its peers in random order"),
     (WireguardGo, Left, "a_changed_address_is_followed",
         "sends from the removed address until the next handshake"),
     (WireguardGo, Left, "n07_padding_respects_the_mtu",
