@@ -6,7 +6,9 @@ use core::net::SocketAddr;
 
 use super::*;
 use crate::change::{Change, PeerChange};
+use crate::discard::Discard;
 use crate::keys::PublicKey;
+use crate::primitives::{hash, mac};
 
 /// Numbers that look random (xorshift64).
 struct Numbers(u64);
@@ -50,19 +52,85 @@ fn assert_nothing_is_left_behind(device: &Device) {
     assert_eq!(device.deadlines, deadlines);
 }
 
-#[test]
-fn no_index_or_deadline_outlives_its_peer_handshake_or_session() {
-    let mut numbers = Numbers(7);
+/// Two devices that know nobody yet, and who they are.
+fn strangers(now: Now) -> ([Device; 2], [PublicKey; 2]) {
     let keys = [1, 2].map(|byte| PrivateKey::new([byte; 32]).unwrap());
     let public = keys.each_ref().map(PrivateKey::public_key);
-    let mut now = Now { time: Time::default(), wall: Duration::from_secs(1_700_000_000) };
-    let mut devices = keys.map(|key| {
+    let mut numbers = Numbers(11);
+    let devices = keys.map(|key| {
         let mut device = Device::new(Box::new(Numbers(numbers.next())));
         let change = Change { private_key: Some(Some(key)), ..Change::default() };
         device.configure(now, &change).unwrap();
         device.up(now);
         device
     });
+    (devices, public)
+}
+
+fn beginning() -> Now {
+    Now { time: Time::default(), wall: Duration::from_secs(1_700_000_000) }
+}
+
+/// The next initiation of `device` to its peer `id`, six seconds later.
+fn initiation(now: &mut Now, device: &mut Device, id: PeerId) -> Transmit {
+    let pause = Duration::from_secs(6);
+    (now.time, now.wall) = (now.time + pause, now.wall + pause);
+    device.report(*now, id, Report::WantsSession);
+    device.handle_timeout(*now);
+    device.poll_transmit().unwrap()
+}
+
+/// Only who knows our public key can make mac1, but that is no secret.
+#[test]
+fn a_response_under_the_index_of_another_session_is_not_for_the_handshake() {
+    let mut now = beginning();
+    let ([mut alice, mut bob], [alices, bobs]) = strangers(now);
+    introduce(now, &mut alice, bobs, 1, false);
+    introduce(now, &mut bob, alices, 0, false);
+    let id = alice.peers.find(&bobs).unwrap();
+    let [a, b] = [0, 1].map(|number| Endpoint::new(place(number)));
+    let first = initiation(&mut now, &mut alice, id);
+    bob.handle_handshake(now, a, first.bytes()).unwrap();
+    alice.handle_handshake(now, b, bob.poll_transmit().unwrap().bytes()).unwrap();
+    let current = alice.peers.get(id).unwrap().keypairs.current.clone().unwrap();
+
+    now.time = now.time + Duration::from_secs(130);
+    let second = initiation(&mut now, &mut alice, id);
+    bob.handle_handshake(now, a, second.bytes()).unwrap();
+    let genuine = bob.poll_transmit().unwrap();
+    let mut moved = genuine.bytes().to_vec();
+    moved[8..12].copy_from_slice(&current.local_index().0.to_le_bytes());
+    let mac1 = mac(&hash(&[b"mac1----", &alices.0]), &[&moved[..60]]);
+    moved[60..76].copy_from_slice(&mac1);
+    assert_eq!(alice.handle_handshake(now, b, &moved), Err(Discard::UnknownIndex));
+    assert_eq!(alice.handle_handshake(now, b, genuine.bytes()), Ok(()));
+}
+
+/// Workers tell what they have seen a little later.
+#[test]
+fn a_session_is_not_confirmed_by_what_arrived_on_another() {
+    let mut now = beginning();
+    let ([mut alice, mut bob], [alices, bobs]) = strangers(now);
+    introduce(now, &mut alice, bobs, 1, false);
+    introduce(now, &mut bob, alices, 0, false);
+    let [id, other] = [alice.peers.find(&bobs).unwrap(), bob.peers.find(&alices).unwrap()];
+    let mut next = Vec::new();
+    for _ in 0..2 {
+        let message = initiation(&mut now, &mut alice, id);
+        bob.handle_handshake(now, Endpoint::new(place(0)), message.bytes()).unwrap();
+        next.push(bob.peers.get(other).unwrap().keypairs.next.clone().unwrap().local_index());
+    }
+    bob.report(now, other, Report::Confirmed(next[0]));
+    assert!(bob.peers.get(other).unwrap().keypairs.current.is_none());
+    bob.report(now, other, Report::Confirmed(next[1]));
+    assert!(bob.peers.get(other).unwrap().keypairs.current.is_some());
+}
+
+#[test]
+fn no_index_or_deadline_outlives_its_peer_handshake_or_session() {
+    let mut numbers = Numbers(7);
+    let mut now = beginning();
+    let (mut devices, public) = strangers(now);
     let mut made = 0;
     for _ in 0..3_000 {
         let pause = Duration::from_millis([5, 200, 5_400, 70_000][numbers.next() as usize % 4]);
