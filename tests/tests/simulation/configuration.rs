@@ -104,9 +104,8 @@ fn a_session_that_is_confirmed_after_a_new_key_does_not_end_the_search() {
     let confirmation = intercept(&mut net, What::Keepalive);
     rekey(&mut net, BOB);
     net.introduce(ALICE, BOB);
-    net.weather = Weather::CUT;
     net.bob.send(b"as someone else");
-    net.weather = Weather::FAIR;
+    net.intercept();
     net.run(millis(100));
     assert_eq!(net.deliver(&confirmation), Ok(()));
     net.run(seconds(6));

@@ -45,7 +45,9 @@ fn intercept(net: &mut Net, what: What) -> Parcel {
 
 /// Lets time pass until machine `by` has sent `count` datagrams that are `what`; they are still on the wire.
 fn run_until_sent(net: &mut Net, by: usize, what: What, count: usize) {
+    let patience = net.age() + seconds(60);
     while net.sent(by, what).len() < count {
+        assert!(net.age() < patience, "{by} has not sent {count} times {what:?}");
         net.run(millis(5));
     }
 }

@@ -191,6 +191,17 @@ fn an_initiator_that_only_receives_renews_after_165_seconds_and_only_once() {
 }
 
 #[test]
+fn the_early_renewal_of_a_session_is_asked_for_once() {
+    let net = Net::connected(Seed(32));
+    let [alice, bob] =
+        [&net.alice, &net.bob].map(|node| &node.sessions.values().next().unwrap().keypair);
+    let late = net.alice.now.time + seconds(166);
+    assert!(!bob.wants_rekey_on_receive(late));
+    assert!(alice.wants_rekey_on_receive(late));
+    assert!(!alice.wants_rekey_on_receive(late));
+}
+
+#[test]
 fn nothing_is_sent_or_accepted_on_a_session_of_three_minutes() {
     for (age, accepted) in [(178, true), (181, false)] {
         let mut net = Net::connected(Seed(15));
