@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The crates of the program, and what each may depend on. An arrow that is not drawn here is a
@@ -173,11 +174,12 @@ fn a_test_that_is_ignored_says_why() {
 #[test]
 fn the_core_can_be_read_in_an_afternoon() {
     let sizes = sizes(&sources());
-    for (name, size) in &sizes {
-        println!("{name:8} {size:6} lines of code");
-    }
     let core: usize = CORE.iter().map(|name| sizes[*name]).sum();
-    println!("proto + sys + engine: {core}");
+    let mut report: String =
+        sizes.iter().map(|(name, size)| format!("{name:8} {size:6} lines of code\n")).collect();
+    report.push_str(&format!("proto + sys + engine: {core}\n"));
+    // Past the harness, which keeps to itself what tests that pass print.
+    std::io::stderr().write_all(report.as_bytes()).expect("somebody listens");
     assert!(core <= LONGEST_CORE, "the core has grown to {core} lines of code");
 }
 
