@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod discard;
+pub mod file;
 pub mod key;
 pub mod quick;
 pub mod uapi;

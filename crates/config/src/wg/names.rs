@@ -1,8 +1,8 @@
 //! What people call their peers: names in the comments of a configuration file.
 //!
 //! `wg` knows no names, so every tool has its own way to write them down. These are read:
-//! `friendly_name = X` and `friendly_json = {…}` (exporters), `Name = X`, `Name: X`, `#Name# = X`,
-//! `Client: X (id)`, `-WGP- Display name: X`, `### Client X`, `BEGIN_PEER X`, `### begin X ###`,
+//! `friendly_name = X` and `friendly_json = {…}` (exporters), `Name = X`, `Name: X`, `#! Name = X`,
+//! `#Name# = X`, `Client: X (id)`, `-WGP- Display name: X`, `### Client X`, `BEGIN_PEER X`, `### begin X ###`,
 //! and a bare comment right behind or right before `[Peer]`.
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use proto::PublicKey;
 
 use super::value::without_space;
+use crate::file::is_invisible;
 use crate::key;
 
 /// The names of peers.
@@ -96,7 +97,7 @@ impl Comment {
             .or_else(|| marked(text, is_block).map(|name| (Rank::Marked, name)))
             .or_else(|| bare(comment, text).map(|name| (Rank::Behind, name)))?;
         // Nothing that a terminal would obey.
-        let name: String = name.chars().filter(|letter| !letter.is_control()).collect();
+        let name: String = name.chars().filter(|&letter| !is_invisible(letter)).collect();
         name.contains(char::is_alphanumeric).then_some(Self { rank, name })
     }
 
@@ -111,7 +112,9 @@ fn said(text: &str) -> Option<String> {
     let (what, name) = text.split_once(['=', ':'])?;
     let name = name.trim();
     match what.trim().to_ascii_lowercase().as_str() {
-        "friendly_name" | "name" | "name#" | "-wgp- display name" => Some(name.to_owned()),
+        "friendly_name" | "name" | "! name" | "name#" | "-wgp- display name" => {
+            Some(name.to_owned())
+        }
         "friendly_json" => {
             let fields: serde_json::Value = serde_json::from_str(name).ok()?;
             let name = ["name", "username"].iter().find_map(|name| fields.get(name)?.as_str());
@@ -155,6 +158,7 @@ mod tests {
             ("[Peer]\n#friendly_json={\"username\":\"Ann\",\"id\":1}\nPublicKey=KEY", Some("Ann")),
             ("[Peer]\n# Name = ann\nPublicKey = KEY", Some("ann")),
             ("[Peer]\n# Name: ann\nPublicKey = KEY", Some("ann")),
+            ("[Peer]\n#! Name = ann\nPublicKey = KEY", Some("ann")),
             ("### Client ann\n[Peer]\nPublicKey = KEY", Some("ann")),
             ("# Client: ann (7f1e)\n[Peer]\nPublicKey = KEY", Some("ann")),
             ("# BEGIN_PEER ann\n[Peer]\nPublicKey = KEY\n# END_PEER ann", Some("ann")),

@@ -1,0 +1,16 @@
+//! A configuration file as a person wrote it: each line as what it is, with nothing lost.
+//!
+//! [`quick`](crate::quick) and [`wg`](crate::wg) read a file as `wg-quick` and `wg` do, and stop at
+//! what those stop at. Here all of it is looked at, comments included: what they say to us alone
+//! ([`Extensions`]).
+
+mod extensions;
+mod key;
+mod line;
+mod problem;
+
+pub use extensions::{Exclusion, Extensions};
+pub use key::{Key, Place};
+pub use line::{Kind, Line, Section, lines};
+pub(crate) use problem::is_invisible;
+pub use problem::{Problem, Severity};
