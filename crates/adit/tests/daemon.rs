@@ -19,7 +19,7 @@ use std::thread;
 use host::{Change, Network};
 use proto::{Discard, PrivateKey};
 use sys::namespace;
-use sys::netlink::Monitor;
+use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Events, Interest};
 use sys::tun::Tun;
 
@@ -218,12 +218,14 @@ fn it_serves_before_the_command_in_the_foreground_returns() {
     let link = network.link(&lab.name).unwrap();
     assert_eq!((link.up, link.mtu), (false, 1420));
     assert_eq!(lab.ask("get=1\n\n"), "errno=0\n\n");
-    let mut links = Monitor::open(Some(lab.network.as_fd())).unwrap();
+    let links = || Listener::open(News::Links);
+    let links = namespace::within(lab.network.as_fd(), links).unwrap().unwrap();
     fs::remove_file(lab.socket()).unwrap();
     let (epoll, mut events) = (Epoll::new().unwrap(), Events::new(1));
     epoll.add(&links, 0, Interest::Readable).unwrap();
-    while !links.receive().unwrap().links.iter().any(|link| link.name == lab.name && link.deleted) {
+    while network.has_link(&lab.name).unwrap() {
         epoll.wait(&mut events, None).unwrap();
+        links.drain();
     }
     assert!(lab.nothing_is_left());
 }

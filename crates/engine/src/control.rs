@@ -1,16 +1,19 @@
 //! The control thread: owns the protocol's state and everything that is rare.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use proto::limits::HANDSHAKE_QUEUE;
 use proto::{Change, Device, Endpoint, Event, PeerId, PublicKey, Report, Time};
+use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Events, Interest, Timer};
+use sys::tun::Tun;
 use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Received, SendBatch};
 
 use crate::inbound::MAX_STRAYS;
-use crate::link::{Link, News};
+use crate::link::{Link, State};
 use crate::offload::Kind;
 use crate::outbound::Outbound;
 use crate::paths::Paths;
@@ -53,6 +56,7 @@ pub(crate) struct Control {
     port: u16,
     mark: u32,
     link: Link,
+    path_news: Listener,
     paths: Paths,
     epoll: Epoll,
     timer: Timer,
@@ -73,9 +77,11 @@ impl Control {
     pub fn new(shared: Arc<Shared>, device: Device, observer: Observer) -> io::Result<Self> {
         let tun = shared.tuns.first().ok_or(io::ErrorKind::InvalidInput)?;
         let (link, epoll, timer) = (Link::open(tun)?, Epoll::new()?, Timer::new()?);
+        let path_news = Listener::open(News::Paths)?;
         epoll.add(&shared.control, token::MAILBOX, Interest::Readable)?;
         epoll.add(&timer, token::TIMER, Interest::Readable)?;
-        link.watch(&epoll, token::LINK, token::PATHS)?;
+        epoll.add(&link.listener, token::LINK, Interest::Readable)?;
+        epoll.add(&path_news, token::PATHS, Interest::Readable)?;
         Ok(Self {
             device,
             peers: Vec::new(),
@@ -84,6 +90,7 @@ impl Control {
             port: 0,
             mark: 0,
             link,
+            path_news,
             paths: Paths::default(),
             epoll,
             timer,
@@ -100,7 +107,7 @@ impl Control {
     /// Works until told to stop, or until the interface is gone; then stops the workers.
     pub fn run(mut self) {
         let mut events = Events::new(token::COUNT);
-        let mut goes_on = true;
+        let mut goes_on = self.follow_link();
         while goes_on && self.epoll.wait(&mut events, None).is_ok() {
             for readiness in events.iter() {
                 goes_on &= match readiness.token {
@@ -449,25 +456,16 @@ impl Control {
         }
     }
 
-    /// Something about the interface has changed. False if it is gone.
+    /// Something about the interface may have changed. False if it is gone.
     fn follow_link(&mut self) -> bool {
         let shared = Arc::clone(&self.shared);
-        let Some(tun) = shared.tuns.first() else {
+        let Some(tun) = shared.tuns.first() else { return false };
+        if self.link.has_moved(tun) && self.move_after(tun).is_err() {
             return false;
-        };
-        let Ok(News { up, mtu, moved }) = self.link.follow(tun) else {
-            return false;
-        };
-        if moved {
-            if let (Ok(name), Ok(namespace)) = (tun.name(), tun.network_namespace()) {
-                (self.observer)(Notice::Moved(name, namespace));
-            }
-            if self.link.watch(&self.epoll, token::LINK, token::PATHS).is_err() {
-                return false;
-            }
         }
+        let Ok(State { up, mtu }) = self.link.look(tun) else { return false };
         if let Some(mtu) = mtu {
-            self.shared.mtu.store(mtu as usize, std::sync::atomic::Ordering::Relaxed);
+            shared.mtu.store(mtu as usize, Ordering::Relaxed);
         }
         match (std::mem::replace(&mut self.link_up, up), up) {
             (false, true) => self.rise(),
@@ -477,11 +475,18 @@ impl Control {
         true
     }
 
-    /// Addresses or routes have changed where our sockets are: sources must be chosen again.
+    /// Listens where the interface is now.
+    fn move_after(&mut self, tun: &Tun) -> io::Result<()> {
+        self.link = Link::open(tun)?;
+        self.epoll.add(&self.link.listener, token::LINK, Interest::Readable)?;
+        (self.observer)(Notice::Moved(tun.name()?, tun.network_namespace()?));
+        Ok(())
+    }
+
+    /// Addresses or routes may have changed where our sockets are: sources must be chosen again.
     fn follow_paths(&mut self) -> bool {
-        if self.link.paths_changed() {
-            self.device.forget_sources(self.paths.review(self.mark));
-        }
+        self.path_news.drain();
+        self.device.forget_sources(self.paths.review(self.mark));
         true
     }
 

@@ -1,80 +1,59 @@
 //! The interface as the rest of the machine sees and changes it.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use sys::namespace::is_same;
-use sys::netlink::Monitor;
-use sys::poll::{Epoll, Interest};
+use sys::namespace::{is_same, within};
+use sys::netlink::{Listener, News};
 use sys::tun::Tun;
 
-/// Watches the TUN's link in whatever network namespace it is, and the paths in the one of our sockets.
+/// Hears of the TUN's link in whatever network namespace it is.
 pub(crate) struct Link {
-    link: Monitor,
-    paths: Monitor,
+    pub listener: Listener,
+    /// Where it listens, if it may know.
+    namespace: Option<OwnedFd>,
 }
 
 /// How the interface is now.
-pub(crate) struct News {
+pub(crate) struct State {
     pub up: bool,
-    /// If it was heard of.
+    /// If it can be seen from where we listen.
     pub mtu: Option<u32>,
-    /// It is in another namespace than before; watch it anew.
-    pub moved: bool,
 }
 
 impl Link {
     /// # Errors
     /// Those of netlink.
     pub fn open(tun: &Tun) -> io::Result<Self> {
-        Ok(Self { link: monitor(tun)?, paths: Monitor::open(None)? })
+        loop {
+            // Without the right to see the TUN's namespace, ours is the best guess.
+            let namespace = tun.network_namespace().ok();
+            let entered = namespace.as_ref().and_then(|namespace| {
+                within(namespace.as_fd(), || Listener::open(News::Links))
+                    .and_then(|opened| opened)
+                    .ok()
+            });
+            let listener = entered.map_or_else(|| Listener::open(News::Links), Ok)?;
+            let link = Self { listener, namespace };
+            // If it has moved on before anybody listened there, nobody has told us.
+            if !link.has_moved(tun) {
+                return Ok(link);
+            }
+        }
     }
 
-    /// Has `epoll` tell of both.
-    ///
-    /// # Errors
-    /// Those of epoll.
-    pub fn watch(&self, epoll: &Epoll, link: u64, paths: u64) -> io::Result<()> {
-        epoll.add(&self.link, link, Interest::Readable)?;
-        // It is watched already when only the link has moved.
-        epoll.add(&self.paths, paths, Interest::Readable).or_else(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Ok(()),
-            _ => Err(error),
-        })
+    /// Whether the interface is in another namespace than when this was opened.
+    pub fn has_moved(&self, tun: &Tun) -> bool {
+        let present = tun.network_namespace();
+        self.namespace.as_ref().is_some_and(|before| present.is_ok_and(|now| !is_same(before, now)))
     }
 
-    /// Reads what happened to the interface.
+    /// Looks at the interface, after news of it.
     ///
     /// # Errors
     /// When it is gone.
-    pub fn follow(&mut self, tun: &Tun) -> io::Result<News> {
-        // What netlink fails to tell, the TUN tells.
-        let links = self.link.receive().map(|changes| changes.links).unwrap_or_default();
-        let (up, name) = (tun.is_up()?, tun.name()?);
-        let ours = || links.iter().filter(|link| name.to_str() == Some(&link.name));
-        let mtu = ours().rfind(|link| !link.deleted).map(|link| link.mtu);
-        let moved = ours().next_back().is_some_and(|link| link.deleted);
-        if moved {
-            self.link = monitor(tun)?;
-        }
-        Ok(News { up, mtu, moved })
-    }
-
-    /// Whether an address or a route has come or gone.
-    pub fn paths_changed(&mut self) -> bool {
-        self.paths.receive().is_ok_and(|changes| changes.paths)
-    }
-}
-
-/// Without the right to see the TUN's namespace, ours is the best guess.
-fn monitor(tun: &Tun) -> io::Result<Monitor> {
-    loop {
-        let Ok(namespace) = tun.network_namespace() else { return Monitor::open(None) };
-        let monitor = Monitor::open(Some(namespace.as_fd())).or_else(|_| Monitor::open(None))?;
-        // If it has moved on before anybody listened there, nobody has told us.
-        match tun.network_namespace() {
-            Ok(present) if !is_same(&present, &namespace) => {}
-            _ => return Ok(monitor),
-        }
+    pub fn look(&self, tun: &Tun) -> io::Result<State> {
+        self.listener.drain();
+        Ok(State { up: tun.is_up()?, mtu: tun.mtu(&self.listener).ok() })
     }
 }

@@ -5,9 +5,12 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use sys::netlink::{CREATE, EXCLUSIVE, LINK_MTU, LINK_NAME, Message};
+use crate::netlink::{CREATE, EXCLUSIVE, Message};
 
-use crate::read::{IFA_ADDRESS, IFA_LOCAL, RTA_DST, RTA_GATEWAY, RTA_OIF, RTA_TABLE, RTN_UNICAST};
+use crate::read::{
+    IFA_ADDRESS, IFA_LOCAL, IFF_UP, IFLA_IFNAME, IFLA_MTU, RTA_DST, RTA_GATEWAY, RTA_OIF,
+    RTA_TABLE, RTN_UNICAST,
+};
 use crate::{Error, Family, MAIN_TABLE, Network, Prefix, Route, Rule};
 
 // linux/rtnetlink.h, linux/if_link.h, linux/veth.h, linux/if_addr.h, linux/if.h
@@ -24,7 +27,6 @@ const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
-const IFF_UP: u32 = 1;
 const IFA_F_NODAD: u8 = 2;
 /// The origin that ip(8) gives to the routes that it adds.
 const RTPROT_BOOT: u8 = 3;
@@ -109,9 +111,9 @@ impl Network {
                 set(self.index(link)?).with(IFLA_NET_NS_FD, &network.as_raw_fd().to_ne_bytes())
             }
             Change::RenameLink(link, name) => {
-                set(self.index(link)?).with(LINK_NAME, &terminated(name))
+                set(self.index(link)?).with(IFLA_IFNAME, &terminated(name))
             }
-            Change::SetMtu(link, mtu) => set(self.index(link)?).with(LINK_MTU, &mtu.to_ne_bytes()),
+            Change::SetMtu(link, mtu) => set(self.index(link)?).with(IFLA_MTU, &mtu.to_ne_bytes()),
             Change::SetUp(link) => {
                 Message::new(RTM_NEWLINK, 0, &link_header(self.index(link)?, Some(true)))
             }
@@ -143,11 +145,11 @@ impl Network {
 fn create_veth(link: &str, peer: &str) -> Message {
     let header = link_header(0, None);
     Message::new(RTM_NEWLINK, CREATE | EXCLUSIVE, &header)
-        .with(LINK_NAME, &terminated(link))
+        .with(IFLA_IFNAME, &terminated(link))
         .nested(IFLA_LINKINFO, &[], |information| {
             information.with(IFLA_INFO_KIND, b"veth").nested(IFLA_INFO_DATA, &[], |data| {
                 data.nested(VETH_INFO_PEER, &header, |other| {
-                    other.with(LINK_NAME, &terminated(peer))
+                    other.with(IFLA_IFNAME, &terminated(peer))
                 })
             })
         })

@@ -8,6 +8,7 @@
 mod change;
 mod error;
 mod lookup;
+mod netlink;
 pub mod nft;
 pub mod ping;
 mod read;
@@ -21,8 +22,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
+use crate::netlink::{Protocol, Socket};
 use sys::namespace;
-use sys::netlink::{Protocol, Socket};
 
 pub use change::Change;
 pub use error::Error;

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use sys::netlink::{Attributes, DUMP, Message, Reply};
+use crate::netlink::{Attributes, DUMP, Message, Reply};
 
 use crate::change::octets;
 use crate::read::{

@@ -11,8 +11,8 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
+use crate::netlink::{DUMP, Protocol, Socket};
 use sys::namespace;
-use sys::netlink::{DUMP, Protocol, Socket};
 
 use crate::{Error, Family};
 

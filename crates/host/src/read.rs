@@ -3,15 +3,18 @@
 use std::io;
 use std::net::IpAddr;
 
-use sys::netlink::{Attributes, DUMP, LINK_NAME, LinkEvent, Message, Reply};
+use crate::netlink::{Attributes, DUMP, Message, Reply};
 
 use crate::change::{link_header, terminated};
 use crate::{Error, Family, Network, Prefix};
 
-// linux/rtnetlink.h, linux/if_addr.h, bits/socket.h
+// linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/if.h
 const RTM_GETLINK: u16 = 18;
 const RTM_GETADDR: u16 = 22;
 pub(crate) const RTM_GETROUTE: u16 = 26;
+pub(crate) const IFLA_IFNAME: u16 = 3;
+pub(crate) const IFLA_MTU: u16 = 4;
+pub(crate) const IFF_UP: u32 = 1;
 pub(crate) const IFA_ADDRESS: u16 = 1;
 pub(crate) const IFA_LOCAL: u16 = 2;
 pub(crate) const RTA_DST: u16 = 1;
@@ -20,6 +23,8 @@ pub(crate) const RTA_GATEWAY: u16 = 5;
 pub(crate) const RTA_TABLE: u16 = 15;
 pub(crate) const RTN_UNICAST: u8 = 1;
 const ENODEV: i32 = rustix::io::Errno::NODEV.raw_os_error();
+/// `ifinfomsg`: family, padding, hardware type, index, flags, change mask.
+const LINK_HEADER: usize = 1 + 1 + 2 + 4 + 4 + 4;
 /// `ifaddrmsg` and `rtmsg`.
 const ADDRESS_HEADER: usize = 4 + 4;
 pub(crate) const ROUTE_HEADER: usize = 8 + 4;
@@ -107,8 +112,8 @@ impl Network {
     }
 
     pub(crate) fn link_named(&mut self, name: &str) -> io::Result<Link> {
-        let question =
-            Message::new(RTM_GETLINK, 0, &link_header(0, None)).with(LINK_NAME, &terminated(name));
+        let question = Message::new(RTM_GETLINK, 0, &link_header(0, None))
+            .with(IFLA_IFNAME, &terminated(name));
         let replies = self.socket.request(&question)?;
         replies.iter().find_map(read_link).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
@@ -125,8 +130,16 @@ impl Network {
 }
 
 fn read_link(reply: &Reply) -> Option<Link> {
-    let LinkEvent { index, name, up, mtu, .. } = LinkEvent::read(reply.kind, &reply.payload)?;
-    Some(Link { index, name, up, mtu })
+    let (&[_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..], _) =
+        reply.payload.split_first_chunk::<LINK_HEADER>()?;
+    let attributes = Attributes::after(LINK_HEADER, &reply.payload);
+    let name = attributes.get(IFLA_IFNAME)?.split(|byte| *byte == 0).next()?;
+    Some(Link {
+        index: u32::from_ne_bytes([i0, i1, i2, i3]),
+        name: String::from_utf8_lossy(name).into_owned(),
+        up: u32::from_ne_bytes([f0, f1, f2, f3]) & IFF_UP != 0,
+        mtu: attributes.number(IFLA_MTU).unwrap_or(0),
+    })
 }
 
 fn read_address(reply: &Reply) -> Option<Address> {

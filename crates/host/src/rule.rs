@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sys::netlink::{Attributes, DUMP, Message, Reply};
+use crate::netlink::{Attributes, DUMP, Message, Reply};
 
 use crate::{Error, Family, MAIN_TABLE, Network};
 

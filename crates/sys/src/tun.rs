@@ -31,15 +31,15 @@ impl Tun {
     pub fn create(name: &str, queues: usize) -> io::Result<Vec<Tun>> {
         let mut request = InterfaceRequest::named(name)?;
         let multi_queue = if queues > 1 { libc::IFF_MULTI_QUEUE } else { 0 };
-        let shape = flag(libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | multi_queue);
+        let shape = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | multi_queue;
         let mut tuns = Vec::with_capacity(queues.max(1));
         // Without IFF_TUN_EXCL, a queue would silently join a multi-queue interface that somebody
         // else made. The answer carries the name that the kernel chose, for the queues after the
         // first.
-        request.flags = shape | flag(libc::IFF_TUN_EXCL);
+        request.set_flags(shape | libc::IFF_TUN_EXCL);
         tuns.push(Tun::attach(&mut request)?);
         for _ in 1..queues {
-            request.flags = shape;
+            request.set_flags(shape);
             tuns.push(Tun::attach(&mut request)?);
         }
         Ok(tuns)
@@ -62,10 +62,10 @@ impl Tun {
     pub fn from_fd(fd: OwnedFd) -> io::Result<Tun> {
         let mut request = InterfaceRequest::EMPTY;
         ioctl(fd.as_fd(), Request::GetInterface(&mut request))?;
-        if request.flags & flag(libc::IFF_TUN) == 0 {
+        if !request.has(libc::IFF_TUN) {
             return Err(Errno::INVAL.into());
         }
-        let vnet_header = request.flags & flag(libc::IFF_VNET_HDR) != 0;
+        let vnet_header = request.has(libc::IFF_VNET_HDR);
         if vnet_header {
             ioctl(fd.as_fd(), Request::SetVnetHeaderSize(&VNET_HEADER_SIZE))?;
         }
@@ -140,6 +140,19 @@ impl Tun {
             events if events.contains(PollFlags::ERR) => Err(Errno::BADFD.into()),
             events => Ok(events.contains(PollFlags::OUT)),
         }
+    }
+
+    /// The interface's MTU, if it is in the network namespace of `socket`, whatever kind of socket
+    /// that is.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` if it is in another.
+    pub fn mtu(&self, socket: impl AsFd) -> io::Result<u32> {
+        let mut request = InterfaceRequest::EMPTY;
+        ioctl(self.as_fd(), Request::GetInterface(&mut request))?;
+        ioctl(socket.as_fd(), Request::GetMtu(&mut request))?;
+        Ok(u32::from_ne_bytes(request.value))
     }
 
     /// The network namespace that the interface is in at present: it can be moved at any time.
@@ -250,12 +263,12 @@ impl VnetHeader {
 const _: () = assert!(VnetHeader::LEN == 10);
 const VNET_HEADER_SIZE: libc::c_int = VnetHeader::LEN as libc::c_int;
 
-/// The part of `struct ifreq` that a TUN looks at.
+/// `struct ifreq`: the name of an interface, and the flags or the MTU.
 #[repr(C)]
 struct InterfaceRequest {
     name: [u8; libc::IFNAMSIZ],
-    flags: u16,
-    unused: [u8; size_of::<libc::ifreq>() - libc::IFNAMSIZ - size_of::<u16>()],
+    value: [u8; 4],
+    unused: [u8; size_of::<libc::ifreq>() - libc::IFNAMSIZ - 4],
 }
 
 const _: () = assert!(size_of::<InterfaceRequest>() == size_of::<libc::ifreq>());
@@ -263,9 +276,20 @@ const _: () = assert!(size_of::<InterfaceRequest>() == size_of::<libc::ifreq>())
 impl InterfaceRequest {
     const EMPTY: InterfaceRequest = InterfaceRequest {
         name: [0; libc::IFNAMSIZ],
-        flags: 0,
-        unused: [0; size_of::<libc::ifreq>() - libc::IFNAMSIZ - size_of::<u16>()],
+        value: [0; 4],
+        unused: [0; size_of::<libc::ifreq>() - libc::IFNAMSIZ - 4],
     };
+
+    /// All flags that concern a TUN are in the lower half, where the flags are.
+    fn set_flags(&mut self, flags: libc::c_int) {
+        let [low, high] = (flags as u16).to_ne_bytes();
+        self.value = [low, high, 0, 0];
+    }
+
+    fn has(&self, flag: libc::c_int) -> bool {
+        let [low, high, ..] = self.value;
+        u16::from_ne_bytes([low, high]) & flag as u16 != 0
+    }
 
     /// The name must leave room for its closing zero, and have none inside.
     fn named(name: &str) -> io::Result<InterfaceRequest> {
@@ -283,15 +307,11 @@ impl InterfaceRequest {
     }
 }
 
-/// An interface flag as `struct ifreq` holds it: all that concern a TUN fit into 16 bits.
-fn flag(flag: libc::c_int) -> u16 {
-    flag as u16
-}
-
-/// The ioctls of a TUN, each with the argument that the kernel expects of it.
+/// The ioctls of a TUN, and one of a socket, each with the argument that the kernel expects of it.
 enum Request<'a> {
     SetInterface(&'a mut InterfaceRequest),
     GetInterface(&'a mut InterfaceRequest),
+    GetMtu(&'a mut InterfaceRequest),
     SetVnetHeaderSize(&'a libc::c_int),
     SetOffload(libc::c_uint),
     GetNetworkNamespace,
@@ -301,6 +321,7 @@ fn ioctl(fd: BorrowedFd<'_>, request: Request<'_>) -> io::Result<RawFd> {
     let (number, argument) = match request {
         Request::SetInterface(name) => (libc::TUNSETIFF, ptr::from_mut(name).cast()),
         Request::GetInterface(name) => (libc::TUNGETIFF, ptr::from_mut(name).cast()),
+        Request::GetMtu(name) => (libc::SIOCGIFMTU, ptr::from_mut(name).cast()),
         // The kernel only reads it.
         Request::SetVnetHeaderSize(size) => {
             (libc::TUNSETVNETHDRSZ, ptr::from_ref(size).cast_mut().cast())
@@ -312,8 +333,8 @@ fn ioctl(fd: BorrowedFd<'_>, request: Request<'_>) -> io::Result<RawFd> {
         Request::GetNetworkNamespace => (libc::TUNGETDEVNETNS, ptr::null_mut::<libc::c_void>()),
     };
     // SAFETY: the match above gives each request the argument that its driver expects, alive until
-    // the call returns. A descriptor of another driver rejects the numbers, which are the TUN
-    // driver's own.
+    // the call returns. A descriptor of another kind rejects the numbers, which are the TUN driver's
+    // own and that of sockets.
     match unsafe { libc::ioctl(fd.as_raw_fd(), number, argument) } {
         -1 => Err(io::Error::last_os_error()),
         result => Ok(result),

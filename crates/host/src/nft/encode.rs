@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use sys::netlink::{APPEND, Attributes, CREATE, Message, Reply};
+use crate::netlink::{APPEND, Attributes, CREATE, Message, Reply};
 
 use super::{Chain, Change, Expression, Field, Hook, Rule, Table, Verdict};
 use crate::Family;

@@ -2,13 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::fs::File;
+use std::io::Write;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::*;
 use crate::namespace;
+use crate::netlink::{Listener, News};
 use crate::poll::{Epoll, Events, Interest};
 use crate::udp::{Family, Group, Outgoing, ReceiveBatch, SendBatch};
 
@@ -23,6 +25,12 @@ fn in_a_namespace(work: impl FnOnce() + Send) {
 fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
     assert!(status.success(), "ip {arguments}");
+}
+
+fn ip_batch(commands: &str) {
+    let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    ip.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    assert!(ip.wait().unwrap().success(), "ip -batch");
 }
 
 /// One queue, up, with an address; beyond it is the rest of 10.9.0.0/24.
@@ -120,6 +128,33 @@ fn the_name_follows_the_interface() {
         assert!(tuns.iter().all(|tun| tun.name().unwrap() == "wg0"));
         ip("link set wg0 name elsewhere");
         assert!(tuns.iter().all(|tun| tun.name().unwrap() == "elsewhere"));
+    });
+}
+
+#[test]
+fn news_of_a_link_or_a_path_is_heard_once() {
+    in_a_namespace(|| {
+        let tun = Tun::create("tun0", 1).unwrap().remove(0);
+        let [links, paths] = [News::Links, News::Paths].map(|news| Listener::open(news).unwrap());
+        let heard = |listener: &Listener| {
+            let (epoll, mut events) = (Epoll::new().unwrap(), Events::new(1));
+            epoll.add(listener, 0, Interest::Readable).unwrap();
+            epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
+            listener.drain();
+            events.iter().count() == 1
+        };
+        assert!(!heard(&links) && !heard(&paths));
+        ip("link set tun0 mtu 1280");
+        assert!(heard(&links) && !heard(&links) && !heard(&paths));
+        assert_eq!(tun.mtu(&links).unwrap(), 1280);
+        ip("link set tun0 up");
+        links.drain();
+        paths.drain();
+        ip("address add 192.0.2.1/24 dev tun0");
+        assert!(!heard(&links) && heard(&paths) && !heard(&paths));
+        let [odd, even] = [1281, 1280].map(|mtu| format!("link set tun0 mtu {mtu}\n"));
+        ip_batch(&(odd + &even).repeat(1000));
+        assert!(heard(&links) && !heard(&links), "more than there is room for is heard, too");
     });
 }
 
@@ -304,7 +339,7 @@ fn an_inherited_queue_says_how_its_packets_come() {
                 OwnedFd::from(File::options().read(true).write(true).open("/dev/net/tun").unwrap());
             fcntl_setfd(&fd, FdFlags::empty()).unwrap();
             let mut request = InterfaceRequest::named(name).unwrap();
-            request.flags = flag(flags);
+            request.set_flags(flags);
             ioctl(fd.as_fd(), Request::SetInterface(&mut request)).unwrap();
             fd
         };

@@ -1,0 +1,279 @@
+//! netlink: how the kernel is asked about links, addresses, routes and packet filters, and how they
+//! are changed (netlink(7), rtnetlink(7), nfnetlink.h). Numbers are in the machine's own byte order,
+//! but for those of packet filters, which are big-endian; everything is aligned to four bytes.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::retry_on_intr;
+use rustix::net::netlink::{self, SocketAddrNetlink};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
+};
+
+/// `nlmsghdr`: length, kind, flags, sequence, port.
+const HEADER: usize = 4 + 2 + 2 + 4 + 4;
+/// `nfgenmsg`: family, version, and a number that a batch gives its subsystem in.
+const NETFILTER_HEADER: usize = 1 + 1 + 2;
+/// The largest piece that the kernel makes of a dump (`netlink_recvmsg`).
+const BUFFER: usize = 32 * 1024;
+
+/// Of a request for all there is, not for one (`NLM_F_DUMP`).
+pub const DUMP: u16 = libc::NLM_F_DUMP as u16;
+/// Of a request to make something that may be there (`NLM_F_CREATE`).
+pub const CREATE: u16 = libc::NLM_F_CREATE as u16;
+/// With [`CREATE`]: fail with EEXIST if it is there (`NLM_F_EXCL`).
+pub const EXCLUSIVE: u16 = libc::NLM_F_EXCL as u16;
+/// With [`CREATE`]: behind what is there, not before it (`NLM_F_APPEND`).
+pub const APPEND: u16 = libc::NLM_F_APPEND as u16;
+
+/// A request under construction.
+#[derive(Clone, Debug)]
+pub struct Message(Vec<u8>);
+
+impl Message {
+    /// Begins a request: its kind (`RTM_*`, `NFT_MSG_*`), its flags ([`DUMP`], [`CREATE`], …) and
+    /// the fixed header of its family.
+    pub fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
+        let flags = flags | libc::NLM_F_REQUEST as u16;
+        let mut bytes = vec![0; HEADER];
+        put(&mut bytes, 4, &kind.to_ne_bytes());
+        put(&mut bytes, 6, &flags.to_ne_bytes());
+        bytes.extend(header);
+        Self(bytes).aligned()
+    }
+
+    /// Appends an attribute. One that exceeds 64 KiB makes a request that the kernel refuses.
+    #[must_use]
+    pub fn with(mut self, kind: u16, payload: &[u8]) -> Self {
+        self.0.extend(attribute_length(4 + payload.len()));
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(payload);
+        self.aligned()
+    }
+
+    /// Appends an attribute that holds `header` and then the attributes that `fill` appends.
+    #[must_use]
+    pub fn nested(self, kind: u16, header: &[u8], fill: impl FnOnce(Self) -> Self) -> Self {
+        let start = self.0.len();
+        let mut filled = fill(self.with(kind, header));
+        let length = filled.0.len() - start;
+        put(&mut filled.0, start, &attribute_length(length));
+        filled
+    }
+
+    fn aligned(mut self) -> Self {
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        self
+    }
+
+    /// With a flag more: that success is to be told too, which a dump does anyway.
+    fn acknowledged(&self) -> Self {
+        let mut bytes = self.0.clone();
+        if let Some(flags) = bytes.get_mut(6..8).and_then(|bytes| bytes.first_chunk_mut()) {
+            *flags = (u16::from_ne_bytes(*flags) | libc::NLM_F_ACK as u16).to_ne_bytes();
+        }
+        Self(bytes)
+    }
+
+    fn numbered(&self, sequence: u32) -> Vec<u8> {
+        let mut bytes = self.0.clone();
+        let length = bytes.len() as u32;
+        put(&mut bytes, 0, &length.to_ne_bytes());
+        put(&mut bytes, 8, &sequence.to_ne_bytes());
+        bytes
+    }
+}
+
+fn attribute_length(length: usize) -> [u8; 2] {
+    u16::try_from(length).unwrap_or(u16::MAX).to_ne_bytes()
+}
+
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    if let Some(place) = bytes.get_mut(at..at + value.len()) {
+        place.copy_from_slice(value);
+    }
+}
+
+/// The attributes in some bytes, each as its kind and its payload. Ends before the first that does
+/// not fit.
+#[derive(Clone, Debug)]
+pub struct Attributes<'a>(&'a [u8]);
+
+impl<'a> Attributes<'a> {
+    /// Those that follow a fixed header of `header` bytes; none if the payload is shorter.
+    pub fn after(header: usize, payload: &'a [u8]) -> Self {
+        Self(payload.get(header.next_multiple_of(4)..).unwrap_or_default())
+    }
+
+    /// The payload of the first of this kind.
+    pub fn get(&self, kind: u16) -> Option<&'a [u8]> {
+        self.clone().find(|(found, _)| *found == kind).map(|(_, payload)| payload)
+    }
+
+    /// The number in the first of this kind, if it holds just that.
+    pub fn number(&self, kind: u16) -> Option<u32> {
+        self.get(kind)?.try_into().ok().map(u32::from_ne_bytes)
+    }
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = (u16, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&[l0, l1, k0, k1], _) = self.0.split_first_chunk()?;
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let payload = self.0.get(4..length)?;
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([k0, k1]) & libc::NLA_TYPE_MASK as u16, payload))
+    }
+}
+
+/// What the kernel said, in one message.
+#[derive(Clone, Copy, Debug)]
+struct Told<'a> {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    payload: &'a [u8],
+}
+
+/// The messages in one received piece; ends before the first that does not fit.
+struct Messages<'a>(&'a [u8]);
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Told<'a>;
+
+    fn next(&mut self) -> Option<Told<'a>> {
+        let (&[l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3], _) = self.0.split_first_chunk()?;
+        let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).ok()?;
+        let payload = self.0.get(HEADER..length)?;
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Told {
+            kind: u16::from_ne_bytes([k0, k1]),
+            flags: u16::from_ne_bytes([f0, f1]),
+            sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
+            payload,
+        })
+    }
+}
+
+/// One message of an answer: its kind and what follows the common header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// `RTM_NEWLINK`, `RTM_NEWADDR`, `RTM_NEWROUTE`, …
+    pub kind: u16,
+    /// The fixed header of the family, then attributes.
+    pub payload: Vec<u8>,
+}
+
+/// Whom a [`Socket`] talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// rtnetlink: links, addresses, routes, rules.
+    Route,
+    /// nfnetlink: packet filters.
+    Netfilter,
+}
+
+/// A socket for requests, bound to the network namespace that it was opened in.
+#[derive(Debug)]
+pub struct Socket {
+    socket: OwnedFd,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Socket {
+    /// Opens a socket in the calling thread's network namespace.
+    pub fn open(protocol: Protocol) -> io::Result<Self> {
+        let socket = bound_socket(protocol)?;
+        if protocol == Protocol::Route {
+            sys::netlink::filter_dumps(&socket);
+        }
+        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
+    }
+
+    /// Sends a request and waits for all of its answer: nothing for a change, the objects for a
+    /// question. The error is the kernel's own errno. A dump that changed under the reader is asked
+    /// for again.
+    pub fn request(&mut self, message: &Message) -> io::Result<Vec<Reply>> {
+        let message = message.acknowledged();
+        loop {
+            if let Some(replies) = self.exchange(std::slice::from_ref(&message))? {
+                return Ok(replies);
+            }
+        }
+    }
+
+    /// Makes changes to one subsystem of netfilter (`NFNL_SUBSYS_*`), all of them or none. The
+    /// error is the errno of the first that is refused.
+    pub fn transaction(&mut self, subsystem: u8, changes: &[Message]) -> io::Result<()> {
+        let bound = |kind| {
+            let [high, low] = u16::from(subsystem).to_be_bytes();
+            let header: [u8; NETFILTER_HEADER] = [libc::AF_UNSPEC as u8, 0, high, low];
+            Message::new(kind, 0, &header)
+        };
+        let Some((last, others)) = changes.split_last() else {
+            return Ok(());
+        };
+        // Refusals are told in any case; one success is enough to know that there was none.
+        let batch: Vec<Message> = [bound(libc::NFNL_MSG_BATCH_BEGIN as u16)]
+            .into_iter()
+            .chain(others.iter().cloned())
+            .chain([last.acknowledged(), bound(libc::NFNL_MSG_BATCH_END as u16)])
+            .collect();
+        self.exchange(&batch).map(drop)
+    }
+
+    /// Sends messages at once, under one number, since the first that is answered decides for all.
+    fn exchange(&mut self, messages: &[Message]) -> io::Result<Option<Vec<Reply>>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let bytes: Vec<u8> =
+            messages.iter().flat_map(|message| message.numbered(self.sequence)).collect();
+        send(&self.socket, &bytes, SendFlags::empty())?;
+        let (mut replies, mut consistent) = (Vec::new(), true);
+        loop {
+            for told in Messages(take(&self.socket, &mut self.buffer)?) {
+                if told.sequence != self.sequence {
+                    continue; // the rest of an answer that ended in an error
+                }
+                consistent &= told.flags & libc::NLM_F_DUMP_INTR as u16 == 0;
+                match i32::from(told.kind) {
+                    libc::NLMSG_ERROR | libc::NLMSG_DONE => {
+                        outcome(told.payload)?;
+                        return Ok(consistent.then_some(replies));
+                    }
+                    _ => replies.push(Reply { kind: told.kind, payload: told.payload.to_vec() }),
+                }
+            }
+        }
+    }
+}
+
+/// Both endings of an answer carry a negative errno, or zero.
+fn outcome(payload: &[u8]) -> io::Result<()> {
+    match payload.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)) {
+        Some(error @ ..0) => Err(io::Error::from_raw_os_error(error.saturating_neg())),
+        _ => Ok(()),
+    }
+}
+
+fn bound_socket(protocol: Protocol) -> io::Result<OwnedFd> {
+    let protocol = match protocol {
+        Protocol::Route => None,
+        Protocol::Netfilter => Some(netlink::NETFILTER),
+    };
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+    bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+    Ok(socket)
+}
+
+fn take<'a>(socket: &OwnedFd, buffer: &'a mut [u8]) -> rustix::io::Result<&'a [u8]> {
+    let (length, _) = retry_on_intr(|| recv(socket, &mut *buffer, RecvFlags::empty()))?;
+    Ok(buffer.get(..length).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! Requests to the kernel that really runs.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::*;
+
+#[test]
+fn a_nest_holds_its_attributes_and_their_padding() {
+    let message = Message::new(1, 0, &[9; HEADER])
+        .with(1, b"abcde")
+        .nested(2, b"head", |nest| nest.with(3, b"x").with(4, &7u32.to_ne_bytes()))
+        .with(5, b"");
+    let attributes = Attributes::after(2 * HEADER, &message.0);
+    let kinds: Vec<u16> = attributes.clone().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [1, 2, 5]);
+    assert_eq!(attributes.get(1), Some(&b"abcde"[..]));
+    let inner = Attributes::after(4, attributes.get(2).unwrap());
+    assert_eq!((inner.get(3), inner.number(4), inner.number(3)), (Some(&b"x"[..]), Some(7), None));
+}
+
+#[test]
+fn no_bytes_make_a_reader_panic_or_run_forever() {
+    let mut state = 1u32;
+    for length in (0..300).cycle().take(30_000) {
+        let mut bytes = vec![0; length];
+        for byte in &mut bytes {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Mostly small numbers, so that lengths are often plausible.
+            *byte = if state >> 31 == 0 { 0 } else { (state >> 16) as u8 & 0x1f };
+        }
+        assert!(Attributes::after(0, &bytes).count() <= length / 4);
+        assert!(Messages(&bytes).count() <= length / HEADER);
+    }
+}
+
+#[test]
+fn a_refusal_is_the_kernels_errno() {
+    let nobody: Vec<u8> =
+        [0u32, 0x7fff_ffff, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+    let nobody = Message::new(libc::RTM_SETLINK, 0, &nobody);
+    let refused = Socket::open(Protocol::Route).unwrap().request(&nobody).unwrap_err();
+    assert!(matches!(refused.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{refused}");
+}
