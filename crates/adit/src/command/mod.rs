@@ -4,6 +4,7 @@ mod daemon;
 mod demo;
 mod help;
 mod keys;
+mod names;
 mod quick;
 mod wg;
 

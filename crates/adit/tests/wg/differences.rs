@@ -157,6 +157,11 @@ pub fn ours(stage: &Stage) {
     let shown = |value| stage.see(OURS, &plain.clone().with("WG_SHOW_NAMES", value)).stdout;
     assert!(shown("1").contains(&format!("peer: {A}\n  name: laptop\n  allowed ips: (none)\n")));
     assert_eq!(shown("0"), stage.see(THEIRS, &plain).stdout);
+
+    let by_key = stage.see(OURS, &scene(&format!("set wgt0 peer {A} remove")));
+    assert_eq!(stage.see(OURS, &scene("set wgt0 peer laptop remove")), by_key);
+    assert!(by_key.requests.contains("remove=true"), "{by_key:?}");
+    stage.alike(&[scene("set wgt0 peer desktop remove")]);
 }
 
 /// Every field of `part` is in `whole`, and the same.

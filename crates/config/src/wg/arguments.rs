@@ -16,9 +16,11 @@ pub fn from_arguments(words: &[&[u8]], machine: &mut impl Machine) -> Result<Set
     while let [name, rest @ ..] = words {
         let value = rest.first().copied();
         let used = match (*name, value, settings.peers.last_mut()) {
-            (b"peer", Some(public_key), _) => {
-                let public_key = PublicKey(*key(public_key)?.0);
-                settings.peers.push(PeerSettings::new(public_key));
+            (b"peer", Some(word), _) => {
+                // A name is told from a key by being none, so that every key means itself.
+                let peer = key(word).map(|key| PublicKey(*key.0));
+                let peer = peer.or_else(|refusal| machine.peer(word).ok_or(refusal))?;
+                settings.peers.push(PeerSettings::new(peer));
                 2
             }
             (name, value, None) => of_interface(&mut settings, name, value, machine)?,

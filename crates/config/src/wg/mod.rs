@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 pub use arguments::from_arguments;
 pub use file::{Mode, from_file};
 pub use look::Look;
-pub use names::{Names, peer_names};
+pub use names::{Names, NoSuchPeer, find_peer, peer_names};
 pub use sync::keep_sessions;
 pub use uapi::{ZoneIndex, read_result, read_state, write_settings};
 pub use value::is_space;
@@ -136,6 +136,11 @@ pub trait Machine {
     ///
     /// It cannot be read, or is none.
     fn key_file(&mut self, path: &[u8]) -> Result<Secret, Refusal>;
+
+    /// The peer of this name, which is no key. Nobody has one unless the machine says so.
+    fn peer(&mut self, _name: &[u8]) -> Option<PublicKey> {
+        None
+    }
 
     /// Tells the user something, without a newline at its end, that is no reason to stop.
     fn warn(&mut self, text: &[u8]);

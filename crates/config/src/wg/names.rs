@@ -6,6 +6,7 @@
 //! and a bare comment right behind or right before `[Peer]`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use proto::PublicKey;
 
@@ -39,6 +40,51 @@ pub fn peer_names(file: &str) -> Names {
     above.into_iter().for_each(|comment| peer.consider(comment));
     peer.name_into(&mut names);
     names
+}
+
+/// The peer that a word stands for: its public key, or its name, in its own case or another, if no
+/// other peer has that too.
+///
+/// # Errors
+///
+/// No peer is called so, or several are. A key is taken whether it has a name or not.
+pub fn find_peer(names: &Names, word: &[u8]) -> Result<PublicKey, NoSuchPeer> {
+    if let Some(key) = key::from_base64(word) {
+        return Ok(PublicKey(*key));
+    }
+    let called = |is: fn(&[u8], &[u8]) -> bool| -> Vec<PublicKey> {
+        let named = names.iter().filter(|(_, name)| is(name.as_bytes(), word));
+        named.map(|(key, _)| *key).collect()
+    };
+    let exactly = called(|name, word| name == word);
+    let found = if exactly.is_empty() { called(<[u8]>::eq_ignore_ascii_case) } else { exactly };
+    match &*found {
+        [key] => Ok(*key),
+        [] => Err(NoSuchPeer::Unknown),
+        _ => Err(NoSuchPeer::Ambiguous(found)),
+    }
+}
+
+/// Why a word stands for no peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoSuchPeer {
+    /// It is no key, and nobody has that name.
+    Unknown,
+    /// All of these have that name.
+    Ambiguous(Vec<PublicKey>),
+}
+
+impl fmt::Display for NoSuchPeer {
+    /// What is to be said behind the word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("is neither a public key nor the name of a peer"),
+            Self::Ambiguous(keys) => {
+                f.write_str("is the name of several peers; say which by its key:")?;
+                keys.iter().try_for_each(|peer| write!(f, " {}", *key::to_base64(&peer.0)))
+            }
+        }
+    }
 }
 
 fn public_key(line: &str) -> Option<PublicKey> {
@@ -142,6 +188,8 @@ fn bare(comment: &str, text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
     use super::*;
 
     const KEY: &str = "4kH+nkDGqDuwhJlpehu6pLmDEVE/mwg0u6VqSTXqvWw=";
@@ -200,5 +248,23 @@ mod tests {
         );
         let names: Vec<_> = peer_names(&file).into_values().collect();
         assert_eq!(names, ["[31mann", "bob"]);
+    }
+
+    #[test]
+    fn a_word_is_a_key_before_it_is_a_name() {
+        let keys: Vec<_> =
+            ["4kH", "5kH", "6kH", "7kH"].map(|start| KEY.replace("4kH", start)).into();
+        let file: String = (keys.iter().zip(["Ann", "ann", "Bob", &keys[0]]))
+            .map(|(key, name)| format!("[Peer]\n# Name: {name}\nPublicKey = {key}\n"))
+            .collect();
+        let names = peer_names(&file);
+        let find = |word: &str| find_peer(&names, word.as_bytes());
+        let peer = |number: usize| PublicKey(*key::from_base64(&keys[number]).unwrap());
+        assert_eq!(find("ann"), Ok(peer(1)));
+        assert_eq!(find("bob"), Ok(peer(2)));
+        assert_eq!(find(&keys[0]), Ok(peer(0)));
+        assert_eq!(find("ANN"), Err(NoSuchPeer::Ambiguous(vec![peer(0), peer(1)])));
+        assert_eq!(find("Al"), Err(NoSuchPeer::Unknown));
+        assert_eq!(find_peer(&Names::new(), keys[3].as_bytes()), Ok(peer(3)));
     }
 }

@@ -10,16 +10,21 @@ use std::thread;
 use std::time::Duration;
 
 use config::key::{self, BASE64_LEN};
-use config::wg::{Machine, Refusal, Secret, is_space};
+use config::wg::{Machine, Refusal, Secret, find_peer, is_space};
+use proto::PublicKey;
 use sys::resolve;
 use zeroize::Zeroizing;
 
-use super::{Failure, complain, words};
+use super::interface::short;
+use super::{Failure, complain, names, words};
 
 /// This one.
-pub(super) struct Here;
+pub(super) struct Here<'a> {
+    /// The interface that the words are about.
+    pub interface: &'a OsStr,
+}
 
-impl Machine for Here {
+impl Machine for Here<'_> {
     fn port(&mut self, service: &[u8]) -> Result<u16, Refusal> {
         let name = service_name(service, service)?;
         resolve::port(&name).map_err(|failure| Refusal::of(&failure.text, service))
@@ -73,6 +78,10 @@ impl Machine for Here {
         }
         let bad_key = || Refusal::of("Key is not the correct length or format", until_zero(&text));
         key::from_base64(&*text).map(Secret).ok_or_else(bad_key)
+    }
+
+    fn peer(&mut self, name: &[u8]) -> Option<PublicKey> {
+        find_peer(&names::of(&short(self.interface).to_string_lossy()), name).ok()
     }
 
     fn warn(&mut self, text: &[u8]) {

@@ -14,7 +14,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{keys, words};
+use super::{keys, names, words};
 
 /// The version of wireguard-tools whose behaviour this is.
 const VERSION: &str = "wireguard-tools v1.0.20260223 - https://git.zx2c4.com/wireguard-tools/\n";

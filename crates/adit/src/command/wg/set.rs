@@ -24,7 +24,7 @@ pub(super) fn set(call: &Call<'_>) -> Outcome {
         return Err(call.usage(SET_USAGE));
     }
     let words: Vec<_> = words.iter().map(|word| word.as_encoded_bytes()).collect();
-    let settings = from_arguments(&words, &mut Here);
+    let settings = from_arguments(&words, &mut Here { interface: name });
     apply(name, &settings.map_err(|refusal| Failure::line(refusal.into_text()))?)
 }
 
@@ -59,7 +59,8 @@ fn read<'a>(call: &Call<'a>, mode: Mode) -> Result<(&'a OsStr, Settings), Failur
     };
     let content = fs::read(path).map_err(|error| Failure::because("fopen", &error))?;
     let content = Zeroizing::new(content);
-    let settings = from_file(&content, mode, &mut Here).map_err(Failure::line)?;
+    let settings =
+        from_file(&content, mode, &mut Here { interface: name }).map_err(Failure::line)?;
     Ok((name, settings))
 }
 

@@ -3,17 +3,14 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io::{self, IsTerminal};
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use config::wg::{Look, Names, View, peer_names};
+use config::wg::{Look, Names, View};
 use proto::DeviceState;
 use sys::resolve::interface_name;
-use zeroize::Zeroizing;
 
-use super::{Call, Failure, Outcome, complain, interface};
+use super::{Call, Failure, Outcome, complain, interface, names};
 
 const USAGE: &str = "{ <interface> | all | interfaces } [public-key | private-key | listen-port | \
     fwmark | peers | preshared-keys | endpoints | allowed-ips | latest-handshakes | transfer | \
@@ -55,14 +52,14 @@ pub(super) fn showconf(call: &Call<'_>) -> Outcome {
 }
 
 fn interfaces(call: &Call<'_>) -> Outcome {
-    let names = names()?;
+    let names = present()?;
     let names: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
     if names.is_empty() { Ok(()) } else { call.print(&(names.join(" ") + "\n")) }
 }
 
 /// One that cannot be shown does not keep the others from being shown.
 fn all(call: &Call<'_>, parameter: Option<&OsString>) -> Outcome {
-    let names = names()?;
+    let names = present()?;
     let mut shown = names.is_empty();
     let mut names = names.iter().peekable();
     while let Some(name) = names.next() {
@@ -91,7 +88,7 @@ fn one(
 ) -> Outcome {
     let name = interface::short(name).to_string_lossy();
     let names = if env::var("WG_SHOW_NAMES").as_deref() == Ok("1") {
-        peers_of(&name)
+        names::of(&name)
     } else {
         Names::new()
     };
@@ -112,7 +109,7 @@ fn one(
 /// One, or all of those that can be shown.
 fn json(call: &Call<'_>, which: Option<&OsString>) -> Outcome {
     let mut interfaces = BTreeMap::new();
-    let names = which.map_or_else(names, |name| Ok(vec![name.clone()]))?;
+    let names = which.map_or_else(present, |name| Ok(vec![name.clone()]))?;
     for name in &names {
         let state = match interface::state(name) {
             Ok(state) => state,
@@ -123,7 +120,7 @@ fn json(call: &Call<'_>, which: Option<&OsString>) -> Outcome {
             }
         };
         let name = interface::short(name).to_string_lossy().into_owned();
-        let json = view(&name, &state, &peers_of(&name)).json();
+        let json = view(&name, &state, &names::of(&name)).json();
         interfaces.insert(name, json);
     }
     if interfaces.is_empty() && !names.is_empty() {
@@ -136,14 +133,7 @@ fn view<'a>(name: &'a str, state: &'a DeviceState, names: &'a Names) -> View<'a>
     View { name, state, names, zone: interface_name }
 }
 
-/// What the comments in the configuration of an interface call its peers, if it has one.
-fn peers_of(name: &str) -> Names {
-    let path = Path::new("/etc/wireguard").join(format!("{name}.conf"));
-    let file = fs::read(path).map(Zeroizing::new).unwrap_or_default();
-    peer_names(&String::from_utf8_lossy(&file))
-}
-
-fn names() -> Result<Vec<OsString>, Failure> {
+fn present() -> Result<Vec<OsString>, Failure> {
     interface::names().map_err(|error| Failure::because("Unable to list interfaces", &error))
 }
 
