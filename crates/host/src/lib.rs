@@ -8,6 +8,7 @@
 mod change;
 pub mod dns;
 mod error;
+pub mod guard;
 mod lookup;
 mod netlink;
 pub mod nft;
@@ -76,6 +77,42 @@ impl Prefix {
     /// An IPv4 address with its prefix.
     pub const fn v4(address: Ipv4Addr, length: u8) -> Self {
         Self { address: IpAddr::V4(address), length }
+    }
+
+    /// An IPv6 address with its prefix.
+    pub const fn v6(address: Ipv6Addr, length: u8) -> Self {
+        Self { address: IpAddr::V6(address), length }
+    }
+
+    /// One address and no other.
+    pub const fn host(address: IpAddr) -> Self {
+        Self { address, length: Family::of(address).bits() }
+    }
+
+    /// The network that the address is of: what is behind the prefix is zero.
+    pub fn network(self) -> Self {
+        let kept = u128::MAX.checked_shr(self.length.into()).map_or(u128::MAX, |rest| !rest);
+        let address = match self.address {
+            IpAddr::V4(address) => {
+                Ipv4Addr::from_bits(address.to_bits() & (kept >> 96) as u32).into()
+            }
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & kept).into(),
+        };
+        Self { address, ..self }
+    }
+
+    /// The two prefixes that are one bit longer; none of a single address.
+    fn halves(self) -> Option<[Self; 2]> {
+        let family = Family::of(self.address);
+        let length = self.length.checked_add(1).filter(|length| *length <= family.bits())?;
+        let bit = 1u128 << (128 - u32::from(length));
+        let upper = match self.address {
+            IpAddr::V4(address) => {
+                Ipv4Addr::from_bits(address.to_bits() | (bit >> 96) as u32).into()
+            }
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() | bit).into(),
+        };
+        Some([self.address, upper].map(|address| Self { address, length }))
     }
 
     /// Whether all addresses of `other` are of this prefix too.

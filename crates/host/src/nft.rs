@@ -8,13 +8,13 @@ mod text;
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
 
 use crate::netlink::{DUMP, Protocol, Socket};
 use sys::namespace;
 
-use crate::{Error, Family};
+use crate::{Error, Prefix};
 
 /// The packet filters of one network namespace.
 #[derive(Debug)]
@@ -22,10 +22,34 @@ pub struct Nftables {
     socket: Socket,
 }
 
+/// Whose packets a table sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Those of IPv4.
+    Ip,
+    /// Those of IPv6.
+    Ip6,
+    /// Those of both.
+    Inet,
+    /// Questions and answers about who has an IPv4 address (RFC 826).
+    Arp,
+}
+
+impl From<crate::Family> for Family {
+    fn from(family: crate::Family) -> Self {
+        match family {
+            crate::Family::V4 => Self::Ip,
+            crate::Family::V6 => Self::Ip6,
+        }
+    }
+}
+
 /// A change to the packet filters.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
-    /// Makes this table, in place of that of its family and name if there is one.
+    /// Makes this table, in place of that of its family and name if there is one. At no moment is
+    /// there neither; where its policy drops, a few packets may meet the new chains before their
+    /// rules.
     SetTable(&'a Table),
     /// Deletes a table with all that is in it; ENOENT if there is none.
     DeleteTable(Family, &'a str),
@@ -42,25 +66,37 @@ pub struct Table {
     pub chains: Vec<Chain>,
 }
 
-/// Rules for the packets that pass one point of their way.
+/// Rules, tried in order until one gives a verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// Its name, unique within the table.
     pub name: String,
+    /// Which packets it sees by itself. Without, it sees those that a rule of another chain sends
+    /// to it.
+    pub base: Option<Base>,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+}
+
+/// Makes a chain one for the packets that pass one point of their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base {
     /// Where it sees packets.
     pub hook: Hook,
     /// Its place among the chains of this hook: the lowest is first. See [`RAW`] and [`MANGLE`].
     pub priority: i32,
     /// What becomes of a packet that no rule judged.
     pub policy: Verdict,
-    /// Its rules, which are tried in order until one gives a verdict.
-    pub rules: Vec<Rule>,
 }
 
 /// Before connections are tracked (`NF_IP_PRI_RAW`).
 pub const RAW: i32 = -300;
 /// Where packets are marked, before they are filtered (`NF_IP_PRI_MANGLE`).
 pub const MANGLE: i32 = -150;
+/// Where packets are filtered, when their way is known (`NF_IP_PRI_FILTER`).
+pub const FILTER: i32 = 0;
+/// Where sources are translated, last of all (`NF_IP_PRI_NAT_SRC`).
+pub const SOURCE_NAT: i32 = 100;
 
 /// The points that packets pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +136,26 @@ pub enum Expression {
     SaveMark,
     /// Gives the packet the mark that was remembered for its connection.
     RestoreMark,
+    /// Gives the packet this mark.
+    SetMark(u32),
+    /// Counts the packet, and its bytes.
+    Count,
+    /// Drops the packet and tells its sender, in the words of its protocol.
+    Refuse(Refusal),
+    /// Goes on in the chain of this name, and does not come back: what is not judged there meets
+    /// the policy here.
+    Goto(String),
     /// Ends the chain for this packet.
     Verdict(Verdict),
+}
+
+/// What a sender is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// That the connection is over: a TCP RST, for packets of TCP only.
+    Reset,
+    /// That the way is administratively prohibited (RFC 1812 §5.2.7.1, RFC 4443 §3.1).
+    Prohibited,
 }
 
 /// Something that a packet may have.
@@ -109,14 +163,45 @@ pub enum Expression {
 pub enum Field {
     /// The name of the link that it arrived on.
     InputLink(String),
-    /// Its destination, of the table's family.
+    /// The name of the link that it is about to leave through.
+    OutputLink(String),
+    /// Its version of IP.
+    Version(crate::Family),
+    /// Its source.
+    Source(IpAddr),
+    /// Its destination.
     Destination(IpAddr),
+    /// A destination of this prefix.
+    DestinationIn(Prefix),
     /// A source address that is one of this machine's.
     LocalSource,
+    /// A destination that is one of this machine's addresses.
+    LocalDestination,
+    /// The hop limit, of IPv6.
+    HopLimit(u8),
     /// The protocol in it, by its number (IANA): 17 is UDP.
     Protocol(u8),
+    /// TCP or UDP from this port.
+    SourcePort(Transport, u16),
+    /// TCP or UDP to this port.
+    DestinationPort(Transport, u16),
+    /// A message of ICMPv6 of this type.
+    Icmp6(u8),
+    /// In ARP, the address of whoever asks or answers.
+    ArpSender(Ipv4Addr),
+    /// In ARP, the address that is asked about, or of whoever is answered.
+    ArpTarget(Ipv4Addr),
     /// Its mark.
     Mark(u32),
+}
+
+/// A protocol with ports, by its number (IANA).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp = 6,
+    /// UDP.
+    Udp = 17,
 }
 
 impl Nftables {
@@ -135,7 +220,7 @@ impl Nftables {
         Ok(Self { socket })
     }
 
-    /// The families and names of the tables for IPv4 or IPv6 alone, in the kernel's order.
+    /// The families and names of the tables, in the kernel's order.
     pub fn tables(&mut self) -> Result<Vec<(Family, String)>, Error> {
         let replies = self
             .socket
@@ -160,7 +245,7 @@ impl fmt::Display for Change<'_> {
             Self::SetTable(Table { family, name, .. }) => ("set", family, name.as_str()),
             Self::DeleteTable(family, name) => ("delete", family, *name),
         };
-        write!(f, "{verb} nftables table {} {name}", text::family(*family))
+        write!(f, "{verb} nftables table {family} {name}")
     }
 }
 
@@ -172,21 +257,18 @@ impl Table {
     pub fn of_tunnel(
         name: String,
         link: &str,
-        family: Family,
+        family: crate::Family,
         addresses: &[IpAddr],
         mark: u32,
     ) -> Self {
         use Expression::{Is, IsNot, RestoreMark, SaveMark};
-        const UDP: u8 = 17;
         let chain = |name: &str, hook, priority, rules| Chain {
             name: name.into(),
-            hook,
-            priority,
-            policy: Verdict::Accept,
+            base: Some(Base { hook, priority, policy: Verdict::Accept }),
             rules,
         };
         let spoofed =
-            addresses.iter().filter(|address| Family::of(**address) == family).map(|address| {
+            addresses.iter().filter(|it| crate::Family::of(**it) == family).map(|address| {
                 vec![
                     IsNot(Field::InputLink(link.into())),
                     Is(Field::Destination(*address)),
@@ -194,10 +276,10 @@ impl Table {
                     Expression::Verdict(Verdict::Drop),
                 ]
             });
-        let restore = vec![Is(Field::Protocol(UDP)), RestoreMark];
-        let save = vec![Is(Field::Protocol(UDP)), Is(Field::Mark(mark)), SaveMark];
+        let restore = vec![Is(Field::Protocol(Transport::Udp as u8)), RestoreMark];
+        let save = vec![Is(Field::Protocol(Transport::Udp as u8)), Is(Field::Mark(mark)), SaveMark];
         Self {
-            family,
+            family: family.into(),
             name,
             chains: vec![
                 chain("preraw", Hook::Prerouting, RAW, spoofed.collect()),

@@ -10,7 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use host::nft::{Chain, Change, Expression, Field, Hook, Nftables, Table, Verdict};
+use host::nft::{
+    self, Base, Chain, Change, Expression, Field, Hook, Nftables, Refusal, Table, Transport,
+    Verdict,
+};
 use host::{Family, Network};
 use support::{ALICE, BOB, a_namespace, prefix, said};
 use sys::namespace;
@@ -130,8 +133,12 @@ fn every_hook_and_policy_is_as_nft_reads_it() {
             (Hook::Output, Verdict::Drop, 7),
             (Hook::Postrouting, Verdict::Accept, -300),
         ] {
-            let chain = Chain { name: "all".into(), hook, priority, policy, rules: rules.clone() };
-            let table = Table { family, name: "adit".into(), chains: vec![chain] };
+            let chain = Chain {
+                name: "all".into(),
+                base: Some(Base { hook, priority, policy }),
+                rules: rules.clone(),
+            };
+            let table = Table { family: family.into(), name: "adit".into(), chains: vec![chain] };
             firewall.apply(&[Change::SetTable(&table)]).unwrap();
             let Some(listed) = said(&namespace, "nft list ruleset") else {
                 return;
@@ -140,8 +147,58 @@ fn every_hook_and_policy_is_as_nft_reads_it() {
             let listed = listed.replace("raw - 1;", "-301;").replace("filter + 7;", "7;");
             assert_eq!(listed, format!("{table}\n"));
         }
-        firewall.apply(&[Change::DeleteTable(family, "adit")]).unwrap();
+        firewall.apply(&[Change::DeleteTable(family.into(), "adit")]).unwrap();
     }
+}
+
+#[test]
+fn a_table_for_both_versions_is_as_nft_reads_it() {
+    let Some((namespace, mut firewall)) = a_firewall() else {
+        return;
+    };
+    use Expression::{Count, Is, IsNot, Refuse, SetMark};
+    let both = [
+        Field::OutputLink("eth0".into()),
+        Field::Source("192.0.2.1".parse().unwrap()),
+        Field::Source("2001:db8::1".parse().unwrap()),
+        Field::Destination("192.0.2.1".parse().unwrap()),
+        Field::DestinationIn(prefix("10.64.0.0/10")),
+        Field::DestinationIn(prefix("10.0.0.1/32")),
+        Field::DestinationIn(prefix("2001:db8::/33")),
+        Field::LocalDestination,
+        Field::HopLimit(255),
+        Field::Icmp6(135),
+        Field::Icmp6(143),
+        Field::SourcePort(Transport::Udp, 68),
+        Field::DestinationPort(Transport::Tcp, 853),
+    ];
+    let mut rules: Vec<_> =
+        both.into_iter().flat_map(|field| [vec![Is(field.clone())], vec![IsNot(field)]]).collect();
+    rules.push(vec![Is(Field::Version(Family::V4)), Is(Field::Mark(1))]);
+    rules.push(vec![Is(Field::Protocol(6)), Refuse(Refusal::Reset)]);
+    rules.push(vec![Count, Refuse(Refusal::Prohibited)]);
+    rules.push(vec![Is(Field::Mark(2)), Expression::Goto("refuse".into())]);
+    rules.push(vec![SetMark(0xca6c), Expression::Verdict(Verdict::Accept)]);
+    let chain = |hook, rules| Chain {
+        name: "all".into(),
+        base: Some(Base { hook, priority: nft::FILTER, policy: Verdict::Drop }),
+        rules,
+    };
+    let refuse = Chain { name: "refuse".into(), base: None, rules: vec![vec![Count]] };
+    let asked = |field: fn(std::net::Ipv4Addr) -> Field| vec![Is(field([10, 0, 0, 1].into()))];
+    let arp = vec![asked(Field::ArpSender), asked(Field::ArpTarget)];
+    for (family, chains) in [
+        (nft::Family::Inet, vec![chain(Hook::Output, rules), refuse]),
+        (nft::Family::Arp, vec![chain(Hook::Input, arp)]),
+    ] {
+        let table = Table { family, name: "adit".into(), chains };
+        firewall.apply(&[Change::SetTable(&table)]).unwrap();
+        let Some(listed) = said(&namespace, &format!("nft list table {family} adit")) else {
+            return;
+        };
+        assert_eq!(listed.replace("counter packets 0 bytes 0", "counter"), format!("{table}\n"));
+    }
+    assert_eq!(firewall.tables().unwrap().len(), 2);
 }
 
 #[test]
@@ -165,7 +222,7 @@ fn setting_a_table_replaces_it_and_leaves_the_others() {
         assert!(found.contains(&name(table)), "{found:?}");
     }
 
-    let both = FAMILIES.map(|family| Change::DeleteTable(family, "wg-quick-wg0"));
+    let both = FAMILIES.map(|family| Change::DeleteTable(family.into(), "wg-quick-wg0"));
     firewall.apply(&both).unwrap();
     assert_eq!(firewall.tables().unwrap(), [name(&other)]);
 }
@@ -177,7 +234,7 @@ fn a_transaction_that_fails_changes_nothing_and_says_what_it_was() {
     };
     let [v4, _] = tables("wg0");
     let refusal = firewall
-        .apply(&[Change::SetTable(&v4), Change::DeleteTable(Family::V6, "none")])
+        .apply(&[Change::SetTable(&v4), Change::DeleteTable(nft::Family::Ip6, "none")])
         .unwrap_err();
     assert_eq!(
         refusal.to_string(),
@@ -187,7 +244,7 @@ fn a_transaction_that_fails_changes_nothing_and_says_what_it_was() {
     assert_eq!(firewall.tables().unwrap(), []);
     firewall.apply(&[]).unwrap();
     firewall.apply(&[Change::SetTable(&v4)]).unwrap();
-    assert_eq!(firewall.tables().unwrap(), [(Family::V4, "wg-quick-wg0".into())]);
+    assert_eq!(firewall.tables().unwrap(), [(nft::Family::Ip, "wg-quick-wg0".into())]);
 }
 
 #[test]
@@ -245,7 +302,7 @@ fn a_packet_to_the_tunnels_address_must_come_out_of_the_tunnel() {
     assert!(!arrives(&outside, Duration::from_millis(300)), "not out of the tunnel");
     assert!(arrives(&inside, SURELY), "this machine's own");
     let table = wg_quick("east", Family::V4, &[tunnel.address]);
-    let old = Change::DeleteTable(Family::V4, "wg-quick-wg0");
+    let old = Change::DeleteTable(nft::Family::Ip, "wg-quick-wg0");
     firewall.apply(&[Change::SetTable(&table), old]).unwrap();
     assert!(arrives(&outside, SURELY), "now it comes out of the tunnel");
 }

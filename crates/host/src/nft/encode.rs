@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use crate::netlink::{APPEND, Attributes, CREATE, Message, Reply};
 
-use super::{Chain, Change, Expression, Field, Hook, Rule, Table, Verdict};
-use crate::Family;
+use super::{Base, Chain, Change, Expression, Family, Field, Hook, Refusal, Rule, Table, Verdict};
+use crate::Prefix;
 use crate::change::{octets, terminated};
 
 /// `NFNL_SUBSYS_NFTABLES`.
@@ -43,8 +43,9 @@ pub(super) fn messages(change: &Change<'_>) -> Vec<Message> {
             let about = |kind| about_table(kind, table.family, &table.name);
             // Only a table that is there can be deleted, so it is made first if it was not.
             let mut messages = vec![about(NEW_TABLE), about(DELETE_TABLE), about(NEW_TABLE)];
+            // All chains before the first rule, which may send packets to any of them.
+            messages.extend(table.chains.iter().map(|chain| new_chain(table, chain)));
             for chain in &table.chains {
-                messages.push(new_chain(table, chain));
                 messages.extend(chain.rules.iter().map(|rule| new_rule(table, chain, rule)));
             }
             messages
@@ -59,10 +60,32 @@ pub(super) fn list_tables(flags: u16) -> Message {
 
 /// A table's family and name, if it is of one of our families.
 pub(super) fn read_table(reply: &Reply) -> Option<(Family, String)> {
-    let family = Family::numbered(*reply.payload.first()?)?;
-    let name = Attributes::after(HEADER, &reply.payload).get(TABLE_NAME)?;
+    (reply.kind == kind(NEW_TABLE)).then(|| table_of(&reply.payload)).flatten()
+}
+
+/// The family and name of the table that a message is about, or about something in it: every kind
+/// of object has the name of its table in the first attribute.
+pub(super) fn table_of(payload: &[u8]) -> Option<(Family, String)> {
+    let family = Family::numbered(*payload.first()?)?;
+    let name = Attributes::after(HEADER, payload).get(TABLE_NAME)?;
     let name = name.split(|byte| *byte == 0).next()?;
-    (reply.kind == kind(NEW_TABLE)).then(|| (family, String::from_utf8_lossy(name).into_owned()))
+    Some((family, String::from_utf8_lossy(name).into_owned()))
+}
+
+impl Family {
+    /// `NFPROTO_*` (linux/netfilter.h).
+    const fn number(self) -> u8 {
+        match self {
+            Self::Inet => 1,
+            Self::Ip => 2,
+            Self::Arp => 3,
+            Self::Ip6 => 10,
+        }
+    }
+
+    fn numbered(number: u8) -> Option<Self> {
+        [Self::Ip, Self::Ip6, Self::Inet, Self::Arp].into_iter().find(|it| it.number() == number)
+    }
 }
 
 fn kind(message: u8) -> u16 {
@@ -80,30 +103,46 @@ fn about_table(message: u8, family: Family, name: &str) -> Message {
 }
 
 fn new_chain(table: &Table, chain: &Chain) -> Message {
-    let hook: u32 = match chain.hook {
-        Hook::Prerouting => 0,
-        Hook::Input => 1,
-        Hook::Forward => 2,
-        Hook::Output => 3,
-        Hook::Postrouting => 4,
-    };
-    request(NEW_CHAIN, CREATE, table.family)
+    let message = request(NEW_CHAIN, CREATE, table.family)
         .with(CHAIN_TABLE, &terminated(&table.name))
-        .with(CHAIN_NAME, &terminated(&chain.name))
+        .with(CHAIN_NAME, &terminated(&chain.name));
+    let Some(Base { hook: point, priority, policy }) = chain.base else { return message };
+    message
         .with(CHAIN_TYPE, &terminated("filter"))
-        .with(CHAIN_POLICY, &code(chain.policy).to_be_bytes())
+        .with(CHAIN_POLICY, &code(policy).to_be_bytes())
         .nested(CHAIN_HOOK, &[], |nest| {
-            nest.with(HOOK_NUMBER, &hook.to_be_bytes())
-                .with(HOOK_PRIORITY, &chain.priority.to_be_bytes())
+            nest.with(HOOK_NUMBER, &hook(table.family, point).to_be_bytes())
+                .with(HOOK_PRIORITY, &priority.to_be_bytes())
         })
 }
 
+/// `NF_INET_*` or `NF_ARP_*`, which for a hook that ARP does not have is one that the kernel
+/// refuses.
+fn hook(family: Family, hook: Hook) -> u32 {
+    match (family, hook) {
+        (Family::Arp, Hook::Input) => 0,
+        (Family::Arp, Hook::Output) => 1,
+        (Family::Arp, _) => u32::MAX,
+        (_, Hook::Prerouting) => 0,
+        (_, Hook::Input) => 1,
+        (_, Hook::Forward) => 2,
+        (_, Hook::Output) => 3,
+        (_, Hook::Postrouting) => 4,
+    }
+}
+
 fn new_rule(table: &Table, chain: &Chain, rule: &Rule) -> Message {
+    let mut known = Known::of(table.family);
     request(NEW_RULE, CREATE | APPEND, table.family)
         .with(RULE_TABLE, &terminated(&table.name))
         .with(RULE_CHAIN, &terminated(&chain.name))
-        .nested(RULE_EXPRESSIONS, &[], |list| rule.iter().fold(list, add_expression))
+        .nested(RULE_EXPRESSIONS, &[], |list| {
+            rule.iter().fold(list, |list, expression| known.add(list, expression))
+        })
 }
+
+/// `NFT_GOTO`.
+const GOTO: u32 = -4i32 as u32;
 
 /// `NF_DROP` and `NF_ACCEPT`.
 fn code(verdict: Verdict) -> u32 {
@@ -119,88 +158,187 @@ const META_KEY: u16 = 2;
 const META_FROM: u16 = 3;
 const META_MARK: u32 = 3;
 const META_INPUT_NAME: u32 = 6;
+const META_OUTPUT_NAME: u32 = 7;
+const META_VERSION: u32 = 15;
 const META_PROTOCOL: u32 = 16;
 const CONNECTION: &str = "ct";
 const CONNECTION_TO: u16 = 1;
 const CONNECTION_KEY: u16 = 2;
 const CONNECTION_FROM: u16 = 4;
 const CONNECTION_MARK: u32 = 3;
+const ICMP6: u8 = 58;
 
-fn add_expression(list: Message, expression: &Expression) -> Message {
-    const LOAD_MARK: [(u16, u32); 2] = [(META_KEY, META_MARK), (META_TO, REGISTER)];
-    const STORE_MARK: [(u16, u32); 2] = [(META_KEY, META_MARK), (META_FROM, REGISTER)];
-    const LOAD_CONNECTION_MARK: [(u16, u32); 2] =
-        [(CONNECTION_KEY, CONNECTION_MARK), (CONNECTION_TO, REGISTER)];
-    const STORE_CONNECTION_MARK: [(u16, u32); 2] =
-        [(CONNECTION_KEY, CONNECTION_MARK), (CONNECTION_FROM, REGISTER)];
-    match expression {
-        Expression::Is(field) => compare(list, field, true),
-        Expression::IsNot(field) => compare(list, field, false),
-        Expression::SaveMark => {
-            let list = element(list, META, |data| numbers(data, &LOAD_MARK));
-            element(list, CONNECTION, |data| numbers(data, &STORE_CONNECTION_MARK))
+/// What is certain of a packet at this point of a rule, so that what lies behind its headers can be
+/// looked for at the right place.
+struct Known {
+    version: Option<crate::Family>,
+    protocol: Option<u8>,
+}
+
+impl Known {
+    fn of(table: Family) -> Self {
+        let version = match table {
+            Family::Ip => Some(crate::Family::V4),
+            Family::Ip6 => Some(crate::Family::V6),
+            Family::Inet | Family::Arp => None,
+        };
+        Self { version, protocol: None }
+    }
+
+    fn add(&mut self, list: Message, expression: &Expression) -> Message {
+        const LOAD_MARK: [(u16, u32); 2] = [(META_KEY, META_MARK), (META_TO, REGISTER)];
+        const STORE_MARK: [(u16, u32); 2] = [(META_KEY, META_MARK), (META_FROM, REGISTER)];
+        const LOAD_CONNECTION_MARK: [(u16, u32); 2] =
+            [(CONNECTION_KEY, CONNECTION_MARK), (CONNECTION_TO, REGISTER)];
+        const STORE_CONNECTION_MARK: [(u16, u32); 2] =
+            [(CONNECTION_KEY, CONNECTION_MARK), (CONNECTION_FROM, REGISTER)];
+        match expression {
+            Expression::Is(field) => self.compare(list, field, true),
+            Expression::IsNot(field) => self.compare(list, field, false),
+            Expression::SaveMark => {
+                let list = element(list, META, |data| numbers(data, &LOAD_MARK));
+                element(list, CONNECTION, |data| numbers(data, &STORE_CONNECTION_MARK))
+            }
+            Expression::RestoreMark => {
+                let list = element(list, CONNECTION, |data| numbers(data, &LOAD_CONNECTION_MARK));
+                element(list, META, |data| numbers(data, &STORE_MARK))
+            }
+            Expression::SetMark(mark) => {
+                let list = immediate(list, REGISTER, |nest| nest.with(VALUE, &mark.to_ne_bytes()));
+                element(list, META, |data| numbers(data, &STORE_MARK))
+            }
+            Expression::Count => element(list, "counter", |data| data),
+            Expression::Refuse(refusal) => refuse(list, *refusal),
+            Expression::Goto(chain) => judge(list, GOTO, Some(chain)),
+            Expression::Verdict(verdict) => judge(list, code(*verdict), None),
         }
-        Expression::RestoreMark => {
-            let list = element(list, CONNECTION, |data| numbers(data, &LOAD_CONNECTION_MARK));
-            element(list, META, |data| numbers(data, &STORE_MARK))
+    }
+
+    /// With what the field depends on, where that is not known yet.
+    fn compare(&mut self, mut list: Message, field: &Field, equal: bool) -> Message {
+        let (version, protocol) = needs(field);
+        if let Some(version) = version.filter(|it| self.version != Some(*it)) {
+            list = compare(list, &Field::Version(version), true);
+            self.version = Some(version);
         }
-        Expression::Verdict(verdict) => judge(list, *verdict),
+        if let Some(protocol) = protocol.filter(|it| self.protocol != Some(*it)) {
+            list = compare(list, &Field::Protocol(protocol), true);
+            self.protocol = Some(protocol);
+        }
+        match field {
+            Field::Version(version) if equal => self.version = Some(*version),
+            Field::Protocol(protocol) if equal => self.protocol = Some(*protocol),
+            _ => {}
+        }
+        compare(list, field, equal)
     }
 }
+
+/// The version of IP and the protocol that a packet must have to have a field.
+fn needs(field: &Field) -> (Option<crate::Family>, Option<u8>) {
+    match field {
+        Field::Source(address)
+        | Field::Destination(address)
+        | Field::DestinationIn(Prefix { address, .. }) => (Some(crate::Family::of(*address)), None),
+        Field::HopLimit(_) => (Some(crate::Family::V6), None),
+        Field::Icmp6(_) => (Some(crate::Family::V6), Some(ICMP6)),
+        Field::SourcePort(transport, _) | Field::DestinationPort(transport, _) => {
+            (None, Some(*transport as u8))
+        }
+        _ => (None, None),
+    }
+}
+
+/// `NFTA_DATA_VALUE` and `NFTA_DATA_VERDICT`.
+const VALUE: u16 = 1;
+const VERDICT: u16 = 2;
 
 fn compare(list: Message, field: &Field, equal: bool) -> Message {
     const FROM: u16 = 1;
     const OPERATOR: u16 = 2;
     const DATA: u16 = 3;
-    const VALUE: u16 = 1;
     let operator = if equal { 0 } else { 1 };
     let (loader, how) = load(field);
-    let list = element(list, loader, |data| numbers(data, how));
+    let mut list = element(list, loader, |data| numbers(data, &how));
+    if let Field::DestinationIn(prefix) = field {
+        list = mask(list, *prefix);
+    }
     element(list, "cmp", |data| {
         numbers(data, &[(FROM, REGISTER), (OPERATOR, operator)])
             .nested(DATA, &[], |nest| nest.with(VALUE, &value(field)))
     })
 }
 
-/// The expression that loads a field into the register, and its attributes.
-fn load(field: &Field) -> (&'static str, &'static [(u16, u32)]) {
-    const PAYLOAD_TO: u16 = 1;
-    const PAYLOAD_BASE: u16 = 2;
-    const PAYLOAD_OFFSET: u16 = 3;
-    const PAYLOAD_LENGTH: u16 = 4;
-    const NETWORK_HEADER: u32 = 1;
-    const FIB_TO: u16 = 1;
-    const FIB_RESULT: u16 = 2;
-    const FIB_FLAGS: u16 = 3;
-    const ADDRESS_TYPE: u32 = 3;
-    const OF_SOURCE: u32 = 1;
-    match field {
-        Field::InputLink(_) => (META, &[(META_KEY, META_INPUT_NAME), (META_TO, REGISTER)]),
-        Field::Protocol(_) => (META, &[(META_KEY, META_PROTOCOL), (META_TO, REGISTER)]),
-        Field::Mark(_) => (META, &[(META_KEY, META_MARK), (META_TO, REGISTER)]),
-        // Where the destination lies in the header: RFC 791 §3.1, RFC 8200 §3.
-        Field::Destination(IpAddr::V4(_)) => (
-            "payload",
-            &[
-                (PAYLOAD_TO, REGISTER),
-                (PAYLOAD_BASE, NETWORK_HEADER),
-                (PAYLOAD_OFFSET, 16),
-                (PAYLOAD_LENGTH, 4),
-            ],
-        ),
-        Field::Destination(IpAddr::V6(_)) => (
-            "payload",
-            &[
-                (PAYLOAD_TO, REGISTER),
-                (PAYLOAD_BASE, NETWORK_HEADER),
-                (PAYLOAD_OFFSET, 24),
-                (PAYLOAD_LENGTH, 16),
-            ],
-        ),
-        Field::LocalSource => {
-            ("fib", &[(FIB_TO, REGISTER), (FIB_RESULT, ADDRESS_TYPE), (FIB_FLAGS, OF_SOURCE)])
-        }
+/// Leaves of a loaded address what its prefix has.
+fn mask(list: Message, prefix: Prefix) -> Message {
+    const FROM: u16 = 1;
+    const TO: u16 = 2;
+    const LENGTH: u16 = 3;
+    const AND: u16 = 4;
+    const XOR: u16 = 5;
+    let bits = crate::Family::of(prefix.address).bits();
+    let ones = u128::MAX.checked_shr(prefix.length.into()).map_or(u128::MAX, |rest| !rest);
+    let ones = ones.to_be_bytes().into_iter().take(usize::from(bits / 8));
+    if prefix.length >= bits {
+        return list;
     }
+    let ones: Vec<u8> = ones.collect();
+    element(list, "bitwise", |data| {
+        numbers(data, &[(FROM, REGISTER), (TO, REGISTER), (LENGTH, (bits / 8).into())])
+            .nested(AND, &[], |nest| nest.with(VALUE, &ones))
+            .nested(XOR, &[], |nest| nest.with(VALUE, &vec![0; ones.len()]))
+    })
+}
+
+/// The expression that loads a field into the register, and its attributes.
+fn load(field: &Field) -> (&'static str, Vec<(u16, u32)>) {
+    const NETWORK_HEADER: u32 = 1;
+    const TRANSPORT_HEADER: u32 = 2;
+    const OF_SOURCE: u32 = 1;
+    const OF_DESTINATION: u32 = 2;
+    let meta = |key| (META, vec![(META_KEY, key), (META_TO, REGISTER)]);
+    match field {
+        Field::InputLink(_) => meta(META_INPUT_NAME),
+        Field::OutputLink(_) => meta(META_OUTPUT_NAME),
+        Field::Version(_) => meta(META_VERSION),
+        Field::Protocol(_) => meta(META_PROTOCOL),
+        Field::Mark(_) => meta(META_MARK),
+        Field::LocalSource => address_type(OF_SOURCE),
+        Field::LocalDestination => address_type(OF_DESTINATION),
+        // Where they lie in the header: RFC 791 §3.1, RFC 8200 §3.
+        Field::Source(IpAddr::V4(_)) => payload(NETWORK_HEADER, 12, 4),
+        Field::Source(IpAddr::V6(_)) => payload(NETWORK_HEADER, 8, 16),
+        Field::Destination(address) | Field::DestinationIn(Prefix { address, .. }) => match address
+        {
+            IpAddr::V4(_) => payload(NETWORK_HEADER, 16, 4),
+            IpAddr::V6(_) => payload(NETWORK_HEADER, 24, 16),
+        },
+        Field::HopLimit(_) => payload(NETWORK_HEADER, 7, 1),
+        // RFC 768, RFC 9293 §3.1, RFC 4443 §2.1.
+        Field::SourcePort(..) => payload(TRANSPORT_HEADER, 0, 2),
+        Field::DestinationPort(..) => payload(TRANSPORT_HEADER, 2, 2),
+        Field::Icmp6(_) => payload(TRANSPORT_HEADER, 0, 1),
+        // RFC 826, for addresses of Ethernet.
+        Field::ArpSender(_) => payload(NETWORK_HEADER, 8 + 6, 4),
+        Field::ArpTarget(_) => payload(NETWORK_HEADER, 8 + 6 + 4 + 6, 4),
+    }
+}
+
+fn payload(base: u32, offset: u32, length: u32) -> (&'static str, Vec<(u16, u32)>) {
+    const TO: u16 = 1;
+    const BASE: u16 = 2;
+    const OFFSET: u16 = 3;
+    const LENGTH: u16 = 4;
+    ("payload", vec![(TO, REGISTER), (BASE, base), (OFFSET, offset), (LENGTH, length)])
+}
+
+/// What the routing tables think of an address.
+fn address_type(of: u32) -> (&'static str, Vec<(u16, u32)>) {
+    const TO: u16 = 1;
+    const RESULT: u16 = 2;
+    const FLAGS: u16 = 3;
+    const ADDRESS_TYPE: u32 = 3;
+    ("fib", vec![(TO, REGISTER), (RESULT, ADDRESS_TYPE), (FLAGS, of)])
 }
 
 /// A field's value as it lies in the register.
@@ -208,28 +346,53 @@ fn value(field: &Field) -> Vec<u8> {
     const LINK_NAME_LENGTH: usize = 16;
     const LOCAL_ADDRESS: u32 = 2;
     match field {
-        Field::InputLink(name) => {
+        Field::InputLink(name) | Field::OutputLink(name) => {
             let mut bytes = name.as_bytes().to_vec();
             bytes.resize(LINK_NAME_LENGTH, 0);
             bytes
         }
-        Field::Destination(address) => octets(*address).1,
-        Field::LocalSource => LOCAL_ADDRESS.to_ne_bytes().into(),
-        Field::Protocol(number) => vec![*number],
+        Field::Version(version) => vec![version.number()],
+        Field::Source(address)
+        | Field::Destination(address)
+        | Field::DestinationIn(Prefix { address, .. }) => octets(*address).1,
+        Field::LocalSource | Field::LocalDestination => LOCAL_ADDRESS.to_ne_bytes().into(),
+        Field::HopLimit(number) | Field::Protocol(number) | Field::Icmp6(number) => vec![*number],
+        Field::SourcePort(_, port) | Field::DestinationPort(_, port) => port.to_be_bytes().into(),
+        Field::ArpSender(address) | Field::ArpTarget(address) => address.octets().into(),
         Field::Mark(mark) => mark.to_ne_bytes().into(),
     }
 }
 
-fn judge(list: Message, verdict: Verdict) -> Message {
-    const TO: u16 = 1;
-    const DATA: u16 = 2;
-    const VERDICT: u16 = 2;
+fn refuse(list: Message, refusal: Refusal) -> Message {
+    const TYPE: u16 = 1;
+    const CODE: u16 = 2;
+    const TCP_RESET: u32 = 1;
+    const ICMP_OF_EITHER_VERSION: u32 = 2;
+    const ADMINISTRATIVELY_PROHIBITED: u8 = 3;
+    element(list, "reject", |data| match refusal {
+        Refusal::Reset => numbers(data, &[(TYPE, TCP_RESET)]).with(CODE, &[0]),
+        Refusal::Prohibited => numbers(data, &[(TYPE, ICMP_OF_EITHER_VERSION)])
+            .with(CODE, &[ADMINISTRATIVELY_PROHIBITED]),
+    })
+}
+
+/// With the chain to go on in, if the verdict is to do so.
+fn judge(list: Message, verdict: u32, chain: Option<&String>) -> Message {
     const CODE: u16 = 1;
-    element(list, "immediate", |data| {
-        numbers(data, &[(TO, VERDICT_REGISTER)]).nested(DATA, &[], |nest| {
-            nest.nested(VERDICT, &[], |nest| numbers(nest, &[(CODE, code(verdict))]))
+    const CHAIN: u16 = 2;
+    immediate(list, VERDICT_REGISTER, |nest| {
+        nest.nested(VERDICT, &[], |nest| {
+            let nest = numbers(nest, &[(CODE, verdict)]);
+            chain.map(|chain| terminated(chain)).iter().fold(nest, |nest, it| nest.with(CHAIN, it))
         })
     })
+}
+
+/// Puts what `fill` appends into a register.
+fn immediate(list: Message, to: u32, fill: impl FnOnce(Message) -> Message) -> Message {
+    const TO: u16 = 1;
+    const DATA: u16 = 2;
+    element(list, "immediate", |data| numbers(data, &[(TO, to)]).nested(DATA, &[], fill))
 }
 
 fn element(list: Message, name: &str, fill: impl FnOnce(Message) -> Message) -> Message {

@@ -1,0 +1,392 @@
+//! The guard of a full tunnel: two tables of packet filters that let nothing leave this machine
+//! beside the tunnel, and nobody reach the tunnel's addresses beside it.
+//!
+//! A packet filter holds where routes do not: a DHCP server can hand out routes that win over the
+//! tunnel's (CVE-2024-3661), or make any address a neighbour's (CVE-2023-36672, CVE-2023-36673), and
+//! a route says nothing about an IP version that the tunnel does not carry. The tables belong to
+//! nobody: they outlive every process of ours, and only [`Guard::lower`] takes them away.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::nft::{
+    Base, Chain, Change, Expression, FILTER, Family as Packets, Field, Hook, MANGLE, Nftables, RAW,
+    Refusal, Rule, SOURCE_NAT, Table, Transport, Verdict,
+};
+use crate::{Error, Family, Network, Prefix};
+use Expression::{Is, IsNot};
+
+/// What a full tunnel is kept in by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// The name of its link, which need not be there yet.
+    pub tunnel: String,
+    /// The mark of the datagrams that carry the tunnel.
+    pub mark: u32,
+    /// The port that they leave from, if it is known yet. Until it is, replies to them can fail a
+    /// strict reverse path filter.
+    pub port: Option<u16>,
+    /// The link's addresses, each with its network, which is only behind the tunnel whatever a
+    /// neighbour says.
+    pub addresses: Vec<Prefix>,
+    /// The versions of IP of which the tunnel takes everything. One that takes IPv4 keeps IPv6 from
+    /// leaving even if it does not carry it; one that only takes IPv6 leaves IPv4 alone.
+    pub tunnelled: Vec<Family>,
+    /// The networks of other links, as [`on_link`] finds them.
+    pub on_link: Vec<OnLink>,
+    /// Whether they may be reached.
+    pub lan: bool,
+    /// Networks to be reached beside the tunnel because somebody named them.
+    pub excluded: Vec<Prefix>,
+    /// The name servers of the tunnel. Queries never go beside it, but to those of them that are in
+    /// a network that is excluded by name.
+    pub name_servers: Vec<IpAddr>,
+}
+
+/// A private network with a link in it that is not the tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnLink {
+    /// The name of the link.
+    pub link: String,
+    /// The network.
+    pub network: Prefix,
+}
+
+/// The private networks (RFC 1918, RFC 3927, RFC 4193, RFC 4291 §2.5.6) of all links but the tunnel
+/// and the loopback. A network of public addresses is never among them: whoever runs the LAN chooses
+/// its addresses, and could make any host of the Internet a neighbour.
+pub fn on_link(network: &mut Network, tunnel: &str) -> Result<Vec<OnLink>, Error> {
+    let links = network.links()?;
+    let mut found = Vec::new();
+    for address in network.addresses()? {
+        let Some(link) = links.iter().find(|link| link.index == address.link) else { continue };
+        let network = address.address.network();
+        if link.name == tunnel || !PRIVATE.iter().any(|private| private.contains(network)) {
+            continue;
+        }
+        let on_link = OnLink { link: link.name.clone(), network };
+        if !found.contains(&on_link) {
+            found.push(on_link);
+        }
+    }
+    Ok(found)
+}
+
+/// The versions of IP of which these prefixes leave no address out.
+pub fn tunnelled(allowed: &[Prefix]) -> Vec<Family> {
+    let whole = |family: &Family| {
+        let all = Prefix { address: family.unspecified(), length: 0 };
+        covered(all, allowed)
+    };
+    [Family::V4, Family::V6].into_iter().filter(whole).collect()
+}
+
+/// Whether every address of `wanted` is of one of the prefixes.
+fn covered(wanted: Prefix, prefixes: &[Prefix]) -> bool {
+    if prefixes.iter().any(|prefix| prefix.contains(wanted)) {
+        return true;
+    }
+    // Halves of what nobody has a part of are not covered either.
+    let parts: Vec<_> = prefixes.iter().copied().filter(|it| wanted.contains(*it)).collect();
+    !parts.is_empty()
+        && wanted.halves().is_some_and(|halves| halves.iter().all(|it| covered(*it, &parts)))
+}
+
+const PRIVATE: [Prefix; 6] = [
+    Prefix::v4(Ipv4Addr::new(10, 0, 0, 0), 8),
+    Prefix::v4(Ipv4Addr::new(172, 16, 0, 0), 12),
+    Prefix::v4(Ipv4Addr::new(192, 168, 0, 0), 16),
+    Prefix::v4(Ipv4Addr::new(169, 254, 0, 0), 16),
+    Prefix::v6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
+    LINK_LOCAL,
+];
+const LINK_LOCAL: Prefix = Prefix::v6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+/// All that does not leave the link (RFC 4291 §2.7).
+const NEIGHBOURS: Prefix = Prefix::v6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16);
+/// What the neighbours of a LAN are called by: broadcast, multicast that no router passes on (RFC
+/// 5771 §4), and the search for devices (SSDP).
+const CALLS: [Prefix; 5] = [
+    Prefix::v4(Ipv4Addr::BROADCAST, 32),
+    Prefix::v4(Ipv4Addr::new(224, 0, 0, 0), 24),
+    Prefix::v4(Ipv4Addr::new(239, 255, 255, 250), 32),
+    NEIGHBOURS,
+    LINK_LOCAL,
+];
+/// DNS, and DNS over TLS or QUIC (RFC 7858, RFC 9250).
+const DNS_PORTS: [u16; 2] = [53, 853];
+const LOOPBACK: &str = "lo";
+/// The chains of what is about to leave beside the tunnel, and of what must not.
+const BESIDE: &str = "beside";
+const REFUSE: &str = "refuse";
+const TCP: u8 = Transport::Tcp as u8;
+const UDP: u8 = Transport::Udp as u8;
+const ACCEPT: Expression = Expression::Verdict(Verdict::Accept);
+const DROP: Expression = Expression::Verdict(Verdict::Drop);
+
+impl Guard {
+    /// The name of its tables.
+    pub fn table_name(tunnel: &str) -> String {
+        format!("adit-{tunnel}")
+    }
+
+    /// Puts the guard up, or this one in the place of another for the same tunnel: there is no
+    /// moment without.
+    pub fn raise(&self, filters: &mut Nftables) -> Result<(), Error> {
+        filters.apply(&self.tables().each_ref().map(Change::SetTable))
+    }
+
+    /// Takes the guard of a tunnel down, as far as it is up.
+    pub fn lower(tunnel: &str, filters: &mut Nftables) -> Result<(), Error> {
+        let name = Self::table_name(tunnel);
+        let tables = filters.tables()?;
+        let ours = tables.iter().filter(|(_, table)| *table == name);
+        let changes: Vec<_> =
+            ours.map(|(family, name)| Change::DeleteTable(*family, name)).collect();
+        filters.apply(&changes)
+    }
+
+    /// The tables that it is made of: one for IP, one for ARP.
+    pub fn tables(&self) -> [Table; 2] {
+        let name = Self::table_name(&self.tunnel);
+        let base = |name: &str, hook, priority, policy, rules| Chain {
+            name: name.into(),
+            base: Some(Base { hook, priority, policy }),
+            rules,
+        };
+        let rest = |name: &str, rules| Chain { name: name.into(), base: None, rules };
+        let accept = Verdict::Accept;
+        let ip = vec![
+            base("spoofed", Hook::Prerouting, RAW, accept, self.spoofed()),
+            base("replies", Hook::Prerouting, MANGLE, accept, self.replies()),
+            base("output", Hook::Output, FILTER, Verdict::Drop, self.output()),
+            base("forward", Hook::Forward, FILTER, Verdict::Drop, self.forward()),
+            base("shadows", Hook::Postrouting, SOURCE_NAT + 1, accept, self.shadows()),
+            rest(BESIDE, self.beside()),
+            rest(REFUSE, refuse()),
+        ];
+        let v4 = self.addresses.iter().filter_map(|prefix| match prefix.address {
+            IpAddr::V4(address) => Some(address),
+            IpAddr::V6(_) => None,
+        });
+        let [asked, said] = [Field::ArpTarget, Field::ArpSender]
+            .map(|field| v4.clone().map(|it| vec![Is(field(it)), DROP]).collect());
+        let arp = vec![
+            base("input", Hook::Input, FILTER, accept, asked),
+            base("output", Hook::Output, FILTER, accept, said),
+        ];
+        [
+            Table { family: Packets::Inet, name: name.clone(), chains: ip },
+            Table { family: Packets::Arp, name, chains: arp },
+        ]
+    }
+
+    /// What comes to an address of the tunnel, and not out of it (CVE-2019-14899). Unlike the source
+    /// address, the link that it came on cannot be forged.
+    fn spoofed(&self) -> Vec<Rule> {
+        let addresses = self.global_addresses();
+        addresses
+            .map(|address| {
+                vec![
+                    IsNot(Field::InputLink(LOOPBACK.into())),
+                    IsNot(Field::InputLink(self.tunnel.clone())),
+                    Is(Field::Destination(address)),
+                    DROP,
+                ]
+            })
+            .collect()
+    }
+
+    /// Replies to the tunnel's datagrams get their mark, so that a strict reverse path filter looks
+    /// for the way back where their own way is (`src_valid_mark`).
+    fn replies(&self) -> Vec<Rule> {
+        let rule = |port| {
+            vec![
+                IsNot(Field::InputLink(self.tunnel.clone())),
+                Is(Field::DestinationPort(Transport::Udp, port)),
+                Is(Field::LocalDestination),
+                Expression::SetMark(self.mark),
+            ]
+        };
+        self.port.map(rule).into_iter().collect()
+    }
+
+    /// What this machine sends.
+    fn output(&self) -> Vec<Rule> {
+        let mut rules = vec![
+            vec![Is(Field::OutputLink(LOOPBACK.into())), ACCEPT],
+            vec![Is(Field::OutputLink(self.tunnel.clone())), ACCEPT],
+        ];
+        rules.extend(self.left_alone());
+        let datagram = match self.port {
+            Some(port) => Field::SourcePort(Transport::Udp, port),
+            None => Field::Protocol(UDP),
+        };
+        rules.push(vec![Is(Field::Mark(self.mark)), Is(datagram), ACCEPT]);
+        // Nobody outside is to learn of them.
+        rules.extend(self.global_addresses().map(|it| vec![Is(Field::Source(it)), goto(REFUSE)]));
+        rules.extend(housekeeping());
+        rules.push(vec![goto(BESIDE)]);
+        rules
+    }
+
+    /// What others send through this machine: containers, virtual machines, a network behind it.
+    fn forward(&self) -> Vec<Rule> {
+        let mut rules = vec![vec![Is(Field::OutputLink(self.tunnel.clone())), ACCEPT]];
+        rules.extend(self.left_alone());
+        let from_tunnel = Is(Field::InputLink(self.tunnel.clone()));
+        rules.extend(self.on_link.iter().map(|it| {
+            let mut rule = vec![from_tunnel.clone()];
+            rule.extend(to(it));
+            rule
+        }));
+        rules.push(vec![goto(BESIDE)]);
+        rules
+    }
+
+    /// A version of IP that is none of the tunnel's business.
+    fn left_alone(&self) -> Option<Rule> {
+        let takes_v4 = self.tunnelled.contains(&Family::V4);
+        (!takes_v4).then(|| vec![Is(Field::Version(Family::V4)), ACCEPT])
+    }
+
+    /// What may leave beside the tunnel, and what is said to the rest.
+    fn beside(&self) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        let named =
+            |it: &&IpAddr| self.excluded.iter().any(|named| named.contains(Prefix::host(**it)));
+        for server in self.name_servers.iter().filter(named) {
+            rules.extend(
+                queries().map(|query| vec![Is(Field::Destination(*server)), query, ACCEPT]),
+            );
+        }
+        rules.extend(queries().map(|query| vec![query, goto(REFUSE)]));
+        rules.extend(self.excluded.iter().map(|it| vec![Is(Field::DestinationIn(*it)), ACCEPT]));
+        if self.lan {
+            let inside = self.addresses.iter().map(|address| address.network());
+            let inside = inside.filter(|network| !LINK_LOCAL.contains(*network));
+            rules.extend(inside.map(|it| vec![Is(Field::DestinationIn(it)), goto(REFUSE)]));
+            rules.extend(self.on_link.iter().map(to));
+            rules.extend(self.calls());
+        }
+        rules.push(vec![goto(REFUSE)]);
+        rules
+    }
+
+    /// How neighbours find each other, on the links that have a network.
+    fn calls(&self) -> Vec<Rule> {
+        let mut links: Vec<&String> = self.on_link.iter().map(|it| &it.link).collect();
+        links.dedup();
+        let call = |link: &String, to| {
+            vec![Is(Field::OutputLink(link.clone())), Is(Field::DestinationIn(to)), ACCEPT]
+        };
+        links.iter().flat_map(|link| CALLS.map(|to| call(link, to))).collect()
+    }
+
+    /// Nobody else's datagram leaves from our port: whoever else is translated to it (NAT) would
+    /// have the replies to ours ("port shadow", CVE-2021-3773).
+    fn shadows(&self) -> Vec<Rule> {
+        let rule = |port| {
+            vec![
+                IsNot(Field::OutputLink(self.tunnel.clone())),
+                IsNot(Field::Mark(self.mark)),
+                Is(Field::SourcePort(Transport::Udp, port)),
+                DROP,
+            ]
+        };
+        self.port.map(rule).into_iter().collect()
+    }
+
+    /// Its addresses, but for those that another link may have as well.
+    fn global_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let global = |it: &&Prefix| !LINK_LOCAL.contains(Prefix::host(it.address));
+        self.addresses.iter().filter(global).map(|it| it.address)
+    }
+}
+
+/// To a network of another link, through that link.
+fn to(on_link: &OnLink) -> Rule {
+    let OnLink { link, network } = on_link;
+    vec![Is(Field::OutputLink(link.clone())), Is(Field::DestinationIn(*network)), ACCEPT]
+}
+
+/// What is sent to a name server.
+fn queries() -> impl Iterator<Item = Expression> {
+    let to = |port| move |transport| Is(Field::DestinationPort(transport, port));
+    DNS_PORTS.into_iter().flat_map(move |port| [Transport::Udp, Transport::Tcp].map(to(port)))
+}
+
+/// What a link needs to be of use at all, and what carries nothing of ours: an address (RFC 2131
+/// §4.1, RFC 8415 §7), routers and neighbours (RFC 4861), and which of their calls are for us (RFC
+/// 2710, RFC 3810). Nobody without privileges can send any of it, nor can it pass a router, but for
+/// the renewal of an address with the server that gave it.
+fn housekeeping() -> Vec<Rule> {
+    const ROUTER_SOLICITATION: u8 = 133;
+    const NEIGHBOUR_SOLICITATION: u8 = 135;
+    const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    const LISTENER_REPORT: u8 = 131;
+    const LISTENER_DONE: u8 = 132;
+    const LISTENER_REPORT_2: u8 = 143;
+    let ports = |from, to| {
+        [Field::SourcePort(Transport::Udp, from), Field::DestinationPort(Transport::Udp, to)]
+            .map(Is)
+    };
+    let rule = |parts: &[&[Expression]]| [parts.concat(), vec![ACCEPT]].concat();
+    let mut rules = vec![rule(&[&[Is(Field::Version(Family::V4))], &ports(68, 67)])];
+    for server in [NEIGHBOURS, LINK_LOCAL] {
+        rules.push(rule(&[&[Is(Field::DestinationIn(server))], &ports(546, 547)]));
+    }
+    for kind in [ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT] {
+        rules.push(rule(&[&[Is(Field::HopLimit(255)), Is(Field::Icmp6(kind))]]));
+    }
+    for kind in [LISTENER_REPORT, LISTENER_DONE, LISTENER_REPORT_2] {
+        rules.push(rule(&[&[Is(Field::DestinationIn(NEIGHBOURS)), Is(Field::Icmp6(kind))]]));
+    }
+    rules
+}
+
+/// What a program is told, so that it learns of it at once: while it connects, TCP takes only a
+/// reset as final.
+fn refuse() -> Vec<Rule> {
+    vec![
+        vec![Is(Field::Protocol(TCP)), Expression::Count, Expression::Refuse(Refusal::Reset)],
+        vec![Expression::Count, Expression::Refuse(Refusal::Prohibited)],
+    ]
+}
+
+fn goto(chain: &str) -> Expression {
+    Expression::Goto(chain.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(text: &str) -> Prefix {
+        let (address, length) = text.split_once('/').expect("a prefix");
+        let (address, length) = (address.parse().expect("an address"), length.parse());
+        Prefix { address, length: length.expect("a length") }
+    }
+
+    #[test]
+    fn a_tunnel_is_full_for_a_version_that_it_leaves_nothing_of() {
+        for (allowed, full) in [
+            ("0.0.0.0/0", &[Family::V4][..]),
+            ("0.0.0.0/0 ::/0", &[Family::V4, Family::V6]),
+            ("0.0.0.0/1 128.0.0.0/1", &[Family::V4]),
+            ("::/2 64::/10 8000::/1 4000::/2", &[Family::V6]),
+            ("0.0.0.0/1 128.0.0.0/2 192.0.0.0/3", &[]),
+            ("10.0.0.0/8", &[]),
+            ("", &[]),
+        ] {
+            let prefixes: Vec<_> = allowed.split_whitespace().map(prefix).collect();
+            assert_eq!(tunnelled(&prefixes), full, "{allowed}");
+        }
+    }
+
+    #[test]
+    fn covering_by_every_single_address_is_found_without_looking_at_all_others() {
+        let hosts: Vec<_> = (0..=255).map(|last| prefix(&format!("192.0.2.{last}/32"))).collect();
+        assert!(covered(prefix("192.0.2.0/24"), &hosts));
+        assert!(!covered(prefix("192.0.2.0/23"), &hosts));
+        assert!(tunnelled(&hosts).is_empty());
+    }
+}
