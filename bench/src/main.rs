@@ -5,10 +5,12 @@ mod isolation;
 mod lab;
 mod measure;
 mod options;
+mod parts;
 mod report;
 mod run;
 mod traffic;
 
+use std::env;
 use std::error::Error;
 use std::process::ExitCode;
 
@@ -18,7 +20,11 @@ use options::{Options, USAGE};
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    match Options::parse(std::env::args_os().skip(1)) {
+    let mut words = env::args_os().skip(1).peekable();
+    if words.next_if(|word| word == "parts").is_some() {
+        return parts::main(words).unwrap_or_else(|error| failed(&*error));
+    }
+    match Options::parse(words) {
         Ok(None) => {
             print!("{USAGE}");
             ExitCode::SUCCESS

@@ -14,6 +14,7 @@ Usage: adit-bench [OPTIONS]        (cargo run --release -p adit-bench -- [OPTION
 
 Runs two daemons of each candidate in two network namespaces joined by a wire, sends the same
 traffic through each in turn, A B A B, and prints medians and ratios. Needs root or user namespaces.
+Parts by themselves: adit-bench parts --help
 
   --peer LIST     who: adit, boringtun, gotatun, wireguard-go, raw (no daemon), NAME=PATH (any build
                   of those), NAME='COMMAND WITH %i'; the first is compared with each of the others
@@ -139,12 +140,14 @@ impl Options {
     }
 }
 
-fn list(parser: &mut lexopt::Parser) -> Result<Vec<String>, lexopt::Error> {
+/// Words with commas between them.
+pub fn list(parser: &mut lexopt::Parser) -> Result<Vec<String>, lexopt::Error> {
     let text = parser.value()?.string()?;
     Ok(text.split(',').map(|word| word.trim().to_owned()).collect())
 }
 
-fn number(parser: &mut lexopt::Parser) -> Result<u32, lexopt::Error> {
+/// From one to a million.
+pub fn number(parser: &mut lexopt::Parser) -> Result<u32, lexopt::Error> {
     parser.value()?.parse_with(|text| match text.parse() {
         Ok(number @ 1..=1_000_000) => Ok(number),
         _ => Err("not a number from 1 to 1000000"),

@@ -12,7 +12,8 @@ use crate::Outcome;
 use crate::candidate::Candidate;
 use crate::measure::{Better, Metric, Sample};
 use crate::options::Options;
-use statistics::{Spread, ratio};
+pub use statistics::{Spread, ratio};
+pub use table::{cell, short, write_aligned};
 
 /// Everything that was measured.
 pub struct Report {
@@ -131,7 +132,7 @@ impl Report {
 }
 
 /// The processor and the kernel, in words.
-fn machine() -> Outcome<String> {
+pub fn machine() -> Outcome<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
     let field = |name: &str| {
         let line = cpuinfo.lines().find(|line| line.starts_with(name))?;

@@ -49,7 +49,8 @@ impl Report {
     }
 }
 
-fn cell(rounds: &[Option<f64>]) -> String {
+/// Median and extremes of the rounds; a dash if all of them failed.
+pub fn cell(rounds: &[Option<f64>]) -> String {
     match Spread::of(rounds.iter().flatten().copied()) {
         None => "-".to_owned(),
         Some(Spread { median, least, most }) if least < most => {
@@ -60,7 +61,7 @@ fn cell(rounds: &[Option<f64>]) -> String {
 }
 
 /// A number with three digits that matter.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     let digits = match value.abs() {
         0.0 => 0,
         ..10.0 => 2,
@@ -70,7 +71,8 @@ fn short(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-fn write_aligned(f: &mut fmt::Formatter<'_>, lines: &[Vec<String>]) -> fmt::Result {
+/// Writes `lines` as a table; the first is its head.
+pub fn write_aligned(f: &mut fmt::Formatter<'_>, lines: &[Vec<String>]) -> fmt::Result {
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)

@@ -25,7 +25,9 @@ use std::thread::{self, JoinHandle};
 use std::{fmt, io};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use proto::{Change, Device, DeviceState, Discard, PublicKey, Random};
+use proto::{
+    Change, Device, DeviceState, Discard, Keypair, PeerId, PublicKey, Random, SessionIndex,
+};
 use sys::poll::Epoll;
 use sys::tun::Tun;
 
@@ -189,6 +191,23 @@ impl Handle {
 
 /// What a 1500-byte path leaves for packets inside, whatever the outer family.
 pub const DEFAULT_MTU: u16 = 1500 - 80;
+
+/// What the bench of the parts measures and cannot reach by itself.
+#[doc(hidden)]
+pub mod parts {
+    use super::*;
+
+    /// Sessions on `keypairs` as workers find them, and whether they find one by an index.
+    pub fn sessions(
+        peer: PeerId,
+        keypairs: impl Iterator<Item = Arc<Keypair>>,
+    ) -> impl Fn(SessionIndex) -> bool {
+        let sessions = shared::Sessions::default();
+        let peer = Arc::new(shared::Peer::new(peer, Arc::default()));
+        keypairs.for_each(|keypair| sessions.add(Arc::clone(&peer), keypair));
+        move |index| sessions.find(index).is_some()
+    }
+}
 
 struct SystemRandom;
 
