@@ -15,9 +15,11 @@ pub mod nft;
 pub mod ping;
 mod read;
 pub mod resolvconf;
+pub mod resolve;
 mod rule;
 pub mod sysctl;
 mod tables;
+pub mod watch;
 
 use std::fmt;
 use std::io;

@@ -16,8 +16,6 @@ pub mod namespace;
 pub mod netlink;
 pub mod poll;
 pub mod random;
-pub mod resolve;
 pub mod signals;
 pub mod tun;
 pub mod udp;
-pub mod watch;

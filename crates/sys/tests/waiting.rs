@@ -1,12 +1,11 @@
-//! Epoll and what it waits for: events, deadlines, signals, files.
+//! Epoll and what it waits for: events, deadlines, signals.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -14,7 +13,6 @@ use std::time::Duration;
 use sys::clock::boottime;
 use sys::poll::{self, Epoll, Event, Events, Interest, Readiness, Timer};
 use sys::signals::{self, Signal, Signals};
-use sys::watch::Watch;
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -28,23 +26,6 @@ fn is_readable(source: impl AsFd) -> bool {
     let epoll = Epoll::new().unwrap();
     epoll.add(source, 0, Interest::Readable).unwrap();
     wait(&epoll, Duration::ZERO).iter().any(|ready| ready.readable)
-}
-
-/// A directory of one test's own, removed at its end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("adit-sys-{}-{name}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Directory(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]
@@ -201,58 +182,4 @@ fn threads_inherit_the_blocked_signals_and_children_need_not() {
     assert!(blocks(&child.output().unwrap().stdout));
     signals::unblock_in(&mut child);
     assert!(!blocks(&child.output().unwrap().stdout));
-}
-
-#[test]
-fn a_lost_socket_is_noticed() {
-    type Loss = fn(&Path);
-    let losses: [(&str, Loss); 4] = [
-        ("unlinked", |socket| fs::remove_file(socket).unwrap()),
-        ("renamed", |socket| {
-            fs::rename(socket, socket.with_extension("old")).unwrap();
-        }),
-        ("replaced", |socket| {
-            let other = socket.with_extension("new");
-            File::create(&other).unwrap();
-            fs::rename(other, socket).unwrap();
-        }),
-        ("moved", |socket| {
-            let directory = socket.parent().unwrap();
-            fs::rename(directory, directory.with_extension("moved")).unwrap();
-        }),
-    ];
-    for (loss, lose) in losses {
-        let directory = Directory::new(loss);
-        let place = directory.0.join("place");
-        fs::create_dir(&place).unwrap();
-        let socket = place.join("wg0.sock");
-        let _listener = UnixListener::bind(&socket).unwrap();
-        let watch = Watch::new(&socket).unwrap();
-        assert!(!watch.drain());
-        lose(&socket);
-        assert!(is_readable(&watch), "{loss}");
-        assert!(watch.drain());
-        assert!(!is_readable(&watch));
-    }
-}
-
-#[test]
-fn the_neighbours_of_a_socket_wake_nobody() {
-    let directory = Directory::new("neighbours");
-    let socket = directory.0.join("wg0.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let watch = Watch::new(&socket).unwrap();
-    let neighbour = directory.0.join("wg1.sock");
-    drop(UnixListener::bind(&neighbour).unwrap());
-    fs::remove_file(neighbour).unwrap();
-    // Nor do those who talk to it.
-    drop(UnixStream::connect(&socket).unwrap());
-    drop(listener.accept().unwrap());
-    assert!(!watch.drain());
-}
-
-#[test]
-fn what_does_not_exist_cannot_be_watched() {
-    let error = Watch::new("/nowhere/wg0.sock").unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
 }

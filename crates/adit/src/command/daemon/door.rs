@@ -10,9 +10,9 @@ use std::time::Duration;
 use config::uapi::{Errno, Request, Requests, write_result, write_state};
 use engine::Handle;
 use host::Network;
+use host::watch::Watch;
 use sys::poll::{Epoll, Event, Events, Interest};
 use sys::signals::{Signal, Signals};
-use sys::watch::Watch;
 
 use super::log::{Level, Log};
 use super::socket::Socket;

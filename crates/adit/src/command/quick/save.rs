@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use config::quick::Live;
 use config::wg::{Names, View};
 use host::Network;
-use sys::resolve::interface_name;
+use host::resolve::interface_name;
 use zeroize::Zeroizing;
 
 use super::{Failure, Outcome, Quick, Transcript, dns, down, words};

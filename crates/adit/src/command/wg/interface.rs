@@ -9,8 +9,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use config::wg::{Settings, read_result, read_state, write_settings};
+use host::resolve::{interface_index, interface_name};
 use proto::DeviceState;
-use sys::resolve::{interface_index, interface_name};
 use zeroize::Zeroizing;
 
 const DIRECTORY: &str = "/var/run/wireguard";

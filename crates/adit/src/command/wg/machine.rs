@@ -1,7 +1,7 @@
 //! What the words of `wg` need of this machine.
 
 use std::env;
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::net::SocketAddr;
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use config::key::{self, BASE64_LEN};
 use config::wg::{Machine, Refusal, Secret, find_peer, is_space};
+use host::resolve;
 use proto::PublicKey;
-use sys::resolve;
 use zeroize::Zeroizing;
 
 use super::interface::short;
@@ -27,7 +27,7 @@ pub(super) struct Here<'a> {
 impl Machine for Here<'_> {
     fn port(&mut self, service: &[u8]) -> Result<u16, Refusal> {
         let name = service_name(service, service)?;
-        resolve::port(&name).map_err(|failure| Refusal::of(&failure.text, service))
+        resolve::port(name).map_err(|failure| Refusal::of(&failure.text, service))
     }
 
     fn resolve(
@@ -40,7 +40,7 @@ impl Machine for Here<'_> {
         let mut retries = Retries::from_environment()?;
         let mut delay = FIRST_DELAY;
         loop {
-            let failure = match resolve::host(&host, &service) {
+            let failure = match resolve::host(host, service) {
                 Ok(address) => return Ok(address),
                 Err(failure) => failure,
             };
@@ -132,7 +132,7 @@ impl Retries {
 }
 
 /// For the C library, which would let a number that is too large wrap around.
-fn service_name(service: &[u8], whole: &[u8]) -> Result<CString, Refusal> {
+fn service_name<'a>(service: &'a [u8], whole: &[u8]) -> Result<&'a str, Refusal> {
     let is_number = service.iter().all(u8::is_ascii_digit);
     let text = str::from_utf8(service).ok();
     if is_number && text.and_then(|text| text.parse::<u16>().ok()).is_none() {
@@ -141,8 +141,9 @@ fn service_name(service: &[u8], whole: &[u8]) -> Result<CString, Refusal> {
     name(service, whole)
 }
 
-fn name(name: &[u8], whole: &[u8]) -> Result<CString, Refusal> {
-    CString::new(name).map_err(|_| Refusal::of("Name or service not known", whole))
+fn name<'a>(name: &'a [u8], whole: &[u8]) -> Result<&'a str, Refusal> {
+    let text = str::from_utf8(name).ok().filter(|text| !text.contains('\0'));
+    text.ok_or_else(|| Refusal::of("Name or service not known", whole))
 }
 
 /// What perror(3) says.

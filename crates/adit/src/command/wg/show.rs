@@ -7,8 +7,8 @@ use std::io::{self, IsTerminal};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::wg::{Look, Names, View};
+use host::resolve::interface_name;
 use proto::DeviceState;
-use sys::resolve::interface_name;
 
 use super::{Call, Failure, Outcome, complain, interface, names};
 
