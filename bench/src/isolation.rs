@@ -10,20 +10,20 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::{env, fs, thread};
 
+use host::isolation;
 use rustix::mount::{MountFlags, mount};
-use sys::namespace;
 
 use crate::Outcome;
 
 /// Runs this program again, inside, with the same words after `--inside`. Must be called before
 /// the process has any thread.
 pub fn outside() -> Outcome<ExitCode> {
-    namespace::isolate().map_err(|error| {
+    isolation::isolate().map_err(|error| {
         format!("no right to make namespaces: {error}. Run it as root; in a container, start that with --privileged")
     })?;
     // The daemons' control sockets have names; here they collide with nobody's.
     let run = fs::canonicalize("/var/run").map_err(|error| format!("/var/run: {error}"))?;
-    namespace::cover(&run)
+    isolation::cover(&run)
         .map_err(|error| format!("mount a private {}: {error}", run.display()))?;
     let mut inner = Command::new("/proc/self/exe");
     inner.arg("--inside").args(env::args_os().skip(1));

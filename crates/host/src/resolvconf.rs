@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use sys::signals;
 
 use crate::Error;
 
@@ -123,8 +122,6 @@ fn run(program: &Path, arguments: &[&str], input: &str) -> io::Result<(ExitStatu
     let mut command = Command::new(program);
     command.args(arguments).stdin(stdin);
     command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
-    // What it restarts must obey signals, even if they wait here.
-    signals::unblock_in(&mut command);
     let status = command.status()?;
     let complaints = read_whole(&mut stderr)?;
     let lines: Vec<&str> =

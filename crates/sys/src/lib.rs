@@ -3,7 +3,7 @@
 //! This crate knows no WireGuard: it moves bytes between descriptors and memory, and says
 //! truthfully what the kernel said. It is the only one of the workspace that may contain `unsafe`.
 //! What `rustix` wraps is taken from there; what is left (batches of datagrams with control
-//! messages, the ioctls of a TUN, a reuseport filter, signalfd) is here, one operation a block.
+//! messages, the ioctls of a TUN, a reuseport filter) is here, one operation a block.
 //!
 //! On the data path nothing allocates, and nothing waits but [`poll::Epoll::wait`] and
 //! [`poll::wait_writable`].
@@ -16,6 +16,5 @@ pub mod namespace;
 pub mod netlink;
 pub mod poll;
 pub mod random;
-pub mod signals;
 pub mod tun;
 pub mod udp;

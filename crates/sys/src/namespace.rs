@@ -1,16 +1,12 @@
 //! Network namespaces: held by a descriptor, visited by a thread, made where the caller may
 //! (namespaces(7)).
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::{panic, thread};
 
 use rustix::fs::fstat;
-use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::process::{getgid, getuid};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// The network namespace of the calling thread.
@@ -44,50 +40,15 @@ pub fn within<T: Send>(network: BorrowedFd<'_>, work: impl FnOnce() -> T + Send)
     })
 }
 
-/// Whether [`isolate`] needed a user namespace to be allowed the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isolation {
-    /// The process was privileged enough as it was.
-    Privileged,
-    /// The process is root in a user namespace of its own, and nobody outside.
-    User,
-}
-
-/// Moves the calling process into a network and a mount namespace of its own, and its future
-/// children into a process namespace: when the first of these ends, the kernel ends the rest.
-/// Without the right to do so it becomes root of a user namespace first. To be called before any
-/// thread exists (a user namespace demands it), and the caller cannot start threads afterwards,
-/// only children, who can.
-pub fn isolate() -> io::Result<Isolation> {
-    let own = UnshareFlags::NEWNET | UnshareFlags::NEWNS | UnshareFlags::NEWPID;
-    let isolation = match leave(own) {
-        Err(Errno::PERM) => {
-            let (user, group) = (getuid(), getgid());
-            leave(own | UnshareFlags::NEWUSER)?;
-            // Whoever may not drop groups may map exactly itself (user_namespaces(7)).
-            fs::write("/proc/self/setgroups", "deny")?;
-            fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
-            fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
-            Isolation::User
-        }
-        outcome => outcome.map(|()| Isolation::Privileged)?,
-    };
-    // What is mounted from here on must not spread to the namespace that this one was copied from.
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
-    Ok(isolation)
-}
-
-/// Covers a directory with an empty one in memory, for this mount namespace only. To be called
-/// after [`isolate`].
-pub fn cover(directory: &Path) -> io::Result<()> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    Ok(mount("adit", directory, "tmpfs", flags, c"mode=0755")?)
-}
-
-fn leave(namespaces: UnshareFlags) -> rustix::io::Result<()> {
-    // SAFETY: the one danger is a descriptor table that threads no longer share; no caller passes
-    // `FILES`.
-    unsafe { unshare_unsafe(namespaces) }
+/// Moves the calling thread out of the namespaces that it shares with its process, into new ones (and
+/// its future children, where that is what the kernel does).
+///
+/// # Errors
+///
+/// `EPERM` without the right to; see unshare(2).
+pub fn leave(namespaces: UnshareFlags) -> rustix::io::Result<()> {
+    // SAFETY: the one danger is a descriptor table that threads no longer share, and it stays shared.
+    unsafe { unshare_unsafe(namespaces.difference(UnshareFlags::FILES)) }
 }
 
 /// A thread of its own, so that no other ever sees its namespace change.

@@ -1,18 +1,15 @@
-//! Epoll and what it waits for: events, deadlines, signals.
+//! Epoll and what it waits for: events and deadlines.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::fs;
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use sys::clock::boottime;
 use sys::poll::{self, Epoll, Event, Events, Interest, Readiness, Timer};
-use sys::signals::{self, Signal, Signals};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -147,39 +144,4 @@ fn a_deadline_can_be_put_off_and_given_up() {
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{later:?}"),
         }
     }
-}
-
-#[test]
-fn signals_are_read_instead_of_ending_the_program() {
-    let signals = Signals::new(&[Signal::Hangup, Signal::Interrupt, Signal::Terminate]).unwrap();
-    assert_eq!(signals.read(), None);
-    for (number, signal) in [
-        (libc::SIGTERM, Signal::Terminate),
-        (libc::SIGINT, Signal::Interrupt),
-        (libc::SIGHUP, Signal::Hangup),
-    ] {
-        // SAFETY: raise(3) takes any number; the signal goes to this thread, where it is blocked.
-        assert_eq!(unsafe { libc::raise(number) }, 0);
-        assert!(is_readable(&signals));
-        assert_eq!(signals.read(), Some(signal));
-        assert_eq!(signals.read(), None);
-    }
-}
-
-#[test]
-fn threads_inherit_the_blocked_signals_and_children_need_not() {
-    let _signals = Signals::new(&[Signal::Terminate]).unwrap();
-    let blocks = |status: &[u8]| {
-        let status = str::from_utf8(status).unwrap();
-        let line = status.lines().find(|line| line.starts_with("SigBlk:")).unwrap();
-        let mask = u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
-        mask & 1 << (libc::SIGTERM - 1) != 0
-    };
-    let thread = thread::spawn(|| fs::read("/proc/thread-self/status").unwrap());
-    assert!(blocks(&thread.join().unwrap()));
-    let mut child = Command::new("cat");
-    child.arg("/proc/self/status");
-    assert!(blocks(&child.output().unwrap().stdout));
-    signals::unblock_in(&mut child);
-    assert!(!blocks(&child.output().unwrap().stdout));
 }

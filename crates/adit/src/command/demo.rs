@@ -21,10 +21,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::thread;
 
+use host::isolation::{self, Isolation};
+use host::signals::Signals;
 use lexopt::{Arg, ValueExt};
-use sys::namespace::{self, Isolation};
 use sys::poll::{Epoll, Events, Interest};
-use sys::signals::{self, Signal, Signals};
 
 use self::report::Report;
 use super::words;
@@ -102,14 +102,14 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<Options>, lexopt::Error> {
 /// Starts the inner process in fresh namespaces and waits for it. Fails only before it has started.
 fn outside(options: &Options) -> Outcome<ExitCode> {
     tun_device()?;
-    let backend = match namespace::isolate().map_err(|error| no_namespaces(&error))? {
+    let backend = match isolation::isolate().map_err(|error| no_namespaces(&error))? {
         Isolation::Privileged => "netns+tun",
         Isolation::User => "userns+tun",
     };
     // The daemons' sockets have names. Here they collide with nobody's, and a user without rights
     // may make them.
     let run = fs::canonicalize("/var/run").map_err(|error| format!("/var/run: {error}"))?;
-    namespace::cover(&run)
+    isolation::cover(&run)
         .map_err(|error| format!("mount a private {}: {error}", run.display()))?;
 
     let mut inner = Command::new("/proc/self/exe");
@@ -129,8 +129,7 @@ fn outside(options: &Options) -> Outcome<ExitCode> {
 /// Runs the inner process to its end, or ends it when a signal asks for that.
 fn accompany(mut inner: Command) -> Outcome<ExitCode> {
     const INTERRUPTED: u8 = 128 + 2;
-    let signals = Signals::new(&[Signal::Hangup, Signal::Interrupt, Signal::Terminate])?;
-    signals::unblock_in(&mut inner);
+    let signals = Signals::new()?;
     // In a group of its own, so that the terminal's Ctrl-C reaches only this process.
     inner.process_group(0);
     let (lifeline, its_end) = UnixStream::pair()?;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use config::uapi::{Errno, Request, Requests, write_result, write_state};
 use engine::Handle;
 use host::Network;
+use host::signals::{Signal, Signals};
 use host::watch::Watch;
 use sys::poll::{Epoll, Event, Events, Interest};
-use sys::signals::{Signal, Signals};
 
 use super::log::{Level, Log};
 use super::socket::Socket;
@@ -94,10 +94,12 @@ impl<'a> Door<'a> {
     }
 
     fn obey(&self) {
-        match self.signals.read() {
-            Some(Signal::Interrupt | Signal::Terminate) => self.stop("a signal asks for it"),
-            // The terminal that started us in the background may go.
-            Some(Signal::Hangup) | None => {}
+        while let Some(signal) = self.signals.read() {
+            match signal {
+                Signal::Interrupt | Signal::Terminate => self.stop("a signal asks for it"),
+                // The terminal that started us in the background may go.
+                Signal::Hangup => {}
+            }
         }
     }
 

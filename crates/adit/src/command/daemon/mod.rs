@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::thread;
 
 use engine::{Notice, Tunnel};
+use host::signals::Signals;
 use host::{Change, Network, sysctl};
 use lexopt::Arg;
 use sys::descriptor::inherited;
 use sys::namespace::within;
-use sys::signals::{Signal, Signals};
 use sys::tun::Tun;
 
 use door::Door;
@@ -119,8 +119,7 @@ fn check_name(name: &OsStr) -> Result<&str, &'static str> {
 /// Serves until the tunnel ends.
 fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     // Before any thread exists, so that none of them is interrupted.
-    let signals = Signals::new(&[Signal::Hangup, Signal::Interrupt, Signal::Terminate])
-        .map_err(Failure::Start)?;
+    let signals = Signals::new().map_err(Failure::Start)?;
     let (name, tuns) = match environment.tun {
         Some(number) => {
             inherit_interface(number).map_err(|error| Failure::Inherited("WG_TUN_FD", error))?

@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
-use sys::signals::{self, Signal, Signals};
+use host::signals::{Signal, Signals};
 
 use super::{Failure, Outcome, words};
 
@@ -31,7 +31,7 @@ impl Transcript {
 
     /// From now on signals wait for the end of a step, and then make the next one fail.
     pub(super) fn interruptible() -> Outcome<Self> {
-        let signals = Signals::new(&[Signal::Hangup, Signal::Interrupt, Signal::Terminate]);
+        let signals = Signals::new();
         let signals = signals.map_err(|error| Failure::new(words(&error)))?;
         Ok(Self { signals: Some(signals) })
     }
@@ -92,7 +92,6 @@ pub(super) fn child(program: impl AsRef<OsStr>) -> Command {
         let path = [directory.as_os_str().as_bytes(), b":", path.as_bytes()].concat();
         command.env("PATH", OsString::from_vec(path));
     }
-    signals::unblock_in(&mut command);
     command
 }
 
