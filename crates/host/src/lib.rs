@@ -13,6 +13,7 @@ pub mod isolation;
 mod lookup;
 mod netlink;
 pub mod nft;
+pub mod notice;
 pub mod ping;
 mod read;
 pub mod resolvconf;

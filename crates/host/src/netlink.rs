@@ -3,9 +3,9 @@
 //! but for those of packet filters, which are big-endian; everything is aligned to four bytes.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
@@ -135,6 +135,8 @@ struct Told<'a> {
     kind: u16,
     flags: u16,
     sequence: u32,
+    /// Who caused it: a socket's number, zero being the kernel.
+    port: u32,
     payload: &'a [u8],
 }
 
@@ -145,7 +147,8 @@ impl<'a> Iterator for Messages<'a> {
     type Item = Told<'a>;
 
     fn next(&mut self) -> Option<Told<'a>> {
-        let (&[l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3], _) = self.0.split_first_chunk()?;
+        let (&[l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, p0, p1, p2, p3], _) =
+            self.0.split_first_chunk::<HEADER>()?;
         let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).ok()?;
         let payload = self.0.get(HEADER..length)?;
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -153,6 +156,7 @@ impl<'a> Iterator for Messages<'a> {
             kind: u16::from_ne_bytes([k0, k1]),
             flags: u16::from_ne_bytes([f0, f1]),
             sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
+            port: u32::from_ne_bytes([p0, p1, p2, p3]),
             payload,
         })
     }
@@ -187,7 +191,7 @@ pub struct Socket {
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open(protocol: Protocol) -> io::Result<Self> {
-        let socket = bound_socket(protocol)?;
+        let socket = bound_socket(protocol, 0, SocketFlags::CLOEXEC)?;
         if protocol == Protocol::Route {
             sys::netlink::filter_dumps(&socket);
         }
@@ -259,14 +263,63 @@ fn outcome(payload: &[u8]) -> io::Result<()> {
     }
 }
 
-fn bound_socket(protocol: Protocol) -> io::Result<OwnedFd> {
+/// Word of every change of some kinds, bound to the network namespace that it was opened in.
+/// Readable when there is some.
+#[derive(Debug)]
+pub struct Subscription {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+/// A change that somebody made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// What changed, and how.
+    pub reply: Reply,
+    /// The number of the netlink socket that asked for it; zero if nobody did.
+    pub port: u32,
+}
+
+impl Subscription {
+    /// Listens in the calling thread's network namespace to some groups, given as bits
+    /// (`RTMGRP_*`, or one shifted by the group's number less one).
+    pub fn open(protocol: Protocol, groups: u32) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = bound_socket(protocol, groups, flags)?;
+        Ok(Self { socket, buffer: vec![0; BUFFER] })
+    }
+
+    /// Takes all that there is, without waiting, and tells whether some was lost because it came
+    /// too fast.
+    pub fn receive(&mut self) -> io::Result<(Vec<Notice>, bool)> {
+        let (mut notices, mut lost) = (Vec::new(), false);
+        loop {
+            match take(&self.socket, &mut self.buffer) {
+                Ok(piece) => notices.extend(Messages(piece).map(|told| Notice {
+                    reply: Reply { kind: told.kind, payload: told.payload.to_vec() },
+                    port: told.port,
+                })),
+                Err(Errno::NOBUFS) => lost = true,
+                Err(Errno::WOULDBLOCK) => return Ok((notices, lost)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for Subscription {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn bound_socket(protocol: Protocol, groups: u32, flags: SocketFlags) -> io::Result<OwnedFd> {
     let protocol = match protocol {
         Protocol::Route => None,
         Protocol::Netfilter => Some(netlink::NETFILTER),
     };
-    let flags = SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
-    bind(&socket, &SocketAddrNetlink::new(0, 0))?;
+    bind(&socket, &SocketAddrNetlink::new(0, groups))?;
     Ok(socket)
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A [`Table`] reads as `nft list ruleset` prints it.
 
-mod encode;
+pub(crate) mod encode;
 mod text;
 
 use std::fmt;

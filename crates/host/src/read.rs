@@ -129,7 +129,7 @@ impl Network {
     }
 }
 
-fn read_link(reply: &Reply) -> Option<Link> {
+pub(crate) fn read_link(reply: &Reply) -> Option<Link> {
     let (&[_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..], _) =
         reply.payload.split_first_chunk::<LINK_HEADER>()?;
     let attributes = Attributes::after(LINK_HEADER, &reply.payload);
@@ -142,7 +142,7 @@ fn read_link(reply: &Reply) -> Option<Link> {
     })
 }
 
-fn read_address(reply: &Reply) -> Option<Address> {
+pub(crate) fn read_address(reply: &Reply) -> Option<Address> {
     let (&[family, length, _, _, i0, i1, i2, i3], _) =
         reply.payload.split_first_chunk::<ADDRESS_HEADER>()?;
     let attributes = Attributes::after(ADDRESS_HEADER, &reply.payload);

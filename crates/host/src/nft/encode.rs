@@ -8,6 +8,7 @@ use crate::netlink::{APPEND, Attributes, CREATE, Message, Reply};
 use super::{Base, Chain, Change, Expression, Family, Field, Hook, Refusal, Rule, Table, Verdict};
 use crate::Prefix;
 use crate::change::{octets, terminated};
+use crate::notice::Deed;
 
 /// `NFNL_SUBSYS_NFTABLES`.
 pub(super) const SUBSYSTEM: u8 = 10;
@@ -58,6 +59,34 @@ pub(super) fn list_tables(flags: u16) -> Message {
     Message::new(kind(GET_TABLE), flags, &[0; HEADER])
 }
 
+/// What a notice tells of the packet filters.
+pub(crate) enum Told {
+    /// A table, by its family and name, or something in it.
+    Table(Family, String, Deed),
+    /// That is what one transaction did, of the process with this number and name.
+    By(u32, String),
+}
+
+/// What a notice is about, if it is one of packet filters of our families.
+pub(crate) fn read_notice(reply: &Reply) -> Option<Told> {
+    const NEW_GENERATION: u8 = 15;
+    const PROCESS: u16 = 2;
+    const PROCESS_NAME: u16 = 3;
+    let [SUBSYSTEM, message] = reply.kind.to_be_bytes() else { return None };
+    if message == NEW_GENERATION {
+        let attributes = Attributes::after(HEADER, &reply.payload);
+        let number = attributes.get(PROCESS)?.try_into().ok().map(u32::from_be_bytes)?;
+        return Some(Told::By(number, text(attributes.get(PROCESS_NAME)?)?));
+    }
+    let (family, name) = table_of(&reply.payload)?;
+    let deed = match message {
+        NEW_TABLE => Deed::Made,
+        DELETE_TABLE => Deed::Removed,
+        _ => Deed::Changed,
+    };
+    Some(Told::Table(family, name, deed))
+}
+
 /// A table's family and name, if it is of one of our families.
 pub(super) fn read_table(reply: &Reply) -> Option<(Family, String)> {
     (reply.kind == kind(NEW_TABLE)).then(|| table_of(&reply.payload)).flatten()
@@ -65,11 +94,14 @@ pub(super) fn read_table(reply: &Reply) -> Option<(Family, String)> {
 
 /// The family and name of the table that a message is about, or about something in it: every kind
 /// of object has the name of its table in the first attribute.
-pub(super) fn table_of(payload: &[u8]) -> Option<(Family, String)> {
+fn table_of(payload: &[u8]) -> Option<(Family, String)> {
     let family = Family::numbered(*payload.first()?)?;
-    let name = Attributes::after(HEADER, payload).get(TABLE_NAME)?;
-    let name = name.split(|byte| *byte == 0).next()?;
-    Some((family, String::from_utf8_lossy(name).into_owned()))
+    Some((family, text(Attributes::after(HEADER, payload).get(TABLE_NAME)?)?))
+}
+
+fn text(terminated: &[u8]) -> Option<String> {
+    let text = terminated.split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(text).into_owned())
 }
 
 impl Family {
