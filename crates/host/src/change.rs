@@ -8,8 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use crate::netlink::{CREATE, EXCLUSIVE, Message};
 
 use crate::read::{
-    IFA_ADDRESS, IFA_LOCAL, IFF_UP, IFLA_IFNAME, IFLA_MTU, RTA_DST, RTA_GATEWAY, RTA_OIF,
-    RTA_TABLE, RTN_UNICAST,
+    IFA_ADDRESS, IFA_LOCAL, IFF_UP, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU, RTA_DST,
+    RTA_GATEWAY, RTA_OIF, RTA_TABLE, RTN_UNICAST,
 };
 use crate::{Error, Family, MAIN_TABLE, Network, Prefix, Route, Rule};
 
@@ -22,9 +22,7 @@ pub(crate) const RTM_NEWROUTE: u16 = 24;
 pub(crate) const RTM_DELROUTE: u16 = 25;
 pub(crate) const RTM_NEWRULE: u16 = 32;
 pub(crate) const RTM_DELRULE: u16 = 33;
-const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
-const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFA_F_NODAD: u8 = 2;
@@ -36,6 +34,9 @@ const RT_SCOPE_LINK: u8 = 253;
 /// One change to a network namespace.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
+    /// Makes a link of this name and this kind (`wireguard`, `dummy`, …), which is [`crate::Link::kind`];
+    /// fails with EOPNOTSUPP if the kernel does not know the kind.
+    CreateLink(&'a str, &'a str),
     /// Makes two links of these names, each of which delivers what the other sends.
     CreateVeth(&'a str, &'a str),
     /// Deletes a link, and with it its addresses and routes (and a veth's peer).
@@ -69,6 +70,7 @@ pub enum Change<'a> {
 impl fmt::Display for Change<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::CreateLink(link, kind) => write!(f, "create {kind} {link}"),
             Self::CreateVeth(link, peer) => write!(f, "create veth {link} with peer {peer}"),
             Self::DeleteLink(link) => write!(f, "delete link {link}"),
             Self::MoveLink(link, _) => write!(f, "move link {link} to another network namespace"),
@@ -103,6 +105,7 @@ impl Network {
     fn message(&mut self, change: Change<'_>) -> io::Result<Message> {
         let set = |index| Message::new(RTM_NEWLINK, 0, &link_header(index, None));
         Ok(match change {
+            Change::CreateLink(link, kind) => create_link(link, kind),
             Change::CreateVeth(link, peer) => create_veth(link, peer),
             Change::DeleteLink(link) => {
                 Message::new(RTM_DELLINK, 0, &link_header(self.index(link)?, None))
@@ -140,6 +143,12 @@ impl Network {
     fn index(&mut self, link: &str) -> io::Result<u32> {
         self.link_named(link).map(|link| link.index)
     }
+}
+
+fn create_link(link: &str, kind: &str) -> Message {
+    Message::new(RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, None))
+        .with(IFLA_IFNAME, &terminated(link))
+        .nested(IFLA_LINKINFO, &[], |information| information.with(IFLA_INFO_KIND, kind.as_bytes()))
 }
 
 fn create_veth(link: &str, peer: &str) -> Message {

@@ -8,6 +8,7 @@
 mod change;
 pub mod dns;
 mod error;
+pub mod generic;
 pub mod guard;
 pub mod isolation;
 mod lookup;

@@ -1,7 +1,9 @@
-//! netlink: how the kernel is asked about links, addresses, routes and packet filters, and how they
-//! are changed (netlink(7), rtnetlink(7), nfnetlink.h). Numbers are in the machine's own byte order,
-//! but for those of packet filters, which are big-endian; everything is aligned to four bytes.
+//! netlink: how the kernel is asked about links, addresses, routes, packet filters and what else it
+//! has families for, and how they are changed (netlink(7), rtnetlink(7), nfnetlink.h). Numbers are
+//! in the machine's own byte order, but for those of packet filters, which are big-endian;
+//! everything is aligned to four bytes. Some of it is secret, so all of it is wiped.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -10,6 +12,7 @@ use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
 };
+use zeroize::Zeroizing;
 
 /// `nlmsghdr`: length, kind, flags, sequence, port.
 const HEADER: usize = 4 + 2 + 2 + 4 + 4;
@@ -28,8 +31,8 @@ pub const EXCLUSIVE: u16 = libc::NLM_F_EXCL as u16;
 pub const APPEND: u16 = libc::NLM_F_APPEND as u16;
 
 /// A request under construction.
-#[derive(Clone, Debug)]
-pub struct Message(Vec<u8>);
+#[derive(Clone)]
+pub struct Message(Zeroizing<Vec<u8>>);
 
 impl Message {
     /// Begins a request: its kind (`RTM_*`, `NFT_MSG_*`), its flags ([`DUMP`], [`CREATE`], …) and
@@ -40,7 +43,7 @@ impl Message {
         put(&mut bytes, 4, &kind.to_ne_bytes());
         put(&mut bytes, 6, &flags.to_ne_bytes());
         bytes.extend(header);
-        Self(bytes).aligned()
+        Self(Zeroizing::new(bytes)).aligned()
     }
 
     /// Appends an attribute. One that exceeds 64 KiB makes a request that the kernel refuses.
@@ -56,14 +59,15 @@ impl Message {
     #[must_use]
     pub fn nested(self, kind: u16, header: &[u8], fill: impl FnOnce(Self) -> Self) -> Self {
         let start = self.0.len();
-        let mut filled = fill(self.with(kind, header));
+        let mut filled = fill(self.with(kind | libc::NLA_F_NESTED as u16, header));
         let length = filled.0.len() - start;
         put(&mut filled.0, start, &attribute_length(length));
         filled
     }
 
     fn aligned(mut self) -> Self {
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        let length = self.0.len().next_multiple_of(4);
+        self.0.resize(length, 0);
         self
     }
 
@@ -76,7 +80,7 @@ impl Message {
         Self(bytes)
     }
 
-    fn numbered(&self, sequence: u32) -> Vec<u8> {
+    fn numbered(&self, sequence: u32) -> Zeroizing<Vec<u8>> {
         let mut bytes = self.0.clone();
         let length = bytes.len() as u32;
         put(&mut bytes, 0, &length.to_ne_bytes());
@@ -163,12 +167,18 @@ impl<'a> Iterator for Messages<'a> {
 }
 
 /// One message of an answer: its kind and what follows the common header.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Reply {
     /// `RTM_NEWLINK`, `RTM_NEWADDR`, `RTM_NEWROUTE`, …
     pub kind: u16,
     /// The fixed header of the family, then attributes.
-    pub payload: Vec<u8>,
+    pub payload: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("kind", &self.kind).finish_non_exhaustive()
+    }
 }
 
 /// Whom a [`Socket`] talks to.
@@ -178,14 +188,21 @@ pub enum Protocol {
     Route,
     /// nfnetlink: packet filters.
     Netfilter,
+    /// Families that are found by name.
+    Generic,
 }
 
 /// A socket for requests, bound to the network namespace that it was opened in.
-#[derive(Debug)]
 pub struct Socket {
     socket: OwnedFd,
     sequence: u32,
-    buffer: Vec<u8>,
+    buffer: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.socket.fmt(f)
+    }
 }
 
 impl Socket {
@@ -195,7 +212,7 @@ impl Socket {
         if protocol == Protocol::Route {
             sys::netlink::filter_dumps(&socket);
         }
-        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER] })
+        Ok(Self { socket, sequence: 0, buffer: Zeroizing::new(vec![0; BUFFER]) })
     }
 
     /// Sends a request and waits for all of its answer: nothing for a change, the objects for a
@@ -233,8 +250,11 @@ impl Socket {
     /// Sends messages at once, under one number, since the first that is answered decides for all.
     fn exchange(&mut self, messages: &[Message]) -> io::Result<Option<Vec<Reply>>> {
         self.sequence = self.sequence.wrapping_add(1);
-        let bytes: Vec<u8> =
-            messages.iter().flat_map(|message| message.numbered(self.sequence)).collect();
+        let mut bytes =
+            Zeroizing::new(Vec::with_capacity(messages.iter().map(|it| it.0.len()).sum()));
+        for message in messages {
+            bytes.extend_from_slice(&message.numbered(self.sequence));
+        }
         send(&self.socket, &bytes, SendFlags::empty())?;
         let (mut replies, mut consistent) = (Vec::new(), true);
         loop {
@@ -248,7 +268,8 @@ impl Socket {
                         outcome(told.payload)?;
                         return Ok(consistent.then_some(replies));
                     }
-                    _ => replies.push(Reply { kind: told.kind, payload: told.payload.to_vec() }),
+                    _ => replies
+                        .push(Reply { kind: told.kind, payload: told.payload.to_vec().into() }),
                 }
             }
         }
@@ -296,7 +317,7 @@ impl Subscription {
         loop {
             match take(&self.socket, &mut self.buffer) {
                 Ok(piece) => notices.extend(Messages(piece).map(|told| Notice {
-                    reply: Reply { kind: told.kind, payload: told.payload.to_vec() },
+                    reply: Reply { kind: told.kind, payload: told.payload.to_vec().into() },
                     port: told.port,
                 })),
                 Err(Errno::NOBUFS) => lost = true,
@@ -317,6 +338,7 @@ fn bound_socket(protocol: Protocol, groups: u32, flags: SocketFlags) -> io::Resu
     let protocol = match protocol {
         Protocol::Route => None,
         Protocol::Netfilter => Some(netlink::NETFILTER),
+        Protocol::Generic => Some(netlink::GENERIC),
     };
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
     bind(&socket, &SocketAddrNetlink::new(0, groups))?;

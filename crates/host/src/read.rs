@@ -14,6 +14,8 @@ const RTM_GETADDR: u16 = 22;
 pub(crate) const RTM_GETROUTE: u16 = 26;
 pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
+pub(crate) const IFLA_LINKINFO: u16 = 18;
+pub(crate) const IFLA_INFO_KIND: u16 = 1;
 pub(crate) const IFF_UP: u32 = 1;
 pub(crate) const IFA_ADDRESS: u16 = 1;
 pub(crate) const IFA_LOCAL: u16 = 2;
@@ -40,6 +42,8 @@ pub struct Link {
     pub up: bool,
     /// Largest packet, in bytes.
     pub mtu: u32,
+    /// Which part of the kernel made it: `veth`, `tun`, `wireguard`, …; empty if none says so.
+    pub kind: String,
 }
 
 /// An address of this machine.
@@ -133,13 +137,20 @@ pub(crate) fn read_link(reply: &Reply) -> Option<Link> {
     let (&[_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..], _) =
         reply.payload.split_first_chunk::<LINK_HEADER>()?;
     let attributes = Attributes::after(LINK_HEADER, &reply.payload);
-    let name = attributes.get(IFLA_IFNAME)?.split(|byte| *byte == 0).next()?;
+    let about = Attributes::after(0, attributes.get(IFLA_LINKINFO).unwrap_or_default());
     Some(Link {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
-        name: String::from_utf8_lossy(name).into_owned(),
+        name: text(attributes.get(IFLA_IFNAME)?),
         up: u32::from_ne_bytes([f0, f1, f2, f3]) & IFF_UP != 0,
         mtu: attributes.number(IFLA_MTU).unwrap_or(0),
+        kind: text(about.get(IFLA_INFO_KIND).unwrap_or_default()),
     })
+}
+
+/// As far as C sees it.
+fn text(bytes: &[u8]) -> String {
+    let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 pub(crate) fn read_address(reply: &Reply) -> Option<Address> {

@@ -66,7 +66,8 @@ fn a_link_is_renamed_resized_raised_and_deleted() {
     let before = network.link("a").unwrap();
     let changes = [Change::RenameLink("a", "c"), Change::SetMtu("c", 1420), Change::SetUp("c")];
     network.apply_all(&changes).unwrap();
-    let after = Link { index: before.index, name: "c".into(), up: true, mtu: 1420 };
+    let after =
+        Link { index: before.index, name: "c".into(), up: true, mtu: 1420, kind: "veth".into() };
     assert_eq!(network.link("c").unwrap(), after);
 
     network.apply(Change::SetDown("c")).unwrap();

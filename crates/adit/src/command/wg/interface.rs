@@ -1,4 +1,5 @@
-//! Interfaces in user space, by their sockets (spec §2.1).
+//! Interfaces of both kinds: those in user space by their sockets (spec §2.1), and those of the
+//! kernel, which are all others.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -13,16 +14,18 @@ use host::resolve::{interface_index, interface_name};
 use proto::DeviceState;
 use zeroize::Zeroizing;
 
+use super::kernel;
+
 const DIRECTORY: &str = "/var/run/wireguard";
 const SUFFIX: &[u8] = b".sock";
 
-/// All interfaces, as the directory lists them.
+/// All interfaces: those of the kernel first, as it lists them, then as the directory lists them.
 pub(in crate::command) fn names() -> io::Result<Vec<OsString>> {
+    let mut names = kernel::names()?;
     let entries = match fs::read_dir(DIRECTORY) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(names),
         entries => entries?,
     };
-    let mut names = Vec::new();
     for entry in entries {
         let file = entry?.file_name();
         let name = file.as_bytes().strip_suffix(SUFFIX).filter(|name| !name.is_empty());
@@ -41,7 +44,7 @@ pub(in crate::command) fn names() -> io::Result<Vec<OsString>> {
 ///
 /// With the number that the other side sent, or that connecting to it gave.
 pub(in crate::command) fn state(name: &OsStr) -> io::Result<DeviceState> {
-    let mut stream = connect(name)?.ok_or_else(no_such_interface)?;
+    let Some(mut stream) = connect(name)? else { return kernel::state(name) };
     stream.write_all(b"get=1\n\n")?;
     read_state(BufReader::new(stream), interface_index).map_err(io::Error::from_raw_os_error)
 }
@@ -52,7 +55,8 @@ pub(in crate::command) fn state(name: &OsStr) -> io::Result<DeviceState> {
 ///
 /// As for [`state`].
 pub(in crate::command) fn configure(name: &OsStr, settings: &Settings) -> io::Result<()> {
-    let mut stream = connect(short(name))?.ok_or_else(no_such_interface)?;
+    let name = short(name);
+    let Some(mut stream) = connect(name)? else { return kernel::configure(name, settings) };
     let mut request = Zeroizing::new(Vec::new());
     write_settings(&mut *request, settings, interface_name)?;
     stream.write_all(&request)?;
@@ -83,13 +87,4 @@ pub(in crate::command) fn connect(name: &OsStr) -> io::Result<Option<UnixStream>
         }
         connected => connected.map(Some),
     }
-}
-
-/// What the kernel says of an interface that is not its own: it depends on whether it knows
-/// WireGuard.
-fn no_such_interface() -> io::Error {
-    const ENODEV: i32 = 19;
-    const EPROTONOSUPPORT: i32 = 93;
-    let module = Path::new("/sys/module/wireguard").exists();
-    io::Error::from_raw_os_error(if module { ENODEV } else { EPROTONOSUPPORT })
 }

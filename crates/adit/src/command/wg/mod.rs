@@ -1,8 +1,9 @@
 //! `adit wg`, and the program by the name of `wg`: wg(8) to the byte (spec §3).
 //!
-//! The words are in [`config::wg`]; here are the sockets, files, names and the terminal.
+//! The words are in [`config::wg`]; here are the sockets, the kernel, files, names and the terminal.
 
 pub(super) mod interface;
+pub(super) mod kernel;
 mod machine;
 mod set;
 mod show;
