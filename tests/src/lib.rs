@@ -1,5 +1,6 @@
 //! What the tests of adit share.
 
+pub mod guest;
 pub mod lab;
 pub mod net;
 pub mod scenarios;

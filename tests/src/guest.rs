@@ -1,0 +1,200 @@
+//! A guest: a machine of its own with Debian's kernel, under qemu, that runs tests of this program.
+//!
+//! For what the kernel here does not have. A test that is ignored everywhere else is played there:
+//! the guest has this very test program, adit, and the few other programs that tests need, all in
+//! an initial file system that is made on the spot. Nothing of it is on a disk, and it has no
+//! network but its own.
+
+mod archive;
+mod modules;
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::lab::{Background, Implementation, find_program, skipped};
+use archive::Archive;
+use modules::Modules;
+
+/// Emulation, since /dev/kvm may be there and not work. Few machines have less than this.
+const MACHINE: &str = "-accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nodefaults -display none \
+                       -no-reboot -monitor none";
+const KERNEL_WORDS: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off";
+/// What tests run, besides busybox.
+const PROGRAMS: [&str; 6] = ["bash", "ip", "nft", "sysctl", "wg", "wg-quick"];
+/// What tests need of the kernel, besides what that needs.
+const MODULES: [&str; 8] =
+    ["wireguard", "tun", "veth", "dummy", "nft_ct", "nft_fib_ipv4", "nft_fib_ipv6", "nft_masq"];
+/// The line that ends a play, with the exit status of the tests.
+const END: &str = "adit-guest: ";
+
+/// Boots a guest and lets it play those tests of this program that are ignored elsewhere and have
+/// one of these words in their names. Shows all that it said unless it succeeds in time.
+#[track_caller]
+pub fn play(words: &[&str], patience: Duration) {
+    let guest = match Guest::prepare() {
+        Ok(guest) => guest,
+        Err(reason) => return skipped(&reason),
+    };
+    let started = Instant::now();
+    let said = guest.run(words, patience);
+    let elapsed = started.elapsed();
+    let passed = said.lines().any(|line| line.trim_end() == format!("{END}0"));
+    assert!(passed, "a guest has failed in {elapsed:.0?}:\n{said}");
+    let results = said.lines().filter(|line| line.starts_with("test result: "));
+    let results = results.collect::<String>();
+    // Past the harness, which keeps to itself what tests that pass print.
+    let _ = writeln!(io::stderr(), "a guest, in {elapsed:.0?}: {results}");
+}
+
+/// All that a guest is made of.
+struct Guest {
+    qemu: PathBuf,
+    kernel: PathBuf,
+    modules: Modules,
+    programs: Vec<PathBuf>,
+    adit: PathBuf,
+}
+
+impl Guest {
+    /// Or what is missing here.
+    fn prepare() -> Result<Self, String> {
+        let program = |name| find_program(name).ok_or(format!("no program {name}"));
+        let qemu = program("qemu-system-x86_64")?;
+        let adit = Implementation::Adit.program()?;
+        let programs = PROGRAMS.into_iter().chain(["busybox"]).map(program);
+        let programs = programs.collect::<Result<_, _>>()?;
+        // `./test` puts a package of Debian there.
+        let root = adit.parent().and_then(Path::parent).map(|target| target.join("guest"));
+        let root = root.filter(|root| root.is_dir()).ok_or("no kernel for a guest")?;
+        let kernel = only_entry(&root.join("boot"), "vmlinuz-")?;
+        let modules = Modules::below(&only_entry(&root.join("lib/modules"), "")?)?;
+        Ok(Self { qemu, kernel, modules, programs, adit })
+    }
+
+    /// All that it says until it ends, or is ended.
+    fn run(&self, words: &[&str], patience: Duration) -> String {
+        let folder = env::temp_dir().join(format!("adit-guest-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let (initial, console) = (folder.join("initial"), folder.join("console"));
+        self.archive(words).write_to(&initial).expect("a file");
+        let mut command = Command::new(&self.qemu);
+        command
+            .args(MACHINE.split_whitespace())
+            .args(["-append", KERNEL_WORDS, "-kernel"])
+            .arg(&self.kernel)
+            .arg("-initrd")
+            .arg(&initial)
+            .arg("-serial")
+            .arg(format!("file:{}", console.display()));
+        let output = File::create(folder.join("qemu")).expect("a file");
+        let error = output.try_clone().expect("another descriptor");
+        command.stdin(Stdio::null()).stdout(output).stderr(error);
+        let mut machine = Background(command.spawn().expect("qemu starts"));
+        let deadline = Instant::now() + patience;
+        let ended = loop {
+            match machine.0.try_wait().expect("a child of ours") {
+                Some(status) => break status.to_string(),
+                None if Instant::now() > deadline => break format!("ended after {patience:?}"),
+                None => thread::sleep(Duration::from_millis(50)),
+            }
+        };
+        drop(machine);
+        let text = |name| fs::read(folder.join(name)).unwrap_or_default();
+        let said = [text("qemu"), text("console")].concat();
+        let said = String::from_utf8_lossy(&said).replace('\r', "");
+        let _ = fs::remove_dir_all(&folder);
+        format!("{said}\nqemu: {ended}\n")
+    }
+
+    /// The guest's file system.
+    fn archive(&self, words: &[&str]) -> Archive {
+        let mut archive = Archive::default();
+        let mut modules = String::new();
+        for (name, content) in self.modules.with_dependencies(&MODULES) {
+            let path = format!("/modules/{name}");
+            archive.file(Path::new(&path), 0o644, &content);
+            modules += &format!(" {path}");
+        }
+        archive.file(Path::new("/init"), 0o755, init(&modules, words).as_bytes());
+        // As where they were built: tests find adit by their own place.
+        let test = env::current_exe().expect("a test knows its executable");
+        for (from, to) in [(&test, "/adit/debug/deps/test"), (&self.adit, "/adit/debug/adit")] {
+            archive.file(Path::new(to), 0o755, &fs::read(from).expect("a program"));
+        }
+        let programs = self.programs.iter().chain([&test, &self.adit]);
+        let libraries: BTreeSet<_> = programs.flat_map(|program| libraries(program)).collect();
+        for path in self.programs.iter().chain(&libraries) {
+            archive.file(&in_usr(path), 0o755, &fs::read(path).expect("a program"));
+        }
+        for name in ["bin", "sbin", "lib", "lib64"] {
+            archive.link(Path::new("/").join(name).as_path(), &format!("usr/{name}"));
+        }
+        archive.link(Path::new("/usr/bin/sh"), "busybox");
+        for folder in ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc/wireguard", "/var"] {
+            archive.folder(Path::new(folder));
+        }
+        archive.link(Path::new("/var/run"), "/run");
+        archive.file(Path::new("/etc/hosts"), 0o644, b"127.0.0.1 localhost\n");
+        archive
+    }
+}
+
+/// The first process: makes the system usable, plays, and turns the power off.
+fn init(modules: &str, words: &[&str]) -> String {
+    let long = env::var("ADIT_LONG").unwrap_or_default();
+    let words = words.join(" ");
+    format!(
+        r#"#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/applets HOME=/ RUST_BACKTRACE=1 ADIT_LONG={long}
+busybox mount -t proc proc /proc
+busybox mkdir /applets
+busybox --install -s /applets
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs run /run
+mount -t tmpfs tmp /tmp
+for module in {modules}; do insmod $module; done
+ip link set lo up
+/adit/debug/deps/test --ignored {words}
+code=$?
+echo
+echo "{END}$code"
+poweroff -f
+"#
+    )
+}
+
+/// The only entry of a folder that begins so.
+fn only_entry(folder: &Path, begin: &str) -> Result<PathBuf, String> {
+    let entries = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut found = entries
+        .flatten()
+        .filter(|entry| entry.file_name().as_encoded_bytes().starts_with(begin.as_bytes()));
+    match (found.next(), found.next()) {
+        (Some(entry), None) => Ok(entry.path()),
+        _ => Err(format!("not one file {begin}* in {}", folder.display())),
+    }
+}
+
+/// What a program is linked with; nothing for a script.
+fn libraries(program: &Path) -> Vec<PathBuf> {
+    let output = Command::new("ldd").arg(program).output().expect("ldd comes with the C library");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let words = text.split_whitespace().filter(|word| word.starts_with('/'));
+    words.map(PathBuf::from).filter(|path| path.is_file()).collect()
+}
+
+/// Where a file is when /bin, /sbin and /lib are links into /usr.
+fn in_usr(path: &Path) -> PathBuf {
+    if path.starts_with("/usr") {
+        path.to_owned()
+    } else {
+        Path::new("/usr").join(path.strip_prefix("/").unwrap_or(path))
+    }
+}

@@ -1,0 +1,16 @@
+//! Tunnels of a real kernel, in a guest that has one: `adit wg` and `adit wg-quick` beside those of
+//! Debian, to the byte, and adit as a peer of the kernel.
+
+mod words;
+
+use std::time::Duration;
+
+use adit_tests::guest;
+
+/// Emulated on a machine that others use too.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+#[test]
+fn a_kernel_with_wireguard() {
+    guest::play(&["words::"], PATIENCE);
+}
