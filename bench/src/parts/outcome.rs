@@ -195,8 +195,7 @@ impl fmt::Display for Table<'_> {
         write_aligned(f, &lines)?;
         writeln!(
             f,
-            "\nFor one of what the second column names. Time: median (least–most) of the rounds' medians.\n\
-             Under valgrind the cipher does without AVX-512: what it counts of seal and open is not what runs."
+            "\nFor one of what the second column names. Time: median (least–most) of the rounds' medians."
         )?;
         if self.other.is_some() {
             writeln!(f, "Ratios: 2.0 means that this build needs half of what the other does.")?;
