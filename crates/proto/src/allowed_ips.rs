@@ -106,9 +106,11 @@ fn mask(length: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0)
 }
 
-/// Which child of a node of `length` bits leads towards `bits`.
+/// Which child of a node of `length` bits leads towards `bits`; anything below a whole address.
 fn side(bits: u128, length: u8) -> usize {
-    usize::from(bits.checked_shl(u32::from(length)).unwrap_or(0) >> 127 == 1)
+    // Shifting one half is half of the work.
+    let half = if length < 64 { bits >> 64 } else { bits } as u64;
+    (half.rotate_left(u32::from(length) + 1) & 1) as usize
 }
 
 /// Position of a node; `None` is encoded as `u32::MAX` to keep nodes small.
@@ -117,7 +119,7 @@ struct Link(u32);
 
 const NOWHERE: Link = Link(u32::MAX);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Node {
     bits: u128,
     children: [Link; 2],
@@ -127,7 +129,7 @@ struct Node {
 
 impl Node {
     fn covers(&self, bits: u128) -> bool {
-        (self.bits ^ bits) & mask(self.length) == 0
+        (self.bits ^ bits).checked_shr(128 - u32::from(self.length)).unwrap_or(0) == 0
     }
 
     fn child(&self, side: usize) -> Link {
@@ -161,9 +163,15 @@ impl Trie {
     fn lookup(&self, bits: u128) -> Option<PeerId> {
         let mut best = None;
         let mut link = self.root;
-        while let Some(node) = self.get(link).filter(|node| node.covers(bits)) {
-            best = node.peer.or(best);
-            link = if node.length == 128 { NOWHERE } else { node.child(side(bits, node.length)) };
+        while let Some(node) = self.get(link) {
+            // A fork without a peer decides nothing, whether it covers the address or not.
+            if node.peer.is_some() {
+                if !node.covers(bits) {
+                    break;
+                }
+                best = node.peer;
+            }
+            link = node.child(side(bits, node.length));
         }
         best
     }
