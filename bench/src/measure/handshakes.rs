@@ -89,6 +89,7 @@ fn give_addresses(left: &mut Machine, right: &mut Machine) -> Outcome<()> {
         gateway: Some(left.outside.into()),
         link: CABLE.into(),
         table: host::MAIN_TABLE,
+        origin: host::Origin::BOOT,
     }))?)
 }
 

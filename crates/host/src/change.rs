@@ -26,8 +26,6 @@ const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFA_F_NODAD: u8 = 2;
-/// The origin that ip(8) gives to the routes that it adds.
-const RTPROT_BOOT: u8 = 3;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
 
@@ -199,7 +197,7 @@ fn route_message(kind: u16, flags: u16, index: u32, route: &Route) -> Message {
     let message = Message::new(
         kind,
         flags,
-        &[family, length, 0, 0, 0, RTPROT_BOOT, scope, RTN_UNICAST, 0, 0, 0, 0],
+        &[family, length, 0, 0, 0, route.origin.0, scope, RTN_UNICAST, 0, 0, 0, 0],
     )
     .with(RTA_DST, &destination)
     .with(RTA_OIF, &index.to_ne_bytes())

@@ -10,7 +10,8 @@ pub struct Error {
 }
 
 impl Error {
-    pub(crate) fn new(attempt: impl Into<String>, cause: io::Error) -> Self {
+    /// What was attempted, as an order ("delete link wg0"), and why it failed.
+    pub fn new(attempt: impl Into<String>, cause: io::Error) -> Self {
         Self { attempt: attempt.into(), cause }
     }
 

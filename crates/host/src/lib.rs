@@ -11,11 +11,13 @@ mod error;
 pub mod generic;
 pub mod guard;
 pub mod isolation;
+mod journal;
 mod lookup;
 mod netlink;
 pub mod nft;
 pub mod notice;
 pub mod ping;
+pub mod plan;
 mod read;
 pub mod resolvconf;
 pub mod resolve;
@@ -30,11 +32,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
-use crate::netlink::{Protocol, Socket};
+use serde::{Deserialize, Serialize};
 use sys::namespace;
+
+use crate::netlink::{Protocol, Socket};
 
 pub use change::Change;
 pub use error::Error;
+pub use journal::Journal;
 pub use lookup::Path;
 pub use read::{Address, Link, Route};
 pub use rule::Rule;
@@ -66,9 +71,25 @@ impl Network {
     }
 }
 
+/// Who made a route or a rule (`RTPROT_*`; /etc/iproute2/rt_protos has names for some).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Origin(pub u8);
+
+impl Origin {
+    /// Nobody in particular.
+    pub const UNSPECIFIED: Self = Self(0);
+    /// The kernel by itself. What says so of itself is left alone by systemd-networkd, which
+    /// removes the rules of everybody else (systemd issue 19106).
+    pub const KERNEL: Self = Self(2);
+    /// Somebody by hand: what ip(8) says.
+    pub const BOOT: Self = Self(3);
+    /// A tunnel of adit.
+    pub const ADIT: Self = Self(173);
+}
+
 /// An address and the length of its network's prefix, in bits: `10.0.0.1/24`. As a destination,
 /// what is behind the prefix is zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Prefix {
     /// The address.
     pub address: IpAddr,
@@ -139,7 +160,7 @@ impl fmt::Display for Prefix {
 }
 
 /// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Family {
     /// IPv4.
     V4,

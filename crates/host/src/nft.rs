@@ -11,9 +11,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
 
-use crate::netlink::{DUMP, Protocol, Socket};
+use serde::{Deserialize, Serialize};
 use sys::namespace;
 
+use crate::netlink::{DUMP, Protocol, Socket};
 use crate::{Error, Prefix};
 
 /// The packet filters of one network namespace.
@@ -23,7 +24,7 @@ pub struct Nftables {
 }
 
 /// Whose packets a table sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Family {
     /// Those of IPv4.
     Ip,
@@ -56,7 +57,7 @@ pub enum Change<'a> {
 }
 
 /// Some chains with a name of their own, for the packets of one family.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
     /// Whose packets.
     pub family: Family,
@@ -67,7 +68,7 @@ pub struct Table {
 }
 
 /// Rules, tried in order until one gives a verdict.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
     /// Its name, unique within the table.
     pub name: String,
@@ -79,7 +80,7 @@ pub struct Chain {
 }
 
 /// Makes a chain one for the packets that pass one point of their way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
     /// Where it sees packets.
     pub hook: Hook,
@@ -99,7 +100,7 @@ pub const FILTER: i32 = 0;
 pub const SOURCE_NAT: i32 = 100;
 
 /// The points that packets pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hook {
     /// Arrived, and not yet routed.
     Prerouting,
@@ -114,7 +115,7 @@ pub enum Hook {
 }
 
 /// What becomes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// It goes on to the next chain.
     Accept,
@@ -126,7 +127,7 @@ pub enum Verdict {
 pub type Rule = Vec<Expression>;
 
 /// A part of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expression {
     /// Matches a packet that has this.
     Is(Field),
@@ -150,7 +151,7 @@ pub enum Expression {
 }
 
 /// What a sender is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// That the connection is over: a TCP RST, for packets of TCP only.
     Reset,
@@ -159,7 +160,7 @@ pub enum Refusal {
 }
 
 /// Something that a packet may have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Field {
     /// The name of the link that it arrived on.
     InputLink(String),
@@ -196,7 +197,7 @@ pub enum Field {
 }
 
 /// A protocol with ports, by its number (IANA).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Transport {
     /// TCP.
     Tcp = 6,

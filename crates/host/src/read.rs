@@ -3,10 +3,11 @@
 use std::io;
 use std::net::IpAddr;
 
-use crate::netlink::{Attributes, DUMP, Message, Reply};
+use serde::{Deserialize, Serialize};
 
 use crate::change::{link_header, terminated};
-use crate::{Error, Family, Network, Prefix};
+use crate::netlink::{Attributes, DUMP, Message, Reply};
+use crate::{Error, Family, Network, Origin, Prefix};
 
 // linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/if.h
 const RTM_GETLINK: u16 = 18;
@@ -56,7 +57,7 @@ pub struct Address {
 }
 
 /// A way to a destination. Reads as ip(8) would be told: "10.0.0.0/8 via 192.0.2.1 dev eth0".
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// Where to.
     pub destination: Prefix,
@@ -66,6 +67,8 @@ pub struct Route {
     pub link: String,
     /// The routing table, usually [`crate::MAIN_TABLE`].
     pub table: u32,
+    /// Who made it. Only a route of the same origin is removed.
+    pub origin: Origin,
 }
 
 impl Network {
@@ -165,7 +168,7 @@ pub(crate) fn read_address(reply: &Reply) -> Option<Address> {
 
 /// None for a route that refuses, or that has more than one next hop.
 pub(crate) fn read_route(reply: &Reply, links: &[Link]) -> Option<Route> {
-    let (&[family, _, _, _, _, _, _, kind, ..], _) =
+    let (&[family, _, _, _, _, origin, _, kind, ..], _) =
         reply.payload.split_first_chunk::<ROUTE_HEADER>()?;
     let attributes = Attributes::after(ROUTE_HEADER, &reply.payload);
     let index = attributes.number(RTA_OIF)?;
@@ -175,6 +178,7 @@ pub(crate) fn read_route(reply: &Reply, links: &[Link]) -> Option<Route> {
         gateway: attributes.get(RTA_GATEWAY).and_then(|bytes| ip(family, bytes)),
         link: link.name.clone(),
         table: table(reply)?,
+        origin: Origin(origin),
     })
 }
 
@@ -195,7 +199,7 @@ pub(crate) fn table(reply: &Reply) -> Option<u32> {
     Some(attributes.number(RTA_TABLE).unwrap_or(table.into()))
 }
 
-fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
+pub(crate) fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
     match Family::numbered(family)? {
         Family::V4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         Family::V6 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),

@@ -2,12 +2,16 @@
 
 use std::fmt;
 
-use crate::netlink::{Attributes, DUMP, Message, Reply};
+use serde::{Deserialize, Serialize};
 
-use crate::{Error, Family, MAIN_TABLE, Network};
+use crate::change::octets;
+use crate::netlink::{Attributes, DUMP, Message, Reply};
+use crate::read::ip;
+use crate::{Error, Family, MAIN_TABLE, Network, Origin, Prefix};
 
 // linux/rtnetlink.h, linux/fib_rules.h
 const RTM_GETRULE: u16 = 34;
+const FRA_DST: u16 = 1;
 const FRA_PRIORITY: u16 = 6;
 const FRA_FWMARK: u16 = 10;
 const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
@@ -22,7 +26,7 @@ const HEADER: usize = 8 + 4;
 
 /// A rule that sends the packets of one family to a table. Reads as ip-rule(8) shows it: "not from
 /// all fwmark 0xca6c lookup 51820".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Whose packets.
     pub family: Family,
@@ -31,27 +35,42 @@ pub struct Rule {
     pub priority: Option<u32>,
     /// Only packets without this mark.
     pub unless_marked: Option<u32>,
+    /// Only packets to these addresses.
+    pub destination: Option<Prefix>,
     /// The table to look in.
     pub table: u32,
     /// A route whose prefix has at most this length is as if it were not there.
     pub suppress_prefix_length: Option<u32>,
+    /// Who made it.
+    pub origin: Origin,
 }
 
 impl Rule {
     /// Everything that the tunnel's own packets, which bear its mark, are not.
     pub const fn unless_marked(family: Family, mark: u32, table: u32) -> Self {
-        let unless_marked = Some(mark);
-        Self { family, priority: None, unless_marked, table, suppress_prefix_length: None }
+        Self { unless_marked: Some(mark), ..Self::everything(family, table) }
+    }
+
+    /// All that goes to these addresses.
+    pub const fn to(destination: Prefix, table: u32) -> Self {
+        let family = Family::of(destination.address);
+        Self { destination: Some(destination), ..Self::everything(family, table) }
     }
 
     /// All that the main table has routes for, but default routes.
     pub const fn main_without_default(family: Family) -> Self {
+        Self { suppress_prefix_length: Some(0), ..Self::everything(family, MAIN_TABLE) }
+    }
+
+    const fn everything(family: Family, table: u32) -> Self {
         Self {
             family,
             priority: None,
             unless_marked: None,
-            table: MAIN_TABLE,
-            suppress_prefix_length: Some(0),
+            destination: None,
+            table,
+            suppress_prefix_length: None,
+            origin: Origin::UNSPECIFIED,
         }
     }
 
@@ -59,7 +78,13 @@ impl Rule {
     pub(crate) fn message(&self, kind: u16, flags: u16) -> Message {
         let invert = if self.unless_marked.is_some() { FIB_RULE_INVERT } else { 0 };
         let [f0, f1, f2, f3] = invert.to_ne_bytes();
-        let header = [self.family.number(), 0, 0, 0, 0, 0, 0, FR_ACT_TO_TBL, f0, f1, f2, f3];
+        let to = self.destination.map_or(0, |destination| destination.length);
+        let header = [self.family.number(), to, 0, 0, 0, 0, 0, FR_ACT_TO_TBL, f0, f1, f2, f3];
+        let message = Message::new(kind, flags, &header).with(FRA_PROTOCOL, &[self.origin.0]);
+        let message = match self.destination {
+            Some(destination) => message.with(FRA_DST, &octets(destination.address).1),
+            None => message,
+        };
         [
             (FRA_PRIORITY, self.priority),
             (FRA_FWMARK, self.unless_marked),
@@ -68,9 +93,7 @@ impl Rule {
         ]
         .into_iter()
         .filter_map(|(kind, value)| Some((kind, value?)))
-        .fold(Message::new(kind, flags, &header), |message, (kind, value)| {
-            message.with(kind, &value.to_ne_bytes())
-        })
+        .fold(message, |message, (kind, value)| message.with(kind, &value.to_ne_bytes()))
     }
 }
 
@@ -79,6 +102,9 @@ impl fmt::Display for Rule {
         match self.unless_marked {
             Some(mark) => write!(f, "not from all fwmark {mark:#x}")?,
             None => write!(f, "from all")?,
+        }
+        if let Some(destination) = self.destination {
+            write!(f, " to {destination}")?;
         }
         match self.table {
             MAIN_TABLE => write!(f, " lookup main")?,
@@ -106,7 +132,8 @@ fn read(reply: &Reply) -> Option<Rule> {
     let described = attributes.clone().all(|(kind, _)| {
         matches!(
             kind,
-            FRA_PRIORITY
+            FRA_DST
+                | FRA_PRIORITY
                 | FRA_FWMARK
                 | FRA_FWMASK
                 | FRA_TABLE
@@ -117,15 +144,24 @@ fn read(reply: &Reply) -> Option<Rule> {
     let inverted = u32::from_ne_bytes([f0, f1, f2, f3]) & FIB_RULE_INVERT != 0;
     let unless_marked = attributes.number(FRA_FWMARK);
     let whole_mark = attributes.number(FRA_FWMASK).is_none_or(|mask| mask == u32::MAX);
-    let plain = [to, from, tos] == [0; 3] && action == FR_ACT_TO_TBL && whole_mark;
+    let destination = attributes.get(FRA_DST).and_then(|bytes| ip(family, bytes));
+    let destination = destination.map(|address| Prefix { address, length: to });
+    // One that is inverted asks for what is not both.
+    let one_condition = unless_marked.is_none() || destination.is_none();
+    let plain = [from, tos] == [0; 2] && action == FR_ACT_TO_TBL && whole_mark && one_condition;
     (described && plain && inverted == unless_marked.is_some()).then_some(Rule {
         family: Family::numbered(family)?,
         // The kernel does not tell a priority of zero.
         priority: Some(attributes.number(FRA_PRIORITY).unwrap_or(0)),
         unless_marked,
+        destination,
         table: attributes.number(FRA_TABLE)?,
         suppress_prefix_length: attributes
             .number(FRA_SUPPRESS_PREFIXLEN)
             .filter(|length| *length != u32::MAX),
+        origin: attributes
+            .get(FRA_PROTOCOL)
+            .and_then(|bytes| bytes.first())
+            .map_or(Origin::UNSPECIFIED, |number| Origin(*number)),
     })
 }

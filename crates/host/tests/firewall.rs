@@ -281,6 +281,7 @@ fn a_packet_to_the_tunnels_address_must_come_out_of_the_tunnel() {
         gateway: Some(ALICE.address),
         link: "west".into(),
         table: host::MAIN_TABLE,
+        origin: host::Origin::BOOT,
     };
     there.apply_all(&[AddAddress("west", BOB), SetUp("west"), AddRoute(&route)]).unwrap();
 

@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use host::ping::Ping;
-use host::{Change, Link, MAIN_TABLE, Network, Prefix, Route};
+use host::{Change, Link, MAIN_TABLE, Network, Origin, Prefix, Route};
 use support::{ALICE, BOB, a_namespace, a_network};
 use sys::namespace;
 
@@ -128,7 +128,7 @@ fn a_route_is_read_back_as_it_was_added_until_it_is_removed() {
         (Prefix::DEFAULT, Some(BOB.address), MAIN_TABLE),
         (ula, None, MAIN_TABLE),
     ] {
-        let route = Route { destination, gateway, link: "a".into(), table };
+        let route = Route { destination, gateway, link: "a".into(), table, origin: Origin::BOOT };
         network.apply(Change::AddRoute(&route)).unwrap();
         assert!(network.routes().unwrap().contains(&route), "{route}");
         network.apply(Change::RemoveRoute(&route)).unwrap();
@@ -146,6 +146,7 @@ fn a_refusal_says_what_was_attempted_and_why() {
         gateway: Some(BOB.address),
         link: "lo".into(),
         table: 7,
+        origin: Origin::BOOT,
     };
     for (change, words) in [
         (Change::AddAddress("wg0", ALICE), "add address 192.0.2.1/24 to wg0: No such device"),

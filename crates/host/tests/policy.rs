@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::slice;
 
-use host::{Change, Family, MAIN_TABLE, Network, Path, Route, Rule, sysctl};
+use host::{Change, Family, MAIN_TABLE, Network, Origin, Path, Route, Rule, sysctl};
 use support::{ALICE, a_namespace, a_network, prefix, said};
 use sys::namespace;
 
@@ -30,7 +30,8 @@ fn a_host() -> Option<(OwnedFd, Network)> {
 }
 
 fn route(destination: &str, link: &str, table: u32) -> Route {
-    Route { destination: prefix(destination), gateway: None, link: link.into(), table }
+    let (destination, link) = (prefix(destination), link.into());
+    Route { destination, gateway: None, link, table, origin: Origin::BOOT }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{panic, thread};
 use config::discard;
 use config::key::abbreviated;
 use host::ping::Ping;
-use host::{Change, Prefix, Route};
+use host::{Change, Origin, Prefix, Route};
 use proto::PublicKey;
 use serde_json::json;
 
@@ -175,6 +175,7 @@ fn roaming(report: &mut Report, alice: &mut Machine, bob: &mut Machine) -> Outco
         gateway,
         link: CABLE.into(),
         table: host::MAIN_TABLE,
+        origin: Origin::BOOT,
     };
     let series = ping.series(COUNT, Duration::from_millis(10), |request| -> Outcome<()> {
         if request == COUNT / 3 {

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use config::wg::Settings;
 use host::nft::{self, Nftables};
-use host::{Change, Family, Network, Prefix, Route, Rule, sysctl};
+use host::{Change, Family, Network, Origin, Prefix, Route, Rule, sysctl};
 
 use super::{Failure, Outcome, Quick, Transcript, down};
 use crate::command::wg::interface;
@@ -77,6 +77,7 @@ impl Routes<'_> {
             gateway: None,
             link,
             table,
+            origin: Origin::BOOT,
         }))?)
     }
 

@@ -1,0 +1,238 @@
+//! What a tunnel wants of the machine, as a list of items; what has to be done until it is so; and
+//! how each step is taken back.
+//!
+//! Nothing here asks the machine anything: what is there comes in as [`Observed`], what was made
+//! before as the entries of a [`Journal`](crate::Journal).
+
+mod apply;
+mod observed;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Prefix, Route, Rule, nft};
+
+pub use apply::{Carrier, Failure, Machine};
+pub use observed::Observed;
+
+/// One thing that the machine has or has not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Item {
+    /// A packet filter.
+    Filter(nft::Table),
+    /// A link by its name, whose packets somebody carries: see [`Carrier`].
+    Link(String),
+    /// A link's largest packet, in bytes.
+    Mtu(String, u32),
+    /// That a link carries packets.
+    Up(String),
+    /// An address of a link.
+    Address(String, Prefix),
+    /// A setting of the kernel below /proc/sys, and its value.
+    Setting(String, String),
+    /// Which table is asked for some packets.
+    Rule(Rule),
+    /// A way to a destination.
+    Route(Route),
+}
+
+impl Item {
+    /// Whether both cannot be there at once: the other is this one with another value.
+    fn is_about_the_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Filter(a), Self::Filter(b)) => (a.family, &a.name) == (b.family, &b.name),
+            (Self::Mtu(a, _), Self::Mtu(b, _)) | (Self::Setting(a, _), Self::Setting(b, _)) => {
+                a == b
+            }
+            _ => self == other,
+        }
+    }
+
+    /// Whether it goes when its link goes.
+    fn goes_with(&self, link: &str) -> bool {
+        match self {
+            Self::Mtu(on, _) | Self::Up(on) | Self::Address(on, _) => on == link,
+            Self::Route(route) => route.link == link,
+            // Per link, below `conf` and `neigh`.
+            Self::Setting(path, _) => path.split('/').nth(3) == Some(link),
+            Self::Filter(_) | Self::Link(_) | Self::Rule(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Filter(table) => write!(f, "packet filter {}", table.name),
+            Self::Link(link) => write!(f, "link {link}"),
+            Self::Mtu(link, bytes) => write!(f, "MTU {bytes} of {link}"),
+            Self::Up(link) => write!(f, "{link} up"),
+            Self::Address(link, address) => write!(f, "address {address} dev {link}"),
+            Self::Setting(path, value) => write!(f, "{} = {value}", path.replace('/', ".")),
+            Self::Rule(rule) => match rule.priority {
+                Some(priority) => write!(f, "{} rule {priority}: {rule}", rule.family),
+                None => write!(f, "{} rule {rule}", rule.family),
+            },
+            Self::Route(route) => write!(f, "route {route}"),
+        }
+    }
+}
+
+/// An item that ought to be there, and why, as the end of a sentence: "so that ...".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The item.
+    pub item: Item,
+    /// For whoever reads the plan.
+    pub why: &'static str,
+}
+
+/// What a tunnel has made, and what was there in its place before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What is there now, or is about to be.
+    pub item: Item,
+    /// What was there before the tunnel, of what can only change; none if nothing was.
+    pub before: Option<Item>,
+    /// What the tunnel itself had there, while it is not certain that the item has taken its place.
+    pub until_now: Option<Item>,
+}
+
+/// One change, which can be taken back by another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Makes what is not there.
+    Make(Item),
+    /// Puts the second in the place of the first.
+    Change(Item, Item),
+    /// Removes what is there.
+    Remove(Item),
+}
+
+impl Step {
+    /// What takes it back.
+    #[must_use]
+    pub fn inverse(&self) -> Self {
+        match self {
+            Self::Make(item) => Self::Remove(item.clone()),
+            Self::Change(from, to) => Self::Change(to.clone(), from.clone()),
+            Self::Remove(item) => Self::Make(item.clone()),
+        }
+    }
+}
+
+/// As in a diff.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Make(item) => write!(f, "+ {item}"),
+            Self::Change(Item::Filter(_), to) => write!(f, "~ {to}"),
+            Self::Change(from, to) => write!(f, "~ {to} (was {from})"),
+            Self::Remove(item) => write!(f, "- {item}"),
+        }
+    }
+}
+
+/// Steps in the order in which they are safe, each with its reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// None if everything is as it ought to be.
+    pub steps: Vec<(Step, &'static str)>,
+    /// What the tunnel will have made when all of them are taken.
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Plan {
+    /// From what is there, and what of it the tunnel has made, to what is wanted. What is wanted
+    /// and there already, made by somebody else, stays theirs.
+    ///
+    /// What is wanted is made in its order, then what is not wanted any more is removed, the latest
+    /// first.
+    #[must_use]
+    pub fn new(wanted: &[Wanted], made: &[Entry], observed: &Observed) -> Self {
+        let mut plan = Self::default();
+        for Wanted { item, why } in wanted {
+            let known = made.iter().find(|entry| entry.item.is_about_the_same(item));
+            let there = observed.in_place_of(item);
+            let step = match (&there, known) {
+                // A filter is known by its name only: what is in it, the journal tells.
+                (Some(Item::Filter(_)), Some(known)) if known.item == *item => None,
+                (Some(there), known) if there != item || is_filter(item) => {
+                    let from = known.map_or(there, |known| &known.item);
+                    let from = if is_filter(item) { from } else { there };
+                    Some(Step::Change(from.clone(), item.clone()))
+                }
+                (Some(_), _) => None,
+                (None, _) => Some(Step::Make(item.clone())),
+            };
+            if known.is_some() || step.is_some() {
+                let before = match known {
+                    Some(known) => known.before.clone(),
+                    None => there.filter(|there| !is_filter(there)),
+                };
+                plan.entries.push(Entry { item: item.clone(), before, until_now: None });
+            }
+            plan.steps.extend(step.map(|step| (step, *why)));
+        }
+        for entry in made.iter().rev() {
+            if !wanted.iter().any(|wanted| wanted.item.is_about_the_same(&entry.item)) {
+                let step = observed.undo(entry);
+                plan.steps.extend(step.map(|step| (step, "it is not wanted any more")));
+            }
+        }
+        plan
+    }
+
+    /// Back to what was before the tunnel, as far as what it has made is still there as it made it:
+    /// the latest first.
+    #[must_use]
+    pub fn undo(made: &[Entry], observed: &Observed) -> Self {
+        let links: Vec<&str> = made.iter().filter_map(|entry| link(&entry.item)).collect();
+        let alone =
+            made.iter().filter(|entry| !links.iter().any(|link| entry.item.goes_with(link)));
+        let steps = alone.rev().filter_map(|entry| observed.undo(entry));
+        let steps = steps.map(|step| (step, "the tunnel goes down")).collect();
+        Self { steps, entries: Vec::new() }
+    }
+
+    /// What the journal says while the steps are taken: everything that may be there.
+    pub(crate) fn under_way(&self, made: &[Entry]) -> Vec<Entry> {
+        let mut entries: Vec<Entry> = self.entries.clone();
+        for entry in &mut entries {
+            let known = made.iter().find(|known| known.item.is_about_the_same(&entry.item));
+            entry.until_now = known.map(|known| known.item.clone());
+        }
+        let gone =
+            |entry: &&Entry| !entries.iter().any(|kept| kept.item.is_about_the_same(&entry.item));
+        let gone: Vec<Entry> = made.iter().filter(gone).cloned().collect();
+        entries.extend(gone);
+        entries
+    }
+}
+
+fn is_filter(item: &Item) -> bool {
+    matches!(item, Item::Filter(_))
+}
+
+fn link(item: &Item) -> Option<&str> {
+    match item {
+        Item::Link(link) => Some(link),
+        _ => None,
+    }
+}
+
+/// A line per step, its reason behind it.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<_> = self.steps.iter().map(|(step, why)| (step.to_string(), why)).collect();
+        let width = lines.iter().map(|(line, _)| line.len().min(WIDEST)).max().unwrap_or(0);
+        lines.iter().try_for_each(|(line, why)| writeln!(f, "{line:width$}  # {why}"))
+    }
+}
+
+/// A line that is longer does not move the reasons of the others further away.
+const WIDEST: usize = 60;
+
+#[cfg(test)]
+mod tests;

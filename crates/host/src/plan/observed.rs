@@ -1,0 +1,71 @@
+//! What is there, of what a plan is about.
+
+use std::collections::BTreeMap;
+
+use super::{Entry, Item, Step};
+use crate::{Address, Link, Prefix, Route, Rule, nft};
+
+/// The machine at one moment, as far as somebody asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Every link.
+    pub links: Vec<Link>,
+    /// Every address.
+    pub addresses: Vec<Address>,
+    /// Every unicast route, of all tables.
+    pub routes: Vec<Route>,
+    /// Every rule that can be described.
+    pub rules: Vec<Rule>,
+    /// Every packet filter by its name.
+    pub filters: Vec<(nft::Family, String)>,
+    /// The settings that a plan is about.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Observed {
+    /// What is there that has the place of an item, perhaps with another value.
+    pub(super) fn in_place_of(&self, item: &Item) -> Option<Item> {
+        let is_there = match item {
+            Item::Filter(table) => {
+                self.filters.iter().any(|found| *found == (table.family, table.name.clone()))
+            }
+            Item::Link(link) => self.link(link).is_some(),
+            Item::Mtu(link, _) => {
+                return self.link(link).map(|found| Item::Mtu(link.clone(), found.mtu));
+            }
+            Item::Up(link) => self.link(link).is_some_and(|link| link.up),
+            Item::Address(link, address) => self.has_address(link, *address),
+            Item::Setting(path, _) => {
+                let value = self.settings.get(path)?;
+                return Some(Item::Setting(path.clone(), value.clone()));
+            }
+            Item::Rule(rule) => self.rules.contains(rule),
+            Item::Route(route) => self.routes.contains(route),
+        };
+        is_there.then(|| item.clone())
+    }
+
+    /// What takes an entry back: nothing if it is not there any more, or somebody has changed it
+    /// since.
+    pub(super) fn undo(&self, entry: &Entry) -> Option<Step> {
+        let there = self.in_place_of(&entry.item)?;
+        let ours = |item: &&Item| matches!(item, Item::Filter(_)) || **item == there;
+        let item = [Some(&entry.item), entry.until_now.as_ref()];
+        let item = item.into_iter().flatten().find(ours)?.clone();
+        match &entry.before {
+            Some(before) if *before == there => None,
+            Some(before) => Some(Step::Change(item, before.clone())),
+            // A link has always had some MTU, and is up or not.
+            None => Some(Step::Remove(item)),
+        }
+    }
+
+    fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    fn has_address(&self, link: &str, address: Prefix) -> bool {
+        let index = self.link(link).map(|link| link.index);
+        self.addresses.iter().any(|it| Some(it.link) == index && it.address == address)
+    }
+}

@@ -1,0 +1,192 @@
+//! What plans promise, before any of them is carried out.
+
+#![allow(clippy::indexing_slicing)]
+
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::{Address, Family, Link, MAIN_TABLE, Origin};
+
+const WHY: &str = "a test wants it";
+
+fn address(last: u8) -> Item {
+    Item::Address("wg0".into(), Prefix::v4(Ipv4Addr::new(10, 0, 0, last), 24))
+}
+
+fn setting(value: &str) -> Item {
+    Item::Setting("net/ipv4/conf/all/src_valid_mark".into(), value.into())
+}
+
+fn route() -> Route {
+    let destination = Prefix::v4(Ipv4Addr::new(10, 9, 0, 0), 16);
+    let (link, origin) = ("wg0".into(), Origin::ADIT);
+    Route { destination, gateway: None, link, table: MAIN_TABLE, origin }
+}
+
+fn filter(chains: Vec<nft::Chain>) -> Item {
+    Item::Filter(nft::Table { family: nft::Family::Inet, name: "adit-wg0".into(), chains })
+}
+
+fn all() -> Vec<Wanted> {
+    let link = || "wg0".to_owned();
+    let rule = Rule { priority: Some(7), ..Rule::unless_marked(Family::V4, 1, 1) };
+    [
+        filter(Vec::new()),
+        Item::Link(link()),
+        address(1),
+        Item::Mtu(link(), 1400),
+        Item::Up(link()),
+        setting("1"),
+        Item::Rule(rule),
+        Item::Route(route()),
+    ]
+    .map(|item| Wanted { item, why: WHY })
+    .into()
+}
+
+/// A machine without a tunnel.
+fn before() -> Observed {
+    let settings = [("net/ipv4/conf/all/src_valid_mark".to_owned(), "0".to_owned())];
+    Observed { settings: settings.into(), ..Observed::default() }
+}
+
+/// The machine when everything has been made.
+fn after() -> Observed {
+    let rule = Rule { priority: Some(7), ..Rule::unless_marked(Family::V4, 1, 1) };
+    let prefix = Prefix::v4(Ipv4Addr::new(10, 0, 0, 1), 24);
+    Observed {
+        links: vec![Link { index: 3, name: "wg0".into(), up: true, mtu: 1400 }],
+        addresses: vec![Address { link: 3, address: prefix }],
+        routes: vec![route()],
+        rules: vec![rule],
+        filters: vec![(nft::Family::Inet, "adit-wg0".into())],
+        settings: [("net/ipv4/conf/all/src_valid_mark".to_owned(), "1".to_owned())].into(),
+    }
+}
+
+fn words(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(|(step, _)| step.to_string()).collect()
+}
+
+#[test]
+fn a_plan_for_an_empty_machine_makes_everything_in_its_order() {
+    let plan = Plan::new(&all(), &[], &before());
+    let expected = "\
++ packet filter adit-wg0
++ link wg0
++ address 10.0.0.1/24 dev wg0
++ MTU 1400 of wg0
++ wg0 up
+~ net.ipv4.conf.all.src_valid_mark = 1 (was net.ipv4.conf.all.src_valid_mark = 0)
++ IPv4 rule 7: not from all fwmark 0x1 lookup 1
++ route 10.9.0.0/16 dev wg0";
+    assert_eq!(words(&plan).join("\n"), expected);
+    assert!(plan.to_string().lines().all(|line| line.ends_with("# a test wants it")));
+}
+
+#[test]
+fn a_second_plan_is_empty_and_keeps_what_the_first_has_made() {
+    let first = Plan::new(&all(), &[], &before());
+    let second = Plan::new(&all(), &first.entries, &after());
+    assert_eq!((second.steps, second.entries), (vec![], first.entries));
+}
+
+#[test]
+fn what_others_made_is_used_and_never_undone() {
+    let plan = Plan::new(&all(), &[], &after());
+    assert_eq!(words(&plan), ["~ packet filter adit-wg0"]);
+    assert_eq!(plan.entries.len(), 1, "a filter of this name is ours, whoever made it");
+}
+
+#[test]
+fn what_others_took_away_is_made_again_and_nothing_else() {
+    let made = Plan::new(&all(), &[], &before()).entries;
+    for missing in 0..made.len() {
+        let mut observed = after();
+        let expected = match &made[missing].item {
+            Item::Filter(_) => take(&mut observed.filters),
+            Item::Link(_) => continue,
+            Item::Address(..) => take(&mut observed.addresses),
+            Item::Rule(_) => take(&mut observed.rules),
+            Item::Route(_) => take(&mut observed.routes),
+            Item::Up(_) => observed.links[0].up = false,
+            Item::Mtu(..) => observed.links[0].mtu = 1500,
+            Item::Setting(..) => observed.settings = before().settings,
+        };
+        let () = expected;
+        let plan = Plan::new(&all(), &made, &observed);
+        assert_eq!(plan.steps.len(), 1, "{plan}");
+        assert!(plan.steps[0].0.to_string().contains(&made[missing].item.to_string()), "{plan}");
+        assert_eq!(plan.entries, made);
+    }
+}
+
+fn take<T>(list: &mut Vec<T>) {
+    list.clear();
+}
+
+#[test]
+fn a_changed_wish_makes_the_new_before_it_removes_the_old() {
+    let made = Plan::new(&all(), &[], &before()).entries;
+    let mut wanted = all();
+    wanted[2].item = address(2);
+    wanted[3].item = Item::Mtu("wg0".into(), 1380);
+    wanted.pop();
+    let plan = Plan::new(&wanted, &made, &after());
+    let expected = [
+        "+ address 10.0.0.2/24 dev wg0",
+        "~ MTU 1380 of wg0 (was MTU 1400 of wg0)",
+        "- route 10.9.0.0/16 dev wg0",
+        "- address 10.0.0.1/24 dev wg0",
+    ];
+    assert_eq!(words(&plan), expected);
+    let items: Vec<_> = plan.entries.into_iter().map(|entry| entry.item).collect();
+    assert_eq!(items, wanted.into_iter().map(|wanted| wanted.item).collect::<Vec<_>>());
+}
+
+#[test]
+fn while_a_plan_is_under_way_the_journal_tells_of_old_and_new() {
+    let made = Plan::new(&all(), &[], &before()).entries;
+    let mut wanted = all();
+    wanted[2].item = address(2);
+    wanted[5].item = setting("2");
+    let journal = Plan::new(&wanted, &made, &after()).under_way(&made);
+    for item in [address(1), address(2), setting("2")] {
+        assert!(journal.iter().any(|entry| entry.item == item), "{item}");
+    }
+    // Whether or not the change was made before the power failed, it is taken back.
+    for value in ["1", "2"] {
+        let mut observed = before();
+        observed.settings.values_mut().for_each(|found| value.clone_into(found));
+        let undone = Plan::undo(&journal, &observed);
+        let name = "net.ipv4.conf.all.src_valid_mark";
+        assert_eq!(words(&undone), [format!("~ {name} = 0 (was {name} = {value})")]);
+    }
+}
+
+#[test]
+fn only_what_is_still_ours_is_undone_and_a_link_takes_its_own_with_it() {
+    let made = Plan::new(&all(), &[], &before()).entries;
+    let all_of_it = [
+        "- IPv4 rule 7: not from all fwmark 0x1 lookup 1",
+        "~ net.ipv4.conf.all.src_valid_mark = 0 (was net.ipv4.conf.all.src_valid_mark = 1)",
+        "- link wg0",
+        "- packet filter adit-wg0",
+    ];
+    assert_eq!(words(&Plan::undo(&made, &after())), all_of_it);
+    let mut observed = after();
+    observed.settings.values_mut().for_each(|value| "7".clone_into(value));
+    observed.rules.clear();
+    assert_eq!(words(&Plan::undo(&made, &observed)), ["- link wg0", "- packet filter adit-wg0"]);
+    assert!(Plan::undo(&made, &before()).steps.is_empty());
+}
+
+#[test]
+fn every_step_is_taken_back_by_its_inverse() {
+    for step in
+        [Step::Make(address(1)), Step::Remove(address(1)), Step::Change(setting("0"), setting("1"))]
+    {
+        assert_eq!(step.inverse().inverse(), step);
+        assert_ne!(step.inverse(), step);
+    }
+}
