@@ -13,6 +13,7 @@ use crate::{Error, Family, Link, MAIN_TABLE, Network, Prefix, Route};
 
 // linux/rtnetlink.h
 const RTA_METRICS: u16 = 8;
+const RTA_MARK: u16 = 16;
 const RTAX_MTU: u16 = 2;
 
 /// The way to a destination, and how large a packet may be on it.
@@ -28,10 +29,16 @@ impl Network {
     /// The way that an unmarked packet to an address would take, as `ip route get` tells it. The
     /// errno is that of sending one: ENETUNREACH, EHOSTUNREACH, EACCES, …
     pub fn path_to(&mut self, address: IpAddr) -> Result<Path, Error> {
+        self.path_of_marked(address, 0)
+    }
+
+    /// The same for a packet with a mark.
+    pub fn path_of_marked(&mut self, address: IpAddr, mark: u32) -> Result<Path, Error> {
         let (family, bytes) = octets(address);
         let length = Family::of(address).bits();
-        let question =
-            Message::new(RTM_GETROUTE, 0, &route_header(family, length)).with(RTA_DST, &bytes);
+        let question = Message::new(RTM_GETROUTE, 0, &route_header(family, length))
+            .with(RTA_DST, &bytes)
+            .with(RTA_MARK, &mark.to_ne_bytes());
         let attempt = || format!("find the route to {address}");
         let links = self.links()?;
         let replies =

@@ -6,6 +6,7 @@ mod help;
 mod keys;
 mod names;
 mod quick;
+mod up;
 mod wg;
 
 use std::ffi::{OsStr, OsString};
@@ -31,6 +32,21 @@ const COMMANDS: &[Command] = &[
         name: "demo",
         summary: "Shows a tunnel between two machines made for the purpose",
         run: demo::run,
+    },
+    Command {
+        name: "up",
+        summary: "Brings a tunnel up as its file wants it, or changes what has changed",
+        run: up::up,
+    },
+    Command {
+        name: "reload",
+        summary: "Applies what has changed in the file of a tunnel that is up",
+        run: up::reload,
+    },
+    Command {
+        name: "down",
+        summary: "Takes a tunnel down, and leaves the machine as it was before",
+        run: up::down,
     },
     Command { name: "wg", summary: "Shows and configures tunnels, as wg(8) does", run: wg::wg },
     Command {

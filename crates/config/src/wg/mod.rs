@@ -67,7 +67,9 @@ pub struct PeerSettings {
 }
 
 impl PeerSettings {
-    fn new(public_key: PublicKey) -> Self {
+    /// Nothing is to be set yet.
+    #[must_use]
+    pub fn new(public_key: PublicKey) -> Self {
         Self {
             public_key,
             remove: false,

@@ -114,7 +114,7 @@ impl Machine {
     /// deletes the journal. What fails does not keep the rest, but the journal.
     pub fn undo<N: Serialize>(
         &mut self,
-        mut journal: Journal<N>,
+        journal: &mut Journal<N>,
         carrier: &mut dyn Carrier,
     ) -> Result<(), Vec<Error>> {
         let observed = self

@@ -9,8 +9,8 @@ mod down;
 mod mtu;
 mod route;
 mod save;
-mod transcript;
-mod up;
+pub(super) mod transcript;
+pub(super) mod up;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -52,13 +52,13 @@ packets instead of adit.
 ";
 
 /// What came of something; what failed has not been told yet.
-type Outcome<T = ()> = Result<T, Failure>;
+pub(super) type Outcome<T = ()> = Result<T, Failure>;
 
 /// What to say on stderr, if anything, and the exit status.
 #[derive(Debug)]
-struct Failure {
-    text: Option<String>,
-    status: u8,
+pub(super) struct Failure {
+    pub(super) text: Option<String>,
+    pub(super) status: u8,
 }
 
 impl Failure {

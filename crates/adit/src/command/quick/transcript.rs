@@ -18,26 +18,26 @@ const BY_SIGNAL: i32 = 128;
 
 /// The steps taken so far are on stderr, each as `[#] COMMAND`.
 #[derive(Debug)]
-pub(super) struct Transcript {
+pub(in crate::command) struct Transcript {
     /// Those that keep the next step from being taken.
     signals: Option<Signals>,
 }
 
 impl Transcript {
     /// Signals end the program, as ever.
-    pub(super) fn new() -> Self {
+    pub(in crate::command) fn new() -> Self {
         Self { signals: None }
     }
 
     /// From now on signals wait for the end of a step, and then make the next one fail.
-    pub(super) fn interruptible() -> Outcome<Self> {
+    pub(in crate::command) fn interruptible() -> Outcome<Self> {
         let signals = Signals::new();
         let signals = signals.map_err(|error| Failure::new(words(&error)))?;
         Ok(Self { signals: Some(signals) })
     }
 
     /// Tells a step that is about to be taken.
-    pub(super) fn step(&self, text: impl AsRef<[u8]>) -> Outcome {
+    pub(in crate::command) fn step(&self, text: impl AsRef<[u8]>) -> Outcome {
         self.unless_interrupted()?;
         // Nobody is left to be told that stderr is closed.
         let _ = io::stderr().write_all(&[b"[#] ", text.as_ref(), b"\n"].concat());
@@ -45,7 +45,7 @@ impl Transcript {
     }
 
     /// Fails if a signal has come.
-    pub(super) fn unless_interrupted(&self) -> Outcome {
+    pub(in crate::command) fn unless_interrupted(&self) -> Outcome {
         let number = match self.signals.as_ref().and_then(Signals::read) {
             None => return Ok(()),
             Some(Signal::Hangup) => 1,
@@ -57,7 +57,7 @@ impl Transcript {
 
     /// Lets the user's own commands for `interface` run, one after the other, up to the first that
     /// fails.
-    pub(super) fn hooks(&self, hooks: &[Vec<u8>], interface: &str) -> Outcome {
+    pub(in crate::command) fn hooks(&self, hooks: &[Vec<u8>], interface: &str) -> Outcome {
         hooks.iter().try_for_each(|hook| {
             let hook = replace(hook, b"%i", interface.as_bytes());
             self.step(&hook)?;
@@ -84,7 +84,7 @@ const HOOK: &str = "WG_QUICK_HOOK";
 
 /// Another program, with the environment that wg-quick gives to all of them: in plain English, and
 /// our own directory comes first.
-pub(super) fn child(program: impl AsRef<OsStr>) -> Command {
+pub(in crate::command) fn child(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env("LC_ALL", "C");
     if let Some(directory) = env::current_exe().ok().as_deref().and_then(std::path::Path::parent) {
@@ -100,7 +100,7 @@ pub(super) fn child(program: impl AsRef<OsStr>) -> Command {
 /// # Errors
 ///
 /// Its own status, or that it is not there, in words.
-pub(super) fn run(command: &mut Command, input: Option<&[u8]>) -> Outcome {
+pub(in crate::command) fn run(command: &mut Command, input: Option<&[u8]>) -> Outcome {
     let name = command.get_program().to_string_lossy().into_owned();
     let missing = |error: io::Error| {
         let status = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_FOUND - 1 };

@@ -104,7 +104,7 @@ impl Up<'_> {
 }
 
 /// This program, whatever it was called and wherever its file is by now.
-fn ourselves() -> std::process::Command {
+pub(in crate::command) fn ourselves() -> std::process::Command {
     let mut command = child("/proc/self/exe");
     command.arg0("adit");
     command

@@ -19,7 +19,7 @@ use super::interface::short;
 use super::{Failure, complain, names, words};
 
 /// This one.
-pub(super) struct Here<'a> {
+pub(in crate::command) struct Here<'a> {
     /// The interface that the words are about.
     pub interface: &'a OsStr,
 }

@@ -15,6 +15,8 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+pub(super) use machine::Here;
+
 use super::{keys, names, words};
 
 /// The version of wireguard-tools whose behaviour this is.

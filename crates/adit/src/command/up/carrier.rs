@@ -1,0 +1,73 @@
+//! The link of a tunnel: a daemon that carries its packets, the hooks that come before everything
+//! else, and its keys and peers.
+
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+use config::wg::Settings;
+use host::{Change, Error, Network, plan};
+
+use super::tunnel::Hooks;
+use crate::command::quick::transcript::{Transcript, run};
+use crate::command::quick::up::ourselves;
+use crate::command::wg::interface;
+
+/// For a tunnel that comes up.
+pub struct Carrier<'a> {
+    /// All that its interface is given.
+    pub settings: &'a Settings,
+    /// What runs before that.
+    pub hooks: &'a Hooks,
+}
+
+/// For a tunnel that goes down.
+pub struct End;
+
+impl plan::Carrier for Carrier<'_> {
+    fn start(&mut self, link: &str) -> Result<(), Error> {
+        let attempt = || format!("start a daemon for {link}");
+        // It is soon there; a Ctrl-C meanwhile must not leave it in between.
+        let mut daemon = ourselves();
+        daemon.args(["daemon", link]).process_group(0);
+        run(&mut daemon, None).map_err(|failure| because(attempt(), failure))?;
+        hooks("PreUp", &self.hooks.pre_up, link)?;
+        interface::configure(link.as_ref(), self.settings)
+            .map_err(|error| Error::new(format!("set keys and peers of {link}"), error))
+    }
+
+    fn end(&mut self, link: &str, network: &mut Network) -> Result<(), Error> {
+        End.end(link, network)
+    }
+}
+
+impl plan::Carrier for End {
+    fn start(&mut self, link: &str) -> Result<(), Error> {
+        Err(Error::new(format!("start {link}"), io::ErrorKind::Unsupported.into()))
+    }
+
+    fn end(&mut self, link: &str, network: &mut Network) -> Result<(), Error> {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let daemon = interface::connect(link.as_ref()).ok().flatten();
+        network.apply(Change::DeleteLink(link))?;
+        if let Some(mut daemon) = daemon {
+            // It says nothing unasked, so that this ends when it does.
+            let _ = daemon.set_read_timeout(Some(PATIENCE));
+            let _ = daemon.read(&mut [0]);
+        }
+        Ok(())
+    }
+}
+
+/// Runs the user's own commands, up to the first that fails.
+pub fn hooks(which: &str, commands: &[Vec<u8>], link: &str) -> Result<(), Error> {
+    Transcript::new()
+        .hooks(commands, link)
+        .map_err(|failure| because(format!("run the {which} hook of {link}"), failure))
+}
+
+fn because(attempt: String, failure: crate::command::quick::Failure) -> Error {
+    let crate::command::quick::Failure { text, status } = failure;
+    let cause = text.unwrap_or_else(|| format!("it ended with status {status}"));
+    Error::new(attempt, io::Error::other(cause))
+}

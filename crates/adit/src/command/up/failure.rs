@@ -1,0 +1,66 @@
+//! Why a command did not do what was asked, and the exit code that says so (docs/up.md).
+
+use std::fmt::Display;
+use std::io;
+use std::process::ExitCode;
+
+use crate::command::words;
+
+/// What came of something.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+/// One line that says what to do, and the kind of failure for scripts.
+#[derive(Debug)]
+pub struct Failure {
+    kind: Kind,
+    text: String,
+}
+
+/// Exit codes of adit's own commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The machine refused, or something else went wrong.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The configuration file is wrong, or not there.
+    Configuration = 3,
+    /// There is no such tunnel now.
+    NotRunning = 4,
+    /// Only root may.
+    Permission = 5,
+    /// Somebody else is in the way for too long.
+    Timeout = 6,
+}
+
+impl Failure {
+    /// Of this kind, for this reason.
+    pub fn new(kind: Kind, text: impl Display) -> Self {
+        Self { kind, text: text.to_string() }
+    }
+
+    /// What went wrong, by the words of the system.
+    pub fn io(attempt: impl Display, error: &io::Error) -> Self {
+        Self::new(Kind::Failed, format!("{attempt}: {}", words(error)))
+    }
+
+    /// Tells it on stderr.
+    pub fn tell(&self) -> ExitCode {
+        eprintln!("adit: {}", self.text);
+        ExitCode::from(self.kind as u8)
+    }
+}
+
+impl From<host::Error> for Failure {
+    fn from(error: host::Error) -> Self {
+        let denied = error.cause().kind() == io::ErrorKind::PermissionDenied;
+        let kind = if denied { Kind::Permission } else { Kind::Failed };
+        Self::new(kind, error)
+    }
+}
+
+impl From<lexopt::Error> for Failure {
+    fn from(error: lexopt::Error) -> Self {
+        Self::new(Kind::Usage, error)
+    }
+}

@@ -1,0 +1,85 @@
+//! Numbers that the file leaves open: the mark and table of a full tunnel, and the MTU.
+
+use std::net::{IpAddr, SocketAddr};
+
+use host::Network;
+use host::plan::Machine;
+
+use super::failure::{Failure, Kind, Outcome};
+use super::sync::Found;
+use super::tunnel::{self, Journal, Lock};
+use super::want::{FIRST_TABLE, full};
+use super::wish::Wish;
+
+/// What a packet grows by on its way through the tunnel: headers of IPv6, UDP and data messages,
+/// and the tag.
+const OVERHEAD: u32 = 40 + 8 + 16 + 16;
+/// Of an Ethernet, when nothing better is known.
+const USUAL: u32 = 1500;
+
+/// The mark and table of a full tunnel: those that it has, the mark in the file, or free ones, which
+/// are in its journal before anybody else can find them free.
+pub fn table(
+    wish: &Wish,
+    machine: &mut Machine,
+    journal: &mut Journal,
+    dry_run: bool,
+) -> Outcome<Option<u32>> {
+    if full(wish).is_empty() {
+        return Ok(None);
+    }
+    if let Some(mark) = wish.settings.fwmark.filter(|mark| *mark != 0) {
+        return Ok(Some(mark));
+    }
+    if let Some(table) = journal.note.table.filter(|table| *table >= FIRST_TABLE) {
+        return Ok(Some(table));
+    }
+    let lock = if dry_run { None } else { Some(Lock::of_all()?) };
+    let others = tunnel::names().into_iter().filter(|name| *name != wish.name);
+    let reserved: Vec<u32> =
+        others.filter_map(|name| tunnel::journal(&name).ok()??.note.table).collect();
+    let rules = machine.network.rules()?;
+    let mut free = FIRST_TABLE;
+    while reserved.contains(&free)
+        || rules.iter().any(|rule| rule.table == free || rule.unless_marked == Some(free))
+        || !machine.network.is_empty(free)?
+    {
+        free += 1;
+    }
+    journal.note.table = Some(free);
+    if !dry_run {
+        journal.write()?;
+    }
+    drop(lock);
+    Ok(Some(free))
+}
+
+/// The MTU that the file wants, else one that fits through the ways to all peers.
+pub fn mtu(wish: &Wish, network: &mut Network, found: &Found, mark: Option<u32>) -> Outcome<u32> {
+    if let Some(word) = &wish.file.mtu {
+        return word.parse().map_err(|_| {
+            let text = format!(
+                "{}: MTU = {word} is no number of bytes: write for example 1420",
+                wish.path.display()
+            );
+            Failure::new(Kind::Configuration, text)
+        });
+    }
+    // A peer that cannot be reached now has no say.
+    let endpoints = found.values().filter_map(|endpoint| routable(*endpoint));
+    let paths = endpoints.filter_map(|to| network.path_of_marked(to, mark.unwrap_or(0)).ok());
+    let narrowest = paths.map(|path| path.mtu).min();
+    let mtu = match narrowest {
+        Some(mtu) => mtu,
+        None => network.default_path()?.map_or(USUAL, |path| path.mtu),
+    };
+    Ok(mtu.saturating_sub(OVERHEAD))
+}
+
+/// The way to a link-local address is not found by its address alone.
+fn routable(endpoint: SocketAddr) -> Option<IpAddr> {
+    match endpoint {
+        SocketAddr::V6(endpoint) if endpoint.scope_id() != 0 => None,
+        endpoint => Some(endpoint.ip()),
+    }
+}

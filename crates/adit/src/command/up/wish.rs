@@ -1,0 +1,214 @@
+//! What the user wants of a tunnel: its configuration file, found, read and understood.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use config::quick;
+use config::wg::{Machine, Mode, Names, Refusal, Secret, Settings, from_file, peer_names};
+use proto::PublicKey;
+use zeroize::Zeroizing;
+
+use super::failure::{Failure, Kind, Outcome};
+use crate::command::wg::Here;
+use crate::command::words;
+
+/// A file that is longer is no configuration.
+const LONGEST: u64 = 64 << 20;
+
+/// A tunnel as its file describes it.
+pub struct Wish {
+    /// Of the interface.
+    pub name: String,
+    /// The file, without symbolic links.
+    pub path: PathBuf,
+    /// The keys of wg-quick(8).
+    pub file: quick::File,
+    /// The keys of wg(8). Endpoints are not looked up yet, and stand in [`Wish::endpoints`].
+    pub settings: Settings,
+    /// Where peers are, as it is written.
+    pub endpoints: BTreeMap<PublicKey, Endpoint>,
+    /// What the peers are called.
+    pub names: Names,
+}
+
+/// A host, by name or address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// For getaddrinfo(3).
+    pub host: String,
+    /// Likewise.
+    pub service: String,
+    /// Both, as they are written.
+    pub text: String,
+}
+
+/// The interface that an argument is about, which is a name or the path of a file.
+pub fn name(argument: &OsStr) -> Outcome<String> {
+    let path = quick::path(argument);
+    let name = quick::interface(path.as_os_str()).or_else(|| quick::interface(argument));
+    name.map(str::to_owned).ok_or_else(|| {
+        let text = format!(
+            "`{}' names no interface: it must be 1 to 15 of the letters a-z A-Z 0-9 _ = + . -, or \
+             the path of a file of such a name with .conf behind it",
+            argument.display()
+        );
+        Failure::new(Kind::Usage, text)
+    })
+}
+
+impl Wish {
+    /// Reads the file that an argument means: /etc/wireguard/NAME.conf, the file of this path, or
+    /// where the tunnel came from when it came up.
+    pub fn read(argument: &OsStr, known: Option<&Path>) -> Outcome<Self> {
+        let name = name(argument)?;
+        let path = find(argument, known)?;
+        let (content, others_write) = read(&path)?;
+        let invalid = |text: &dyn std::fmt::Display| {
+            Failure::new(Kind::Configuration, format!("{}: {text}", path.display()))
+        };
+        let file = quick::File::parse(&content).map_err(|error| invalid(&error))?;
+        if let Some(why) = others_write
+            && has_hooks(&file)
+        {
+            return Err(invalid(&why));
+        }
+        let mut machine = Later::default();
+        let settings = from_file(&file.rest, Mode::Append, &mut machine);
+        let mut settings =
+            settings.map_err(|text| invalid(&one_line(&String::from_utf8_lossy(&text))))?;
+        let endpoints = machine.take_from(&mut settings);
+        let names = peer_names(&String::from_utf8_lossy(&content));
+        Ok(Self { name, path, file, settings, endpoints, names })
+    }
+
+    /// What a peer is called, or its key in short.
+    pub fn name_of(&self, peer: &PublicKey) -> String {
+        self.names.get(peer).cloned().unwrap_or_else(|| config::key::abbreviated(peer))
+    }
+}
+
+/// The reason comes first; what follows says only that there is one.
+fn one_line(text: &str) -> String {
+    text.lines().next().unwrap_or("it is wrong").to_owned()
+}
+
+fn find(argument: &OsStr, known: Option<&Path>) -> Outcome<PathBuf> {
+    let usual = quick::path(argument);
+    let given = Path::new(argument);
+    let candidates = [Some(usual.as_path()), Some(given), known];
+    let found = candidates.into_iter().flatten().find(|path| path.is_file());
+    let path = found.ok_or_else(|| {
+        let text = format!("there is no file {}: write one, or name another", usual.display());
+        Failure::new(Kind::Configuration, text)
+    })?;
+    path.canonicalize().map_err(|error| Failure::io(path.display(), &error))
+}
+
+/// The text of a file, and why its hooks must not run.
+fn read(path: &Path) -> Outcome<(Zeroizing<Vec<u8>>, Option<String>)> {
+    let fail =
+        |error| Failure::new(Kind::Configuration, format!("{}: {}", path.display(), words(&error)));
+    let file = File::open(path).map_err(fail)?;
+    let metadata = file.metadata().map_err(fail)?;
+    let mut content = Zeroizing::new(Vec::with_capacity(metadata.len().min(LONGEST) as usize + 1));
+    file.take(LONGEST + 1).read_to_end(&mut content).map_err(fail)?;
+    if content.len() as u64 > LONGEST {
+        let text = format!("{}: it is longer than any configuration", path.display());
+        return Err(Failure::new(Kind::Configuration, text));
+    }
+    Ok((content, others_write(path, &metadata)))
+}
+
+/// Whoever can write the file, or put another in its place, could have its hooks run as root.
+fn others_write(path: &Path, file: &fs::Metadata) -> Option<String> {
+    const OTHERS: u32 = 0o022;
+    const STICKY: u32 = 0o1000;
+    let text = |what: &Path| {
+        format!(
+            "its hooks would run as root, and others can write {}: move the file to \
+             /etc/wireguard, owned by root with mode 600, or remove its hooks",
+            what.display()
+        )
+    };
+    if file.uid() != 0 || file.mode() & OTHERS != 0 {
+        return Some(text(path));
+    }
+    let is_safe = |directory: &&Path| {
+        fs::metadata(directory)
+            .is_ok_and(|it| it.uid() == 0 && (it.mode() & OTHERS == 0 || it.mode() & STICKY != 0))
+    };
+    path.ancestors().skip(1).find(|directory| !is_safe(directory)).map(text)
+}
+
+fn has_hooks(file: &quick::File) -> bool {
+    let hooks = &file.hooks;
+    [&hooks.pre_up, &hooks.post_up, &hooks.pre_down, &hooks.post_down]
+        .iter()
+        .any(|commands| !commands.is_empty())
+}
+
+/// A machine that looks no endpoint up: in its place stands an address of nobody, with the number
+/// of what is to be looked up.
+#[derive(Default)]
+struct Later(Vec<Endpoint>);
+
+impl Later {
+    /// A file names no other file and no peer, so that it does not matter which interface it is
+    /// about.
+    fn here() -> Here<'static> {
+        Here { interface: OsStr::new("") }
+    }
+
+    /// Takes the endpoints out again.
+    fn take_from(self, settings: &mut Settings) -> BTreeMap<PublicKey, Endpoint> {
+        let mut endpoints = BTreeMap::new();
+        for peer in &mut settings.peers {
+            let number = match peer.endpoint.take() {
+                Some(SocketAddr::V6(address)) => address.scope_id(),
+                _ => continue,
+            };
+            let endpoint = usize::try_from(number).ok().and_then(|number| self.0.get(number));
+            endpoints.extend(endpoint.map(|endpoint| (peer.public_key, endpoint.clone())));
+        }
+        endpoints
+    }
+}
+
+impl Machine for Later {
+    fn port(&mut self, service: &[u8]) -> Result<u16, Refusal> {
+        Self::here().port(service)
+    }
+
+    fn resolve(
+        &mut self,
+        host: &[u8],
+        service: &[u8],
+        endpoint: &[u8],
+    ) -> Result<SocketAddr, Refusal> {
+        let unknown = || Refusal::of("Name or service not known", endpoint);
+        let number = u32::try_from(self.0.len()).map_err(|_| unknown())?;
+        self.0.push(Endpoint {
+            host: str::from_utf8(host).map_err(|_| unknown())?.to_owned(),
+            service: str::from_utf8(service).map_err(|_| unknown())?.to_owned(),
+            text: String::from_utf8_lossy(endpoint).into_owned(),
+        });
+        Ok(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, number).into())
+    }
+
+    fn can_resolve(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn key_file(&mut self, path: &[u8]) -> Result<Secret, Refusal> {
+        Self::here().key_file(path)
+    }
+
+    fn warn(&mut self, text: &[u8]) {
+        eprintln!("adit: {}", String::from_utf8_lossy(text));
+    }
+}
