@@ -55,7 +55,7 @@ fn after() -> Observed {
     let rule = Rule { priority: Some(7), ..Rule::unless_marked(Family::V4, 1, 1) };
     let prefix = Prefix::v4(Ipv4Addr::new(10, 0, 0, 1), 24);
     Observed {
-        links: vec![Link { index: 3, name: "wg0".into(), up: true, mtu: 1400 }],
+        links: vec![Link { index: 3, name: "wg0".into(), up: true, mtu: 1400, kind: "tun".into() }],
         addresses: vec![Address { link: 3, address: prefix }],
         routes: vec![route()],
         rules: vec![rule],
