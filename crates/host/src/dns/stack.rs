@@ -1,27 +1,23 @@
-//! The tunnels that want `/etc/resolv.conf`, and what each wrote or will write there.
+//! The tunnels that want the same place, and what each wrote there or is about to.
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
 
 use super::{Domain, Settings};
 
-/// What one tunnel wants the file to be.
+/// What one tunnel wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     link: String,
     boot: String,
-    /// The whole file.
+    /// All that is to be there.
     pub(super) text: String,
 }
 
 impl Entry {
-    pub(super) fn new(link: &str, boot: String, settings: &Settings, original: &Path) -> Self {
-        let mut text = format!(
-            "# Written by adit for the tunnel {link}. What was here comes back when the tunnel goes;\n\
-             # until then it is kept in {}.\n",
-            original.display()
-        );
+    /// The heading, and behind it what a link wants, as resolv.conf(5) has it.
+    pub(super) fn new(link: &str, boot: String, heading: String, settings: &Settings) -> Self {
+        let mut text = heading;
         for server in &settings.servers {
             let is_of_link = matches!(server, IpAddr::V6(it) if it.is_unicast_link_local());
             let zone = if is_of_link { format!("%{link}") } else { String::new() };
@@ -35,8 +31,8 @@ impl Entry {
     }
 }
 
-/// Entries, the topmost last. As text: a line with the name of the link and of the boot, and the
-/// lines of the file, each behind a tab.
+/// Entries, the topmost last. As text: a line with the name of the link and of the boot, and its
+/// lines, each behind a tab.
 #[derive(Default)]
 pub(super) struct Stack(Vec<Entry>);
 
@@ -66,16 +62,16 @@ impl Stack {
         self.0.iter().any(|entry| entry.link == link)
     }
 
-    /// Whether one of the tunnels wrote just this.
-    pub(super) fn wrote(&self, bytes: &[u8]) -> bool {
-        self.0.iter().any(|entry| entry.text.as_bytes() == bytes)
+    /// What the tunnels wrote, or were about to.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|entry| &*entry.text)
     }
 
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// An older entry of the same tunnel stays until the file is written.
+    /// An older entry of the same tunnel stays until this one is written.
     pub(super) fn push(&mut self, entry: Entry) {
         self.0.push(entry);
     }

@@ -6,6 +6,10 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::dns::Settings;
+use crate::dns::stack::Stack;
+use crate::dns::turns::boot;
+
 use super::*;
 
 /// A folder for one test, which goes with it.
@@ -25,13 +29,15 @@ impl Folder {
         self.0.join("etc/resolv.conf")
     }
 
-    fn file(&self) -> File {
-        File::new(&self.path(), &self.0.join("kept"))
+    fn file(&self) -> Turns<File> {
+        turns(&self.path(), &self.0.join("kept"))
     }
 
     /// As if something were mounted at the file.
-    fn mounted(&self) -> File {
-        File { in_place: true, ..self.file() }
+    fn mounted(&self) -> Turns<File> {
+        let mut file = self.file();
+        file.place.in_place = true;
+        file
     }
 
     fn write(&self, text: &str) {
@@ -223,7 +229,7 @@ fn tunnels_of_an_earlier_boot_are_gone() {
     let file = folder.file();
     file.apply("wg0", &settings("10.0.0.1")).unwrap();
     file.apply("wg1", &settings("10.0.1.1")).unwrap();
-    let stack = file.state.join("stack");
+    let stack = file.state().join("stack");
     let earlier = fs::read_to_string(&stack).unwrap().replace(&boot().unwrap(), "earlier");
     fs::write(&stack, earlier).unwrap();
     file.apply("wg2", &settings("10.0.2.1")).unwrap();
@@ -238,11 +244,11 @@ fn a_crash_before_the_file_is_written_is_undone() {
     let before = folder.everything();
     let file = folder.file();
     let lock = file.lock().unwrap();
-    copy(&file.path, &file.original()).unwrap();
+    file.place.keep(&file.kept()).unwrap();
     let mut stack = Stack::default();
     stack.push(file.entry("wg0", &settings("10.0.0.1")).unwrap());
     file.store(&stack).unwrap();
-    fs::write(temporary(&file.path), "# Written by").unwrap();
+    fs::write(temporary(&file.place.path), "# Written by").unwrap();
     drop(lock);
     assert_eq!(file.undo("wg0").unwrap(), "");
     assert_eq!(folder.everything(), before);
@@ -257,7 +263,7 @@ fn a_crash_before_the_file_is_written_is_undone() {
 #[test]
 fn what_cannot_be_written_is_refused_before_anything_is_touched() {
     let folder = Folder::new();
-    let nowhere = File::new(Path::new("/proc/self/nowhere/resolv.conf"), &folder.0);
+    let nowhere = turns(Path::new("/proc/self/nowhere/resolv.conf"), &folder.0);
     let refusal = nowhere.check().unwrap_err().to_string();
     assert_eq!(
         refusal,

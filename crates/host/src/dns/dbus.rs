@@ -1,0 +1,273 @@
+//! The system's bus (D-Bus specification): one method is called at a time, and its answer awaited.
+
+mod value;
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::process::geteuid;
+
+use value::{Decoder, Encoder};
+
+pub(super) use value::Value;
+
+/// Where the bus listens on every system (D-Bus specification, "System message bus").
+const SOCKET: &str = "/run/dbus/system_bus_socket";
+/// The bus may have to start a service before that answers.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Far above the longest answer to what is asked here.
+const LONGEST: usize = 1 << 20;
+
+// Kinds of messages, and the numbers of their header's fields.
+const VERSION: u8 = 1;
+const METHOD_CALL: u8 = 1;
+const METHOD_RETURN: u8 = 2;
+const ERROR: u8 = 3;
+const PATH: u8 = 1;
+const INTERFACE: u8 = 2;
+const MEMBER: u8 = 3;
+const ERROR_NAME: u8 = 4;
+const REPLY_SERIAL: u8 = 5;
+const DESTINATION: u8 = 6;
+const SIGNATURE: u8 = 8;
+
+/// A service's object, and one of its interfaces.
+#[derive(Clone, Copy)]
+pub(super) struct Object<'a> {
+    pub(super) service: &'a str,
+    pub(super) path: &'a str,
+    pub(super) interface: &'a str,
+}
+
+impl Object<'_> {
+    const BUS: Object<'static> = Object {
+        service: "org.freedesktop.DBus",
+        path: "/org/freedesktop/DBus",
+        interface: "org.freedesktop.DBus",
+    };
+    const PROPERTIES: &'static str = "org.freedesktop.DBus.Properties";
+}
+
+/// Why a call came to nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The service refused: the name of the error, and its words.
+    Refused(String, String),
+    /// There is no bus, or no sensible answer.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(name, words) if words.is_empty() => f.write_str(name),
+            Self::Refused(_, words) => f.write_str(words),
+            Self::Io(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Io(error) => error,
+            refused @ Failure::Refused(..) => io::Error::other(refused.to_string()),
+        }
+    }
+}
+
+/// A connection to the bus.
+pub(super) struct Bus {
+    stream: BufReader<UnixStream>,
+    serial: u32,
+}
+
+impl Bus {
+    /// Says who we are; the kernel vouches for it (D-Bus specification, "EXTERNAL").
+    pub(super) fn connect() -> Result<Self, Failure> {
+        let stream = UnixStream::connect(SOCKET)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut bus = Self { stream: BufReader::new(stream), serial: 0 };
+        let digits = geteuid().as_raw().to_string();
+        let identity: String = digits.bytes().map(|digit| format!("{digit:02x}")).collect();
+        bus.send(format!("\0AUTH EXTERNAL {identity}\r\n").as_bytes())?;
+        let mut answer = String::new();
+        bus.stream.by_ref().take(1024).read_line(&mut answer)?;
+        if !answer.starts_with("OK ") {
+            let cause = format!("the bus does not let us in: {}", answer.trim_end());
+            return Err(io::Error::other(cause).into());
+        }
+        bus.send(b"BEGIN\r\n")?;
+        bus.call(Object::BUS, "Hello", &[])?;
+        Ok(bus)
+    }
+
+    /// Whether somebody has this name now. Starts nobody.
+    pub(super) fn has(&mut self, service: &str) -> Result<bool, Failure> {
+        let answer = self.call(Object::BUS, "NameHasOwner", &[Value::text(service)])?;
+        Ok(answer.first() == Some(&Value::Bool(true)))
+    }
+
+    /// A property's value.
+    pub(super) fn get(&mut self, object: Object<'_>, name: &str) -> Result<Value, Failure> {
+        let properties = Object { interface: Object::PROPERTIES, ..object };
+        let arguments = [Value::text(object.interface), Value::text(name)];
+        match self.call(properties, "Get", &arguments)?.into_iter().next() {
+            Some(Value::Variant(value)) => Ok(*value),
+            _ => Err(nonsense().into()),
+        }
+    }
+
+    /// Gives a property a value.
+    pub(super) fn set(
+        &mut self,
+        object: Object<'_>,
+        name: &str,
+        value: Value,
+    ) -> Result<(), Failure> {
+        let properties = Object { interface: Object::PROPERTIES, ..object };
+        let arguments = [Value::text(object.interface), Value::text(name), Value::variant(value)];
+        self.call(properties, "Set", &arguments).map(drop)
+    }
+
+    /// Calls a method, and waits for what it answers.
+    pub(super) fn call(
+        &mut self,
+        object: Object<'_>,
+        method: &str,
+        arguments: &[Value],
+    ) -> Result<Vec<Value>, Failure> {
+        self.serial += 1;
+        self.send(&message(self.serial, object, method, arguments))?;
+        loop {
+            let answer = self.receive()?;
+            // Others are signals to everybody.
+            if answer.reply_serial != Some(self.serial) {
+                continue;
+            }
+            return match (answer.kind, answer.error) {
+                (METHOD_RETURN, _) => Ok(answer.body),
+                (ERROR, Some(name)) => {
+                    let words = answer.body.first().and_then(Value::as_str).unwrap_or_default();
+                    Err(Failure::Refused(name, words.into()))
+                }
+                _ => Err(nonsense().into()),
+            };
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes).map_err(patiently)
+    }
+
+    fn receive(&mut self) -> io::Result<Answer> {
+        let mut start = [0; 16];
+        self.stream.read_exact(&mut start).map_err(patiently)?;
+        let sizes = Sizes::of(&start).ok_or_else(nonsense)?;
+        let mut bytes = start.to_vec();
+        bytes.resize(sizes.whole, 0);
+        let rest = bytes.get_mut(start.len()..).unwrap_or_default();
+        self.stream.read_exact(rest).map_err(patiently)?;
+        Answer::read(&bytes, sizes).ok_or_else(nonsense)
+    }
+}
+
+/// A call as it is sent: a fixed part, the fields of the header, the arguments.
+fn message(serial: u32, object: Object<'_>, method: &str, arguments: &[Value]) -> Vec<u8> {
+    let mut body = Encoder::default();
+    body.values(arguments);
+    let mut fields = vec![
+        (PATH, Value::Path(object.path.into())),
+        (INTERFACE, Value::text(object.interface)),
+        (MEMBER, Value::text(method)),
+        (DESTINATION, Value::text(object.service)),
+    ];
+    if !arguments.is_empty() {
+        fields.push((SIGNATURE, Value::Signature(value::signature(arguments))));
+    }
+    let fields = fields
+        .into_iter()
+        .map(|(number, value)| Value::Struct(vec![Value::Byte(number), Value::variant(value)]));
+    let mut message = Encoder(vec![b'l', METHOD_CALL, 0, VERSION]);
+    message.u32(body.0.len() as u32);
+    message.u32(serial);
+    message.values(&[Value::array("(yv)", fields)]);
+    message.align(8);
+    message.0.extend(body.0);
+    message.0
+}
+
+/// What the first sixteen bytes of a message tell of the rest.
+struct Sizes {
+    big_endian: bool,
+    /// Where the body begins, and where it ends with the message.
+    body: usize,
+    whole: usize,
+}
+
+impl Sizes {
+    fn of(start: &[u8; 16]) -> Option<Self> {
+        let [order, _, _, _, b0, b1, b2, b3, _, _, _, _, f0, f1, f2, f3] = *start;
+        let big_endian = order == b'B';
+        let number = if big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
+        let (body, fields) = (number([b0, b1, b2, b3]), number([f0, f1, f2, f3]));
+        let start = start.len().checked_add(fields as usize)?.checked_next_multiple_of(8)?;
+        let whole = start.checked_add(body as usize)?;
+        (whole <= LONGEST).then_some(Self { big_endian, body: start, whole })
+    }
+}
+
+/// What matters of a message that came in.
+struct Answer {
+    kind: u8,
+    reply_serial: Option<u32>,
+    error: Option<String>,
+    body: Vec<Value>,
+}
+
+impl Answer {
+    fn read(bytes: &[u8], Sizes { big_endian, body, .. }: Sizes) -> Option<Self> {
+        let header = Decoder::new(bytes, big_endian).values("yyyyuua(yv)")?;
+        let [_, Value::Byte(kind), _, _, _, _, fields] = header.as_slice() else { return None };
+        let mut answer = Self { kind: *kind, reply_serial: None, error: None, body: Vec::new() };
+        let mut signature = String::new();
+        for field in fields.items() {
+            let [Value::Byte(number), Value::Variant(value)] = field.items() else { return None };
+            match (*number, &**value) {
+                (REPLY_SERIAL, Value::Unsigned(serial)) => answer.reply_serial = Some(*serial),
+                (ERROR_NAME, Value::Text(name)) => answer.error = Some(name.clone()),
+                (SIGNATURE, Value::Signature(types)) => signature.clone_from(types),
+                _ => {}
+            }
+        }
+        // The body of a signal is nothing to us.
+        if answer.reply_serial.is_some() {
+            answer.body = Decoder::new(bytes.get(body..)?, big_endian).values(&signature)?;
+        }
+        Some(answer)
+    }
+}
+
+fn nonsense() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "an answer without sense came from the bus")
+}
+
+/// A timeout, in words.
+fn patiently(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            let words = format!("no answer in {} seconds", PATIENCE.as_secs());
+            io::Error::new(io::ErrorKind::TimedOut, words)
+        }
+        _ => error,
+    }
+}

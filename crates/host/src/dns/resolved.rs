@@ -1,0 +1,137 @@
+//! systemd-resolved, which sends every name to the servers of the links whose domains fit it best
+//! (org.freedesktop.resolve1(5)). It forgets a link that goes.
+
+use std::io;
+use std::net::IpAddr;
+
+use crate::resolve::{interface_index, interface_name};
+
+use super::dbus::{Bus, Object, Value};
+use super::{Domain, Settings};
+
+const SERVICE: &str = "org.freedesktop.resolve1";
+const MANAGER: Object<'static> = Object {
+    service: SERVICE,
+    path: "/org/freedesktop/resolve1",
+    interface: "org.freedesktop.resolve1.Manager",
+};
+const LINK: &str = "org.freedesktop.resolve1.Link";
+/// Every name is below the root.
+const ROOT: &str = ".";
+
+/// Whether it runs; nobody starts it. Without a bus there is none.
+pub(super) fn runs() -> bool {
+    Bus::connect().is_ok_and(|mut bus| is_there(&mut bus))
+}
+
+fn is_there(bus: &mut Bus) -> bool {
+    bus.has(SERVICE).unwrap_or(false)
+}
+
+/// Finds out whether it answers; it is started if it can be.
+pub(super) fn check() -> io::Result<()> {
+    let answer = Bus::connect().and_then(|mut bus| bus.get(MANAGER, "Domains"));
+    answer.map(drop).map_err(|failure| {
+        io::Error::other(format!(
+            "/etc/resolv.conf leads to systemd-resolved, which does not answer ({failure}): run \
+             `systemctl start systemd-resolved'"
+        ))
+    })
+}
+
+/// Gives a link its servers and domains. Says who else is asked for all names, if all are wanted.
+pub(super) fn apply(link: &str, settings: &Settings) -> io::Result<String> {
+    let bus = &mut Bus::connect()?;
+    let index = Value::Int(index_of(link)?);
+    let of_link = |value| [index.clone(), value];
+    bus.call(MANAGER, "SetLinkDNS", &of_link(servers(settings)))?;
+    bus.call(MANAGER, "SetLinkDomains", &of_link(domains(settings)))?;
+    bus.call(MANAGER, "SetLinkDefaultRoute", &of_link(Value::Bool(settings.default)))?;
+    match settings.default {
+        true => others(bus, &index),
+        false => Ok(String::new()),
+    }
+}
+
+/// Whether the link has just these servers and domains.
+pub(super) fn is_applied(link: &str, settings: &Settings) -> io::Result<bool> {
+    let bus = &mut Bus::connect()?;
+    if !is_there(bus) {
+        return Ok(false);
+    }
+    let Some(index) = interface_index(link) else { return Ok(false) };
+    let found = bus.call(MANAGER, "GetLink", &[Value::Int(index.cast_signed())])?;
+    let path = found.first().and_then(Value::as_str).unwrap_or_default();
+    let object = Object { path, interface: LINK, ..MANAGER };
+    let wanted = [
+        ("DNS", servers(settings)),
+        ("Domains", domains(settings)),
+        ("DefaultRoute", Value::Bool(settings.default)),
+    ];
+    for (property, value) in wanted {
+        if bus.get(object, property)? != value {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Makes it forget what it was told of a link, if both are still there.
+pub(super) fn undo(link: &str) -> io::Result<()> {
+    let Some(index) = interface_index(link) else { return Ok(()) };
+    let bus = &mut Bus::connect()?;
+    if is_there(bus) {
+        bus.call(MANAGER, "RevertLink", &[Value::Int(index.cast_signed())])?;
+    }
+    Ok(())
+}
+
+fn index_of(link: &str) -> io::Result<i32> {
+    let index = interface_index(link).ok_or(rustix::io::Errno::NODEV);
+    Ok(index.map_err(io::Error::from)?.cast_signed())
+}
+
+/// `a(iay)`: family and address of each.
+fn servers(settings: &Settings) -> Value {
+    let server = |address: &IpAddr| {
+        let (family, octets) = crate::change::octets(*address);
+        let octets = octets.into_iter().map(Value::Byte);
+        Value::Struct(vec![Value::Int(family.into()), Value::array("y", octets)])
+    };
+    Value::array("(iay)", settings.servers.iter().map(server))
+}
+
+/// `a(sb)`: each domain, and whether it only says whose names are asked here.
+fn domains(settings: &Settings) -> Value {
+    let root = settings.default.then_some((ROOT, true));
+    let search = settings.search.iter().map(|domain| (domain.as_str(), false));
+    let only_routed = |domain: &&Domain| !settings.search.contains(domain);
+    let routes = settings.routes.iter().filter(only_routed).map(|domain| (domain.as_str(), true));
+    let domain =
+        |(name, only_routed)| Value::Struct(vec![Value::text(name), Value::Bool(only_routed)]);
+    Value::array("(sb)", search.chain(routes).chain(root).map(domain))
+}
+
+/// Other links that are to be asked for all names: they are asked as well.
+fn others(bus: &mut Bus, own: &Value) -> io::Result<String> {
+    let all = bus.get(MANAGER, "Domains")?;
+    let mut remarks = Vec::new();
+    for entry in all.items() {
+        let [index, Value::Text(name), _] = entry.items() else { continue };
+        let &Value::Int(number) = index else { continue };
+        if name != ROOT || index == own {
+            continue;
+        }
+        let link = u32::try_from(number).ok().and_then(interface_name);
+        remarks.push(match link {
+            Some(link) => format!(
+                "all names are also asked of the servers of {link}: to end that, run `resolvectl \
+                 domain {link} \"\"'"
+            ),
+            None => "all names are also asked of the servers in resolved.conf, where `Domains=' \
+                     has `~.'"
+                .into(),
+        });
+    }
+    Ok(remarks.join("; "))
+}
