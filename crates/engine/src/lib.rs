@@ -5,6 +5,7 @@
 //! for a packet. They meet in `shared`, whose parts are swapped as a whole, and in two mailboxes for
 //! what is rare.
 
+mod backlog;
 mod control;
 mod inbound;
 mod link;

@@ -10,6 +10,7 @@ use proto::{Keypair, Report, padding};
 use sys::tun::{Tun, VnetHeader};
 use sys::udp::{Family, SendBatch};
 
+use crate::backlog::Backlog;
 use crate::packet::segment::Segments;
 use crate::packet::{self, ecn, icmp};
 use crate::send::Dispatch;
@@ -79,6 +80,7 @@ pub(crate) struct Outbound {
     /// The socket that has no room for the first of them; nothing is read until it has.
     full: Option<Family>,
     batch: SendBatch,
+    backlog: Backlog,
     icmp: icmp::RateLimit,
 }
 
@@ -91,6 +93,7 @@ impl Outbound {
             trains: VecDeque::with_capacity(MAX_BATCH),
             full: None,
             batch: SendBatch::new(MAX_TRAIN),
+            backlog: Backlog::default(),
             icmp: icmp::RateLimit::default(),
         }
     }
@@ -111,11 +114,14 @@ impl Outbound {
             }
             match tun.read(&mut read) {
                 Ok(length) => {
-                    self.route(round, tun, read.get(..length).unwrap_or_default());
+                    self.route(round, tun, read.get_mut(..length).unwrap_or_default());
                     packets += 1;
                     bytes += length;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.backlog.emptied();
+                    break Ok(());
+                }
                 Err(error) => break Err(error),
             }
         };
@@ -125,19 +131,23 @@ impl Outbound {
     }
 
     /// Finds the peer of a packet as read from `tun`, and gathers or stages what it stands for.
-    fn route(&mut self, round: &Round<'_>, tun: &Tun, read: &[u8]) {
-        let plain = (VnetHeader::default(), read);
-        let parts = if tun.has_vnet_header() { VnetHeader::decode(read) } else { Some(plain) };
-        let Some((header, packet)) = parts else { return };
+    fn route(&mut self, round: &Round<'_>, tun: &Tun, read: &mut [u8]) {
+        let length = if tun.has_vnet_header() { VnetHeader::LEN } else { 0 };
+        let Some((header, packet)) = read.split_at_mut_checked(length) else { return };
+        let header = VnetHeader::decode(header).map(|(header, _)| header).unwrap_or_default();
         let Some(destination) = packet::destination(packet) else { return };
         let peer = round.snapshot.route(destination).filter(|peer| peer.endpoint.load().is_some());
         let Some(peer) = peer else {
             return self.unreachable(tun, packet);
         };
+        let is_super_packet = header.gso_type != VnetHeader::GSO_NONE;
+        // Who sends too much is told by a mark, or loses the first segment.
+        let loses =
+            self.backlog.is_too_much(round.now, packet, is_super_packet) && !ecn::congested(packet);
         let Ok(segments) = Segments::new(header, packet) else { return };
         let tos = ecn::outer(packet::tos(packet).unwrap_or_default());
         let mut session = peer.session(round.now);
-        for index in 0..segments.count() {
+        for index in usize::from(loses)..segments.count() {
             let length = segments.length(index);
             if session.is_none() {
                 let mut packet = vec![0; length];

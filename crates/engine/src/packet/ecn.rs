@@ -1,7 +1,7 @@
 //! Congestion marks across the tunnel (RFC 6040, as the kernel does it; spec §1.12).
 
 use super::checksum::Sum;
-use super::{Version, bytes_at, put, u16_at};
+use super::{Version, bytes_at, put, tos, u16_at};
 
 /// The outer type of service for an inner one: its ECN bits and nothing else, so that the DSCP does
 /// not tell strangers what is inside. A packet that has met congestion already starts again as
@@ -17,6 +17,14 @@ pub const fn outer(inner: u8) -> u8 {
 /// service `outer`. Nothing happens to a packet that does not speak ECN.
 pub fn decapsulate(outer: u8, packet: &mut [u8]) {
     let _ = mark(outer & MASK, packet); // `None`: no IP packet, and nothing to mark.
+}
+
+/// Marks `packet` as having met congestion. False if it does not speak ECN: then only a loss tells
+/// its sender (RFC 3168 §5).
+pub fn congested(packet: &mut [u8]) -> bool {
+    let speaks = tos(packet).is_some_and(|tos| tos & MASK != 0);
+    decapsulate(CE, packet);
+    speaks
 }
 
 fn mark(outer: u8, packet: &mut [u8]) -> Option<()> {
@@ -52,7 +60,6 @@ mod tests {
     #![allow(clippy::indexing_slicing)]
 
     use super::super::samples::Sample;
-    use super::super::tos;
     use super::*;
 
     #[test]

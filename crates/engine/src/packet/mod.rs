@@ -19,7 +19,7 @@ pub mod icmp;
 pub mod segment;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 
 /// Where `packet` wants to go; `None` if it is no IP packet.
 pub fn destination(packet: &[u8]) -> Option<IpAddr> {
@@ -43,6 +43,26 @@ pub fn tos(packet: &[u8]) -> Option<u8> {
     match (Version::of(packet)?, bytes_at(packet, 0)?) {
         (Version::V4, [_, tos]) => Some(tos),
         (Version::V6, [high, low]) => Some(high << 4 | low >> 4),
+    }
+}
+
+/// What tells the flows of TCP and UDP apart: addresses and ports. Where there are no ports, whatever
+/// lies in their place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowKey {
+    /// Of IPv4: both addresses, both ports.
+    V4([u8; 12]),
+    /// Of IPv6, likewise.
+    V6([u8; 36]),
+}
+
+impl FlowKey {
+    /// `None` if `packet` is no IP packet, or ends before its ports.
+    pub fn of(packet: &[u8]) -> Option<Self> {
+        match Version::of(packet)? {
+            Version::V4 => bytes_at(packet, 12).map(Self::V4),
+            Version::V6 => bytes_at(packet, 8).map(Self::V6),
+        }
     }
 }
 
