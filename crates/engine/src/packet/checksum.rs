@@ -26,7 +26,7 @@ impl Sum {
         let lower = whole.wrapping_sub(upper << 32);
         let mut last = [0; 8];
         last.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
-        Self(lower) + Self(upper) + Self(u64::from_ne_bytes(last))
+        Self([lower, upper, u64::from_ne_bytes(last)].map(|part| fold(part, 32)).iter().sum())
     }
 
     /// The sum of a single word, given as the number that it is on the wire.
@@ -66,12 +66,12 @@ impl Sum {
     }
 }
 
-/// Sums stay below 34 bits, so that no number of additions in one packet can overflow.
+/// Sums begin with at most 35 bits, so that no number of additions in one packet can overflow.
 impl Add for Sum {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self(fold(self.0, 32) + fold(other.0, 32))
+        Self(self.0 + other.0)
     }
 }
 
