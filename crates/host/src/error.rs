@@ -25,8 +25,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = self.cause.to_string();
         // The number that the standard library appends says nothing that the words do not.
-        let words = cause.split_once(" (os error").map_or(cause.as_str(), |(words, _)| words);
-        write!(f, "{}: {words}", self.attempt)
+        let number = cause
+            .split_once(" (os error ")
+            .and_then(|(words, rest)| rest.split_once(')').map(|(_, more)| (words, more)));
+        let (words, more) = number.unwrap_or((&cause, ""));
+        write!(f, "{}: {words}{more}", self.attempt)
     }
 }
 

@@ -76,11 +76,11 @@ impl Backend {
     pub(super) fn is_applied(&self, link: &str, settings: &Settings) -> io::Result<bool> {
         match self {
             Self::Resolved => resolved::is_applied(link, settings),
-            Self::NetworkManager => {
-                network_manager::turns(Path::new(KEPT)).is_applied(link, settings)
-            }
+            Self::NetworkManager => Ok(network_manager::runs()
+                && network_manager::turns(Path::new(KEPT)).is_applied(link, settings)?),
             Self::Resolvconf(resolvconf) => {
-                let servers = resolvconf.servers().map_err(io::Error::other)?;
+                // Without a record it says that it has failed.
+                let servers = resolvconf.servers().unwrap_or_default();
                 Ok(settings.servers.iter().map(ToString::to_string).eq(servers))
             }
             Self::File(_) => resolv_conf().is_applied(link, settings),

@@ -18,6 +18,8 @@ mod who;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use backend::Backend;
 
 use crate::Error;
@@ -55,6 +57,17 @@ pub fn choose(link: &str, settings: &Settings) -> Result<Plan, Error> {
 }
 
 impl Plan {
+    /// One that was chosen before.
+    pub fn again(settings: &Settings, record: &Record) -> Self {
+        let (settings, record) = (settings.clone(), record.clone());
+        Self { settings, record, because: "it was chosen before" }
+    }
+
+    /// What is wanted.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// To be written down before the plan is applied.
     pub fn record(&self) -> &Record {
         &self.record
@@ -72,7 +85,8 @@ impl Plan {
         backend.apply(link, &self.settings).map_err(|cause| Error::new(attempt(link), cause))
     }
 
-    /// Whether what was told still holds, and nobody else has taken its place.
+    /// Whether what was told still holds. Where tunnels take turns, it does while this one's is still
+    /// to come. Whoever does not even run holds nothing.
     pub fn is_applied(&self) -> Result<bool, Error> {
         let Record { link, backend } = &self.record;
         let holds = backend.is_applied(link, &self.settings);
@@ -81,6 +95,11 @@ impl Plan {
 }
 
 impl Record {
+    /// The link that it is about.
+    pub fn link(&self) -> &str {
+        &self.link
+    }
+
     /// Tells whoever answers to forget the link, which may be gone. What somebody else has changed
     /// since is left alone. Says what has to be known of it, usually nothing.
     ///
@@ -108,6 +127,19 @@ impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (who, rest) = self.backend.to_words();
         write!(f, "{who} {}{rest}", self.link)
+    }
+}
+
+/// As its line.
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

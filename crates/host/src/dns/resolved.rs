@@ -21,11 +21,7 @@ const ROOT: &str = ".";
 
 /// Whether it runs; nobody starts it. Without a bus there is none.
 pub(super) fn runs() -> bool {
-    Bus::connect().is_ok_and(|mut bus| is_there(&mut bus))
-}
-
-fn is_there(bus: &mut Bus) -> bool {
-    bus.has(SERVICE).unwrap_or(false)
+    Bus::connect().is_ok_and(|mut bus| bus.has(SERVICE).unwrap_or(false))
 }
 
 /// Finds out whether it answers; it is started if it can be.
@@ -55,11 +51,8 @@ pub(super) fn apply(link: &str, settings: &Settings) -> io::Result<String> {
 
 /// Whether the link has just these servers and domains.
 pub(super) fn is_applied(link: &str, settings: &Settings) -> io::Result<bool> {
+    let Some(index) = interface_index(link).filter(|_| runs()) else { return Ok(false) };
     let bus = &mut Bus::connect()?;
-    if !is_there(bus) {
-        return Ok(false);
-    }
-    let Some(index) = interface_index(link) else { return Ok(false) };
     let found = bus.call(MANAGER, "GetLink", &[Value::Int(index.cast_signed())])?;
     let path = found.first().and_then(Value::as_str).unwrap_or_default();
     let object = Object { path, interface: LINK, ..MANAGER };
@@ -78,12 +71,9 @@ pub(super) fn is_applied(link: &str, settings: &Settings) -> io::Result<bool> {
 
 /// Makes it forget what it was told of a link, if both are still there.
 pub(super) fn undo(link: &str) -> io::Result<()> {
-    let Some(index) = interface_index(link) else { return Ok(()) };
-    let bus = &mut Bus::connect()?;
-    if is_there(bus) {
-        bus.call(MANAGER, "RevertLink", &[Value::Int(index.cast_signed())])?;
-    }
-    Ok(())
+    let Some(index) = interface_index(link).filter(|_| runs()) else { return Ok(()) };
+    let index = Value::Int(index.cast_signed());
+    Ok(Bus::connect()?.call(MANAGER, "RevertLink", &[index]).map(drop)?)
 }
 
 fn index_of(link: &str) -> io::Result<i32> {

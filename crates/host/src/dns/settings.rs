@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 /// Which servers are asked through the tunnel, and for what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// At least one, the most wanted first.
     pub servers: Vec<IpAddr>,
@@ -63,7 +65,7 @@ impl fmt::Display for Settings {
 }
 
 /// The name of a domain, in ASCII, without a dot at its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Domain(String);
 
 impl Domain {

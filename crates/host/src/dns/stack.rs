@@ -58,6 +58,10 @@ impl Stack {
         self.0.last()
     }
 
+    pub(super) fn contains(&self, entry: &Entry) -> bool {
+        self.0.contains(entry)
+    }
+
     pub(super) fn has(&self, link: &str) -> bool {
         self.0.iter().any(|entry| entry.link == link)
     }

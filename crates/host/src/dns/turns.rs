@@ -70,10 +70,15 @@ impl<P: Place> Turns<P> {
         self.store(&stack)
     }
 
-    /// Whether the place is just as this tunnel wants it.
+    /// Whether the place is just as this tunnel wants it, or as one above it does, which will leave
+    /// it to this one.
     pub(super) fn is_applied(&self, link: &str, settings: &Settings) -> io::Result<bool> {
-        let entry = self.entry(link, settings)?;
-        Ok(self.stack()?.top() == Some(&entry) && self.place.has(&entry.text)?)
+        let stack = self.stack()?;
+        let waits = stack.contains(&self.entry(link, settings)?);
+        match stack.top() {
+            Some(top) if waits => self.place.has(&top.text),
+            _ => Ok(false),
+        }
     }
 
     /// Takes the place from a tunnel: it goes to the next one, and from the last one back to what it

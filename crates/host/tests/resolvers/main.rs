@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod file;
+mod network_manager;
+mod resolvconf;
 mod resolved;
 mod server;
 mod stage;

@@ -190,11 +190,17 @@ fn what_holds_is_known() {
     file.apply("wg0", &other).unwrap();
     assert!(file.is_applied("wg0", &other).unwrap());
     file.apply("wg1", &one).unwrap();
-    assert!(!file.is_applied("wg0", &other).unwrap(), "another tunnel has the file");
+    assert!(file.is_applied("wg0", &other).unwrap(), "its turn comes again");
+    folder.write("nameserver 192.0.2.99\n");
+    assert!(!file.is_applied("wg0", &other).unwrap(), "somebody else has the file");
+    assert!(!file.is_applied("wg1", &one).unwrap(), "somebody else has the file");
+    file.apply("wg0", &other).unwrap();
+    file.apply("wg1", &one).unwrap();
     file.undo("wg1").unwrap();
     assert!(file.is_applied("wg0", &other).unwrap());
     folder.write("nameserver 192.0.2.53\n");
     assert!(!file.is_applied("wg0", &other).unwrap(), "somebody has put the old one back");
+    file.apply("wg0", &other).unwrap();
     file.undo("wg0").unwrap();
     assert_eq!(folder.servers(), ["192.0.2.53"]);
 }

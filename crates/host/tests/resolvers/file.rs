@@ -1,0 +1,129 @@
+//! `/etc/resolv.conf` as programs read it, with nobody behind it.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::stage::{BY_HAND, RESOLV_CONF, eventually, plan, play, refusal, run, undo};
+
+/// Set for the process that is to be killed.
+const VICTIM: &str = "ADIT_RESOLVERS_VICTIM";
+const KILLS: u32 = 100;
+
+#[test]
+fn all_names_go_through_the_tunnel_until_it_is_undone() {
+    play("file::all_names_go_through_the_tunnel_until_it_is_undone", |stage| {
+        stage.assert_asks("before.example", &stage.lan);
+        let first = plan("wg0", "10.0.1.53 corp.example");
+        let words = "ask 10.0.1.53 for all names, search in corp.example, by /etc/resolv.conf, \
+                     because nobody else looks after it";
+        assert_eq!(first.to_string(), words);
+        stage.assert_asks("planned.example", &stage.lan);
+        first.apply().unwrap();
+        stage.assert_asks_for("intranet", "intranet.corp.example", &stage.tunnels[0]);
+        let second = plan("wg1", "10.0.2.53");
+        second.apply().unwrap();
+        stage.assert_asks("second.example", &stage.tunnels[1]);
+        undo(&second);
+        stage.assert_asks("first.example", &stage.tunnels[0]);
+        undo(&first);
+        stage.assert_asks("after.example", &stage.lan);
+        assert_eq!(fs::read_to_string(RESOLV_CONF).unwrap(), BY_HAND);
+    });
+}
+
+#[test]
+fn a_mounted_file_is_overwritten_as_containers_need_it() {
+    play("file::a_mounted_file_is_overwritten_as_containers_need_it", |stage| {
+        fs::write("/run/outside", BY_HAND).unwrap();
+        run(Command::new("mount").args(["--bind", "/run/outside", RESOLV_CONF]));
+        let plan = plan("wg0", "10.0.1.53");
+        plan.apply().unwrap();
+        stage.assert_asks("during.example", &stage.tunnels[0]);
+        assert_eq!(fs::read("/run/outside").unwrap(), fs::read(RESOLV_CONF).unwrap());
+
+        // Seen from where the mount is not, it is another file.
+        run(Command::new("umount").arg(RESOLV_CONF));
+        assert!(undo(&plan).contains("is left alone: it is not the file that was written for wg0"));
+        run(Command::new("mount").args(["--bind", "/run/outside", RESOLV_CONF]));
+        assert_eq!(undo(&plan), "");
+        assert_eq!(fs::read_to_string("/run/outside").unwrap(), BY_HAND);
+        stage.assert_asks("after.example", &stage.lan);
+
+        run(Command::new("mount").args(["-o", "remount,bind,ro", RESOLV_CONF]));
+        let refusal = refusal("wg0", "10.0.1.53");
+        assert!(
+            refusal.ends_with("/etc/resolv.conf cannot be written: Read-only file system"),
+            "{refusal}"
+        );
+    });
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_before_anything_is_touched() {
+    play("file::what_cannot_be_done_is_refused_before_anything_is_touched", |_| {
+        let split = refusal("wg0", "10.0.1.53 ~corp.example");
+        let remedy = "install systemd-resolved and run `ln -sf /run/systemd/resolve/stub-resolv.conf \
+                      /etc/resolv.conf', or ask the tunnel for all names by leaving out `~corp.example'";
+        assert!(split.ends_with(remedy), "{split}");
+        assert_eq!(fs::read_to_string(RESOLV_CONF).unwrap(), BY_HAND);
+        assert!(!Path::new("/var/lib/adit").exists());
+
+        fs::remove_file(RESOLV_CONF).unwrap();
+        symlink("/run/systemd/resolve/stub-resolv.conf", RESOLV_CONF).unwrap();
+        let no_bus = refusal("wg0", "10.0.1.53");
+        let cause = "which does not answer (No such file or directory): run \
+                     `systemctl start systemd-resolved'";
+        assert!(no_bus.ends_with(cause), "{no_bus}");
+    });
+}
+
+#[test]
+fn whoever_is_killed_leaves_what_can_be_undone() {
+    if env::var_os(VICTIM).is_some() {
+        churn();
+    }
+    play("file::whoever_is_killed_leaves_what_can_be_undone", |_| {
+        let plans = [plan("wg0", "10.0.1.53"), plan("wg1", "10.0.2.53 corp.example")];
+        for number in 0..KILLS {
+            let arguments = ["--exact", "file::whoever_is_killed_leaves_what_can_be_undone"];
+            let mut victim = Command::new(env::current_exe().unwrap())
+                .args(arguments)
+                .env(VICTIM, "yes")
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            eventually("the first change", || fs::read_to_string(RESOLV_CONF).unwrap() != BY_HAND);
+            thread::sleep(Duration::from_micros(u64::from(number) * 137 % 5_000));
+            victim.kill().unwrap();
+            victim.wait().unwrap();
+            let text = fs::read_to_string(RESOLV_CONF).unwrap();
+            let servers = text.lines().filter(|line| line.starts_with("nameserver")).count();
+            assert_eq!(servers, 1, "never half: {text}");
+            for plan in &plans {
+                assert_eq!(undo(plan), "", "kill {number}");
+            }
+            assert_eq!(fs::read_to_string(RESOLV_CONF).unwrap(), BY_HAND, "kill {number}");
+            let left = fs::read_dir("/etc").unwrap().map(|it| it.unwrap().file_name());
+            let left: Vec<_> = left.filter(|it| it.to_string_lossy().contains(".adit")).collect();
+            assert!(left.is_empty(), "kill {number}: {left:?}");
+        }
+    });
+}
+
+/// Two tunnels come and go until somebody ends it.
+fn churn() -> ! {
+    let plans = [plan("wg0", "10.0.1.53"), plan("wg1", "10.0.2.53 corp.example")];
+    loop {
+        for plan in &plans {
+            plan.apply().unwrap();
+        }
+        for plan in &plans {
+            undo(plan);
+        }
+    }
+}
