@@ -43,7 +43,7 @@ pub use journal::Journal;
 pub use lookup::Path;
 pub use read::{Address, Link, Route};
 pub use rule::Rule;
-pub use tables::table_number;
+pub use tables::{TablesLock, table_number};
 
 /// The routing table of routes that belong to no other (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;

@@ -1,9 +1,10 @@
-//! The names of routing tables, as ip(8) reads them: /etc/iproute2/rt_tables and what is beside it.
+//! The names of routing tables, as ip(8) reads them: /etc/iproute2/rt_tables and what is beside it;
+//! and who may choose numbers for new ones.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::MAIN_TABLE;
+use crate::{Error, MAIN_TABLE};
 
 /// Where ip(8) looks, the user's files before those of its package. Each may have a directory of
 /// more beside it, in files that end in `.conf`.
@@ -25,6 +26,26 @@ pub fn table_number(name: &str) -> Option<u32> {
             "default" => Some(253),
             _ => None,
         })
+}
+
+/// Waits until nobody else holds one of the calling thread's network namespace, and holds it until
+/// it is dropped: whoever looks for a free table, or for rules that belong together, and then makes
+/// or removes some, is alone until that is done.
+#[derive(Debug)]
+pub struct TablesLock {
+    _namespace: File,
+}
+
+impl TablesLock {
+    /// Takes it.
+    pub fn take() -> Result<Self, Error> {
+        // The namespace is the one file that all have in common who share its tables.
+        let path = "/proc/thread-self/ns/net";
+        let locked = File::open(path).and_then(|file| file.lock().map(|()| file));
+        locked
+            .map(|file| Self { _namespace: file })
+            .map_err(|cause| Error::new("lock the routing tables", cause))
+    }
 }
 
 fn number(text: &str) -> Option<u32> {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use host::nft::{self, Nftables};
-use host::{Change, Family, Network, Rule};
+use host::{Change, Family, Network, Rule, TablesLock};
 
 use super::{Failure, Outcome, Quick, Transcript, dns, save};
 use crate::command::wg::interface;
@@ -58,6 +58,8 @@ pub(super) fn remove_rules(
     if state.fwmark == 0 || !state.peers.iter().any(has_default) {
         return Ok(());
     }
+    // Which rules belong to another tunnel can only be told while that does not change.
+    let _alone = TablesLock::take()?;
     for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {
         let mut rules = network.rules()?;
         rules.retain(|rule| rule.family == family);

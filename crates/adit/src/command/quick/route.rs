@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 
 use config::wg::Settings;
 use host::nft::{self, Nftables};
-use host::{Change, Family, Network, Origin, Prefix, Route, Rule, sysctl};
+use host::{Change, Family, Network, Origin, Prefix, Route, Rule, TablesLock, sysctl};
 
 use super::{Failure, Outcome, Quick, Transcript, down};
 use crate::command::wg::interface;
@@ -22,6 +22,8 @@ pub(super) fn add_all(quick: &Quick, network: &mut Network, transcript: &Transcr
         return Ok(());
     }
     let mut routes = Routes { name: &quick.interface, network, transcript };
+    // Another tunnel that comes up now must not find the same table free.
+    let _alone = TablesLock::take()?;
     for destination in destinations(&quick.interface)? {
         match table {
             Some(table) => routes.add_to(table, destination)?,
