@@ -3,7 +3,7 @@
 use std::str;
 
 /// A key of a configuration file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "they are what wg(8) and wg-quick(8) say")]
 pub enum Key {
     PrivateKey,

@@ -1,15 +1,17 @@
 //! One line after the other: what each is, and which section it is in.
 
 use super::Key;
-use crate::wg::is_space;
+use crate::wg::{is_space, without_space};
 
 /// A line of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
     /// Counted from 1.
     pub number: usize,
-    /// All of it, without its end (LF, or CR and LF).
+    /// All of it, without its end.
     pub text: &'a [u8],
+    /// Whether it ends in CR and LF instead of LF.
+    pub returned: bool,
     /// Where it stands.
     pub section: Section,
     /// What it is.
@@ -66,7 +68,10 @@ pub fn lines(content: &[u8]) -> impl Iterator<Item = Line<'_>> {
     let mut peers = 0;
     let content = content.strip_suffix(b"\n").unwrap_or(content);
     content.split(|&byte| byte == b'\n').enumerate().map(move |(before, text)| {
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let (returned, text) = match text.strip_suffix(b"\r") {
+            Some(text) => (true, text),
+            None => (false, text),
+        };
         let (head, kind) = read(text);
         match head {
             Some(Head::Interface) => section = Section::Interface,
@@ -77,7 +82,7 @@ pub fn lines(content: &[u8]) -> impl Iterator<Item = Line<'_>> {
             Some(Head::Other) => section = Section::None,
             None => {}
         }
-        Line { number: before + 1, text, section, kind }
+        Line { number: before + 1, text, returned, section, kind }
     })
 }
 
@@ -93,12 +98,15 @@ fn read(text: &[u8]) -> (Option<Head>, Kind<'_>) {
         return (None, remark(comment));
     }
     if whole.starts_with(b"[") {
-        let head = [(&b"[Interface]"[..], Head::Interface), (b"[Peer]", Head::Peer)];
-        let head = head.into_iter().find(|(name, _)| whole.eq_ignore_ascii_case(name));
-        return match head {
-            Some((_, head)) => (Some(head), Kind::Head { comment }),
-            None => (Some(Head::Other), Kind::Unknown),
+        // Space inside is nothing to `wg`, but `wg-quick` does not know the section then.
+        let name = without_space(whole).to_ascii_lowercase();
+        let head = match &*name {
+            b"[interface]" => Head::Interface,
+            b"[peer]" => Head::Peer,
+            _ => return (Some(Head::Other), Kind::Unknown),
         };
+        let is_plain = name.len() == whole.len();
+        return (Some(head), if is_plain { Kind::Head { comment } } else { Kind::Unknown });
     }
     let (key, rest) = cut(whole, b'=');
     let Some(value) = rest.strip_prefix(b"=") else {

@@ -4,11 +4,13 @@
 //! what those stop at. Here all of it is looked at, comments included: what they say to us alone
 //! ([`Extensions`]).
 
+mod check;
 mod extensions;
 mod key;
 mod line;
 mod problem;
 
+pub use check::{Surroundings, check};
 pub use extensions::{Exclusion, Extensions};
 pub use key::{Key, Place};
 pub use line::{Kind, Line, Section, lines};

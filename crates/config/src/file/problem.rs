@@ -67,10 +67,17 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What was written, in quotes, as it can be shown to anybody: on one line, not for ever, and with
-/// nothing in it that a terminal would obey.
+/// What was written, in quotes, as it can be shown to anybody: on one line, not for ever, with nothing
+/// in it that a terminal would obey, and nothing that could be a secret in the wrong place.
 pub(super) fn quoted(text: &[u8]) -> String {
     const MOST: usize = 60;
+    let is_of_key = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    if text
+        .chunk_by(|one, other| is_of_key(one) && is_of_key(other))
+        .any(|run| run.len() >= MOST_OF_A_KEY)
+    {
+        return "this".to_owned();
+    }
     let text = String::from_utf8_lossy(text);
     let mut shown: String = text.chars().take(MOST).map(plain).collect();
     if text.chars().nth(MOST).is_some() {
@@ -78,6 +85,9 @@ pub(super) fn quoted(text: &[u8]) -> String {
     }
     format!("`{shown}'")
 }
+
+/// Whoever sees this much of a key can guess the rest.
+const MOST_OF_A_KEY: usize = 32;
 
 /// The same letter, or a mark in place of what cannot be seen or changes how others are seen.
 fn plain(letter: char) -> char {

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Whether this is an address for a name server; otherwise it is a domain to search in.
-pub(super) fn is_server(word: &str) -> bool {
+#[must_use]
+pub fn is_server(word: &str) -> bool {
     is_v6(word) || word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 

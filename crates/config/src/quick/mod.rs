@@ -6,7 +6,7 @@ mod file;
 mod name;
 mod save;
 
-pub use address::{is_v6, prefix};
+pub use address::{is_server, is_v6, prefix};
 pub use file::{File, Hooks, NotABoolean};
 pub use name::{interface, path};
 pub use save::Live;

@@ -30,6 +30,9 @@ pub use names::{Names, NoSuchPeer, find_peer, peer_names};
 pub use sync::keep_sessions;
 pub use uapi::{ZoneIndex, read_result, read_state, write_settings};
 pub use value::is_space;
+pub(crate) use value::{
+    allowed_ip, fwmark, number, persistent_keepalive, split_endpoint, without_space,
+};
 
 /// What is to be set: what the words say, before anybody gives it a meaning. A private key is not
 /// clamped yet, a prefix may have host bits.

@@ -15,7 +15,7 @@ pub(super) fn port(machine: &mut impl Machine, value: &[u8]) -> Result<u16, Refu
 }
 
 /// `off`, decimal digits, or `0x` and hexadecimal ones; a leading zero means nothing.
-pub(super) fn fwmark(value: &[u8]) -> Result<u32, Refusal> {
+pub(crate) fn fwmark(value: &[u8]) -> Result<u32, Refusal> {
     let number = match value.strip_prefix(b"0x") {
         Some(digits) => number(digits, 16),
         None if value.eq_ignore_ascii_case(b"off") => Some(0),
@@ -25,7 +25,7 @@ pub(super) fn fwmark(value: &[u8]) -> Result<u32, Refusal> {
 }
 
 /// `off` or decimal digits.
-pub(super) fn persistent_keepalive(value: &[u8]) -> Result<u16, Refusal> {
+pub(crate) fn persistent_keepalive(value: &[u8]) -> Result<u16, Refusal> {
     if value.eq_ignore_ascii_case(b"off") {
         return Ok(0);
     }
@@ -52,7 +52,7 @@ pub(super) fn endpoint(machine: &mut impl Machine, value: &[u8]) -> Result<Socke
 }
 
 /// Host and port, or what is wrong. The port is not empty, the host may be.
-pub(super) fn split_endpoint(value: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
+pub(crate) fn split_endpoint(value: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
     const NO_PORT: &str = "Unable to find port of endpoint";
     let (host, rest) = match value.strip_prefix(b"[") {
         Some(inside) => split_at(inside, |&byte| byte == b']')
@@ -93,7 +93,8 @@ pub(super) fn allowed_ips(
     Ok(())
 }
 
-fn allowed_ip(entry: &[u8]) -> Result<(IpAddr, u8), Refusal> {
+/// An address and the length of its prefix, which is the whole address if it is not given.
+pub(crate) fn allowed_ip(entry: &[u8]) -> Result<(IpAddr, u8), Refusal> {
     let (address, length) = match split_at(entry, |&byte| byte == b'/') {
         Some((address, length)) => (address, Some(length)),
         None => (entry, None),
@@ -117,7 +118,7 @@ fn has_host_part(address: IpAddr, length: u8) -> bool {
 }
 
 /// Digits and nothing else: no sign, no space.
-pub(super) fn number(digits: &[u8], radix: u32) -> Option<u32> {
+pub(crate) fn number(digits: &[u8], radix: u32) -> Option<u32> {
     let all = digits.iter().all(|&digit| char::from(digit).is_digit(radix));
     u32::from_str_radix(text(digits)?, radix).ok().filter(|_| all)
 }
@@ -139,6 +140,6 @@ pub fn is_space(byte: u8) -> bool {
 }
 
 /// Without any white space, wherever it is.
-pub(super) fn without_space(text: &[u8]) -> Vec<u8> {
+pub(crate) fn without_space(text: &[u8]) -> Vec<u8> {
     text.iter().copied().filter(|&byte| !is_space(byte)).collect()
 }
