@@ -1,6 +1,6 @@
 //! One line after the other: what each is, and which section it is in.
 
-use super::Key;
+use super::{Key, Place};
 use crate::wg::{is_space, without_space};
 
 /// A line of a file.
@@ -27,6 +27,18 @@ pub enum Section {
     Interface,
     /// `[Peer]`: which of them, counted from 0.
     Peer(usize),
+}
+
+impl Section {
+    /// Which keys belong there.
+    #[must_use]
+    pub fn place(self) -> Option<Place> {
+        match self {
+            Self::None => None,
+            Self::Interface => Some(Place::Interface),
+            Self::Peer(_) => Some(Place::Peer),
+        }
+    }
 }
 
 /// What a line is. No part has white space at its ends.

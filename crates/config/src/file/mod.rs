@@ -5,14 +5,18 @@
 //! ([`Extensions`]).
 
 mod check;
+mod explain;
 mod extensions;
 mod key;
 mod line;
 mod problem;
+mod tidy;
 
 pub use check::{Surroundings, check};
+pub use explain::{Explanation, explain};
 pub use extensions::{Exclusion, Extensions};
 pub use key::{Key, Place};
 pub use line::{Kind, Line, Section, lines};
 pub(crate) use problem::is_invisible;
 pub use problem::{Problem, Severity};
+pub use tidy::tidy;

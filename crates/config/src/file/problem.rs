@@ -71,11 +71,7 @@ impl fmt::Display for Problem {
 /// in it that a terminal would obey, and nothing that could be a secret in the wrong place.
 pub(super) fn quoted(text: &[u8]) -> String {
     const MOST: usize = 60;
-    let is_of_key = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    if text
-        .chunk_by(|one, other| is_of_key(one) && is_of_key(other))
-        .any(|run| run.len() >= MOST_OF_A_KEY)
-    {
+    if may_hold_key(text) {
         return "this".to_owned();
     }
     let text = String::from_utf8_lossy(text);
@@ -86,11 +82,16 @@ pub(super) fn quoted(text: &[u8]) -> String {
     format!("`{shown}'")
 }
 
-/// Whoever sees this much of a key can guess the rest.
-const MOST_OF_A_KEY: usize = 32;
+/// Whether so much of a key may be in this that it must not be shown.
+pub(super) fn may_hold_key(text: &[u8]) -> bool {
+    const TOO_MUCH: usize = 32;
+    let is_of_key = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let mut runs = text.chunk_by(|one, other| is_of_key(one) && is_of_key(other));
+    runs.any(|run| run.len() >= TOO_MUCH)
+}
 
 /// The same letter, or a mark in place of what cannot be seen or changes how others are seen.
-fn plain(letter: char) -> char {
+pub(super) fn plain(letter: char) -> char {
     if is_invisible(letter) { '\u{fffd}' } else { letter }
 }
 

@@ -157,10 +157,9 @@ impl Comment {
 fn said(text: &str) -> Option<String> {
     let (what, name) = text.split_once(['=', ':'])?;
     let name = name.trim();
-    match what.trim().to_ascii_lowercase().as_str() {
-        "friendly_name" | "name" | "! name" | "name#" | "-wgp- display name" => {
-            Some(name.to_owned())
-        }
+    let what = what.strip_prefix('!').unwrap_or(what).trim();
+    match what.to_ascii_lowercase().as_str() {
+        "friendly_name" | "name" | "name#" | "-wgp- display name" => Some(name.to_owned()),
         "friendly_json" => {
             let fields: serde_json::Value = serde_json::from_str(name).ok()?;
             let name = ["name", "username"].iter().find_map(|name| fields.get(name)?.as_str());

@@ -157,7 +157,7 @@ impl Interface {
         if let (Some(line), Some(why)) = (self.hook, around.writable) {
             let what = format!("this would run as root, and {why}");
             let instead = "make it root's own, or remove the hooks";
-            problems.push(Problem::error(line, "hook-unsafe", what, instead));
+            problems.push(Problem::error(line, "hook-untrusted", what, instead));
         }
     }
 }

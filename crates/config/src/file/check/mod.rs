@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use super::key::likeliest;
 use super::line::{Kind, Line, Section, lines, trim};
-use super::problem::{Problem, quoted};
+use super::problem::{Problem, Severity, may_hold_key, quoted};
 use super::{Extensions, Key, Place};
-use crate::{key, quick};
+use crate::quick;
 use interface::Interface;
 use overlap::Routes;
 use peer::{Peer, Peers};
@@ -43,6 +43,26 @@ pub fn check(content: &[u8], around: &Surroundings<'_>) -> Vec<Problem> {
     }
     check.end(around);
     check.problems.into_sorted()
+}
+
+/// What makes a file impossible to read: without a word of what it says in other lines.
+pub(super) fn not_to_be_read(content: &[u8]) -> Vec<Problem> {
+    let mut problems = Problems::default();
+    problems.extend(content.strip_prefix(text::BYTE_ORDER_MARK).map(|_| text::byte_order_mark()));
+    for line in lines(content) {
+        let mut known = Problems::default();
+        text::Text::default().line(&line, &mut known);
+        let errors = known.all.into_iter().filter(|problem| problem.severity == Severity::Error);
+        errors.for_each(|problem| problems.push(problem));
+        match line.kind {
+            Kind::Unknown => problems.push(not_understood(&line)),
+            Kind::Setting { key, .. } if Key::find(key).is_none() => {
+                problems.push(unknown_key(line.number, key));
+            }
+            _ => {}
+        }
+    }
+    problems.into_sorted()
 }
 
 /// What is known so far.
@@ -107,12 +127,7 @@ impl Check {
         let Some(key) = Key::find(name) else {
             return self.problems.push(unknown_key(number, name));
         };
-        let place = match line.section {
-            Section::None => None,
-            Section::Interface => Some(Place::Interface),
-            Section::Peer(_) => Some(Place::Peer),
-        };
-        if place != Some(key.place()) {
+        if line.section.place() != Some(key.place()) {
             let what = format!("`{}' does not belong here", key.name());
             let instead = format!("write it below {}", key.place().head());
             return self.problems.push(Problem::error(number, "key-misplaced", what, instead));
@@ -194,6 +209,9 @@ impl Problems {
 }
 
 fn unknown_key(line: usize, name: &[u8]) -> Problem {
+    if may_hold_key(name) {
+        return no_setting(line, "this line");
+    }
     let instead = match likeliest(name, Key::ALL.into_iter().map(Key::name)) {
         Some(key) => format!("did you mean `{key}'?"),
         None if Extensions::KEYS
@@ -221,8 +239,11 @@ fn not_understood(line: &Line<'_>) -> Problem {
         let what = format!("there is no section {}", quoted(section));
         return Problem::error(line.number, "section-unknown", what, instead);
     }
-    let is_secret = word.len() >= key::BASE64_LEN - 1;
-    let word = if is_secret { "this line".to_owned() } else { quoted(word) };
+    let word = if may_hold_key(word) { "this line".to_owned() } else { quoted(word) };
+    no_setting(line.number, &word)
+}
+
+fn no_setting(line: usize, what: &str) -> Problem {
     let instead = "write `Key = Value', or `#' before a remark";
-    Problem::error(line.number, "line-unknown", format!("{word} is no setting"), instead)
+    Problem::error(line, "line-unknown", format!("{what} is no setting"), instead)
 }
