@@ -1,11 +1,13 @@
 //! The commands, one file each, and how one of them is chosen.
 
+mod configuration;
 mod daemon;
 mod demo;
 mod help;
 mod keys;
 mod names;
 mod quick;
+mod source;
 mod up;
 mod wg;
 
@@ -53,6 +55,11 @@ const COMMANDS: &[Command] = &[
         name: "wg-quick",
         summary: "Brings tunnels up and down from their files, as wg-quick(8) does",
         run: quick::wg_quick,
+    },
+    Command {
+        name: "config",
+        summary: "Checks, explains and tidies a configuration file",
+        run: configuration::run,
     },
     Command {
         name: "genkey",

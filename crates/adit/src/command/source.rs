@@ -1,0 +1,115 @@
+//! A configuration file: found, read with care, and whether it can be trusted.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use zeroize::Zeroizing;
+
+use super::words;
+
+/// A file for a tunnel, as it was when it was read.
+pub struct Source {
+    /// Where it is; `-` for stdin.
+    pub path: PathBuf,
+    /// All of it. It usually holds a private key.
+    pub content: Zeroizing<Vec<u8>>,
+    /// None of a pipe.
+    metadata: Option<Metadata>,
+}
+
+impl Source {
+    /// More than a million peers take.
+    const LONGEST: u64 = 256 << 20;
+
+    /// Reads the file that an argument names: a path, or an interface, whose file is
+    /// `/etc/wireguard/INTERFACE.conf` as for wg-quick(8), or `-` for stdin.
+    ///
+    /// # Errors
+    ///
+    /// In one sentence for the user, which begins with the path.
+    pub fn read(argument: &OsStr) -> Result<Self, String> {
+        if argument == "-" {
+            let content = limited(io::stdin().lock(), 0).map_err(|why| format!("stdin: {why}"))?;
+            return Ok(Self { path: "-".into(), content, metadata: None });
+        }
+        let path = find(argument);
+        let about = |why: String| format!("{}: {why}", path.display());
+        // Without waiting: a pipe that nobody writes to would never open.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = rustix::fs::open(&path, flags, Mode::empty());
+        let file =
+            file.map_err(|errno| about(format!("cannot be read: {}", words(&errno.into()))))?;
+        let file = File::from(file);
+        let metadata = file.metadata().map_err(|error| about(words(&error)))?;
+        if !metadata.is_file() {
+            return Err(about("is not a file; name a file, or `-' for stdin".to_owned()));
+        }
+        let content = limited(file, metadata.len()).map_err(about)?;
+        Ok(Self { path, content, metadata: Some(metadata) })
+    }
+
+    /// Whether others than its owner may read it.
+    pub fn is_readable_by_others(&self) -> bool {
+        self.metadata.as_ref().is_some_and(|metadata| metadata.mode() & 0o044 != 0)
+    }
+
+    /// Why it is not root's word alone that is in it, if so. Only commands in a file without such a
+    /// reason may be run as root.
+    pub fn writable_by_others(&self) -> Option<String> {
+        let Some(metadata) = &self.metadata else {
+            return Some("nobody knows who wrote it".to_owned());
+        };
+        let name = self.path.display();
+        if let Some(who) = other_writer(metadata) {
+            return Some(format!("{who} can write to {name}"));
+        }
+        // Whoever may write to a folder on the way can put another file there.
+        let ways = [Some(self.path.clone()), fs::canonicalize(&self.path).ok()];
+        let ways = ways.iter().flatten().filter_map(|path| std::path::absolute(path).ok());
+        for folder in
+            ways.flat_map(|path| path.ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>())
+        {
+            let metadata = fs::metadata(&folder).ok()?;
+            // In a sticky folder everybody's files are their own.
+            let is_sticky = metadata.uid() == 0 && metadata.permissions().mode() & 0o1000 != 0;
+            if let Some(who) = other_writer(&metadata).filter(|_| !is_sticky) {
+                return Some(format!("{who} can replace what is in {}", folder.display()));
+            }
+        }
+        None
+    }
+}
+
+/// The file of an interface if there is one, else the path as it was given.
+fn find(argument: &OsStr) -> PathBuf {
+    let path = config::quick::path(argument);
+    if !path.exists() && Path::new(argument).exists() { argument.into() } else { path }
+}
+
+fn other_writer(metadata: &Metadata) -> Option<String> {
+    let mode = metadata.permissions().mode();
+    if metadata.uid() != 0 {
+        return Some(format!("user {}", metadata.uid()));
+    }
+    if mode & 0o002 != 0 {
+        return Some("everybody".to_owned());
+    }
+    (mode & 0o020 != 0).then(|| format!("group {}", metadata.gid()))
+}
+
+/// All of it, or why not.
+fn limited(source: impl Read, length: u64) -> Result<Zeroizing<Vec<u8>>, String> {
+    let too_long = || format!("is longer than {} MiB", Source::LONGEST >> 20);
+    if length > Source::LONGEST {
+        return Err(too_long());
+    }
+    // With room for all, no copy of a key is left behind by growing.
+    let mut content = Zeroizing::new(Vec::with_capacity(length as usize + 1));
+    let read = source.take(Source::LONGEST + 1).read_to_end(&mut content);
+    read.map_err(|error| format!("cannot be read: {}", words(&error)))?;
+    if content.len() as u64 > Source::LONGEST { Err(too_long()) } else { Ok(content) }
+}
