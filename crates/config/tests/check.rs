@@ -251,7 +251,16 @@ fn what_surrounds_a_file_matters_too() {
     assert_eq!(seen(Surroundings { readable: true, ..plain }), ["2 key-readable?"]);
     let why = Some("everybody can write to it");
     assert_eq!(seen(Surroundings { writable: why, ..plain }), ["3 hook-untrusted"]);
-    for name in ["wg 0.conf", "-.CONF", "wg0", ".conf", "sixteencharacter.conf"] {
+    for name in [
+        "wg 0.conf",
+        "-.CONF",
+        "wg0",
+        ".conf",
+        "sixteencharacter.conf",
+        "-x.conf",
+        "..conf",
+        "...conf",
+    ] {
         let found = seen(Surroundings { name: Some(name), ..plain });
         assert_eq!(found, ["1 interface-name"], "{name}");
     }

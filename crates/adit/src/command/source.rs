@@ -22,9 +22,6 @@ pub struct Source {
 }
 
 impl Source {
-    /// More than a million peers take.
-    const LONGEST: u64 = 256 << 20;
-
     /// Reads the file that an argument names: a path, or an interface, whose file is
     /// `/etc/wireguard/INTERFACE.conf` as for wg-quick(8), or `-` for stdin.
     ///
@@ -33,22 +30,22 @@ impl Source {
     /// In one sentence for the user, which begins with the path.
     pub fn read(argument: &OsStr) -> Result<Self, String> {
         if argument == "-" {
-            let content = limited(io::stdin().lock(), 0).map_err(|why| format!("stdin: {why}"))?;
+            let content = limited(io::stdin().lock(), 0)
+                .map_err(|error| format!("stdin cannot be read: {}", words(&error)))?;
             return Ok(Self { path: "-".into(), content, metadata: None });
         }
         let path = find(argument);
         let about = |why: String| format!("{}: {why}", path.display());
+        let unreadable = |error: io::Error| about(format!("cannot be read: {}", words(&error)));
         // Without waiting: a pipe that nobody writes to would never open.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = rustix::fs::open(&path, flags, Mode::empty());
-        let file =
-            file.map_err(|errno| about(format!("cannot be read: {}", words(&errno.into()))))?;
-        let file = File::from(file);
-        let metadata = file.metadata().map_err(|error| about(words(&error)))?;
+        let file = File::from(file.map_err(|errno| unreadable(errno.into()))?);
+        let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(about("is not a file; name a file, or `-' for stdin".to_owned()));
         }
-        let content = limited(file, metadata.len()).map_err(about)?;
+        let content = limited(file, metadata.len()).map_err(unreadable)?;
         Ok(Self { path, content, metadata: Some(metadata) })
     }
 
@@ -84,6 +81,17 @@ impl Source {
     }
 }
 
+/// All that is in a file, a pipe or a device.
+///
+/// # Errors
+///
+/// It cannot be read, or is longer than any configuration.
+pub fn content(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    limited(file, length)
+}
+
 /// The file of an interface if there is one, else the path as it was given.
 fn find(argument: &OsStr) -> PathBuf {
     let path = config::quick::path(argument);
@@ -101,15 +109,15 @@ fn other_writer(metadata: &Metadata) -> Option<String> {
     (mode & 0o020 != 0).then(|| format!("group {}", metadata.gid()))
 }
 
-/// All of it, or why not.
-fn limited(source: impl Read, length: u64) -> Result<Zeroizing<Vec<u8>>, String> {
-    let too_long = || format!("is longer than {} MiB", Source::LONGEST >> 20);
-    if length > Source::LONGEST {
+fn limited(source: impl Read, length: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    // More than a million peers take.
+    const LONGEST: u64 = 256 << 20;
+    let too_long = || io::Error::other(format!("it is longer than {} MiB", LONGEST >> 20));
+    if length > LONGEST {
         return Err(too_long());
     }
     // With room for all, no copy of a key is left behind by growing.
     let mut content = Zeroizing::new(Vec::with_capacity(length as usize + 1));
-    let read = source.take(Source::LONGEST + 1).read_to_end(&mut content);
-    read.map_err(|error| format!("cannot be read: {}", words(&error)))?;
-    if content.len() as u64 > Source::LONGEST { Err(too_long()) } else { Ok(content) }
+    source.take(LONGEST + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > LONGEST { Err(too_long()) } else { Ok(content) }
 }

@@ -25,7 +25,7 @@ use std::process::{Command, ExitCode};
 use config::quick::File;
 use zeroize::Zeroizing;
 
-use super::words;
+use super::{source, words};
 use transcript::Transcript;
 
 const USAGE: &str = "\
@@ -154,7 +154,7 @@ impl Quick {
         let unreadable = |error| about(&format!("cannot be read: {}", words(&error)));
         let path = path.canonicalize().map_err(unreadable)?;
         warn_if_world_accessible(&path);
-        let content = Zeroizing::new(fs::read(&path).map_err(unreadable)?);
+        let content = source::content(&path).map_err(unreadable)?;
         let file = File::parse(&content).map_err(Failure::new)?;
         Ok(Self { interface: interface.to_owned(), path, file })
     }

@@ -59,7 +59,7 @@ impl Up<'_> {
             None => {
                 self.transcript.step(format!("adit daemon {name}"))?;
                 // It is soon there; a Ctrl-C meanwhile must not leave it in between.
-                run(ourselves().args(["daemon", name]).process_group(0), None)
+                run(ourselves().args(["daemon", "--", name]).process_group(0), None)
             }
         }
     }

@@ -29,7 +29,7 @@ impl plan::Carrier for Carrier<'_> {
         let attempt = || format!("start a daemon for {link}");
         // It is soon there; a Ctrl-C meanwhile must not leave it in between.
         let mut daemon = ourselves();
-        daemon.args(["daemon", link]).process_group(0);
+        daemon.args(["daemon", "--", link]).process_group(0);
         run(&mut daemon, None).map_err(|failure| because(attempt(), failure))?;
         hooks("PreUp", &self.hooks.pre_up, link)?;
         interface::configure(link.as_ref(), self.settings)

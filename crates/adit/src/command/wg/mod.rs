@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 pub(super) use machine::Here;
 
-use super::{keys, names, words};
+use super::{keys, names, source, words};
 
 /// The version of wireguard-tools whose behaviour this is.
 const VERSION: &str = "wireguard-tools v1.0.20260223 - https://git.zx2c4.com/wireguard-tools/\n";

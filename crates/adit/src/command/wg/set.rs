@@ -1,13 +1,12 @@
 //! `wg set`, `setconf`, `addconf` and `syncconf`.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::path::Path;
 
 use config::wg::{Mode, Settings, from_arguments, from_file, keep_sessions};
-use zeroize::Zeroizing;
 
 use super::machine::Here;
-use super::{Call, Failure, Outcome, interface};
+use super::{Call, Failure, Outcome, interface, source};
 
 const SET_USAGE: &str = "<interface> [listen-port <port>] [fwmark <mark>] \
     [private-key <file path>] [peer <base64 public key> [remove] [preshared-key <file path>] \
@@ -57,8 +56,8 @@ fn read<'a>(call: &Call<'a>, mode: Mode) -> Result<(&'a OsStr, Settings), Failur
     let [name, path] = call.words else {
         return Err(call.usage(FILE_USAGE));
     };
-    let content = fs::read(path).map_err(|error| Failure::because("fopen", &error))?;
-    let content = Zeroizing::new(content);
+    let content = source::content(Path::new(path));
+    let content = content.map_err(|error| Failure::because("fopen", &error))?;
     let settings =
         from_file(&content, mode, &mut Here { interface: name }).map_err(Failure::line)?;
     Ok((name, settings))

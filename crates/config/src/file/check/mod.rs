@@ -155,14 +155,21 @@ impl Check {
             self.routes.full_tunnel(&mut self.problems);
         }
         std::mem::take(&mut self.routes).overlaps(&mut self.problems);
-        if let Some(name) = around.name
-            && quick::interface(name.as_ref()).is_none()
-        {
-            let what = format!("{} is no name for an interface", quoted(name.as_bytes()));
-            let instead = "call the file NAME.conf, NAME being 1 to 15 letters, digits or `_=+.-'";
-            self.problems.push(Problem::error(1, "interface-name", what, instead));
-        }
+        self.problems.extend(around.name.and_then(file_name));
     }
+}
+
+/// A name of a file that no interface can have: one that programs would take for something else, too.
+fn file_name(name: &str) -> Option<Problem> {
+    let interface = quick::interface(name.as_ref());
+    let is_odd = |name: &str| name.starts_with('-') || matches!(name, "." | "..");
+    if interface.is_some_and(|name| !is_odd(name)) {
+        return None;
+    }
+    let what = format!("{} is no name for an interface", quoted(name.as_bytes()));
+    let instead = "call the file NAME.conf, NAME being 1 to 15 letters, digits or `_=+.-', which \
+                   begins with a letter";
+    Some(Problem::error(1, "interface-name", what, instead))
 }
 
 /// What was found, up to a number.
