@@ -13,9 +13,10 @@ pub const OURS: &str = env!("CARGO_BIN_EXE_adit");
 
 const SETUP: &str = r#"
     set -e
-    mount -t tmpfs none /run && mkdir -p /run/wireguard /run/hostile /run/canary /run/etc /run/work
+    mount -t tmpfs none /run && mkdir -p /run/wireguard /run/hostile /run/canary /run/etc /run/work /run/lib
     mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp
     mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/work none /etc
+    mount --bind /run/lib /var/lib
     mkdir -p -m 700 /etc/wireguard && rm -rf /etc/wireguard/*
     echo 'nameserver 127.0.0.1
 options timeout:1 attempts:1' > /run/resolv.conf
@@ -118,7 +119,10 @@ fn count(folder: &Path, files: &mut BTreeMap<String, String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(metadata) = entry.metadata() else { continue };
         // What is below is in the overlay too.
-        if ["/run/work", "/run/etc"].iter().any(|hidden| entry.path() == Path::new(hidden)) {
+        if ["/run/work", "/run/etc", "/run/lib"]
+            .iter()
+            .any(|hidden| entry.path() == Path::new(hidden))
+        {
             continue;
         }
         let path = entry.path().to_string_lossy().into_owned();
