@@ -80,7 +80,10 @@ impl<N: DeserializeOwned> Journal<N> {
             let cause = format!("it is of version {}, of another adit", content.version);
             return Err(fail(io::Error::other(cause)));
         }
-        let entries = if content.boot == boot()? { content.entries } else { Vec::new() };
+        let mut entries = content.entries;
+        if content.boot != boot()? {
+            entries.retain(|entry| entry.item.outlives_the_kernel());
+        }
         Ok(Some(Self { path: path.to_owned(), entries, note: content.note }))
     }
 }

@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Prefix, Route, Rule, nft};
+use crate::{Prefix, Route, Rule, dns, nft};
 
 pub use apply::{Carrier, Failure, Machine};
 pub use observed::Observed;
@@ -35,6 +35,8 @@ pub enum Item {
     Rule(Rule),
     /// A way to a destination.
     Route(Route),
+    /// Who is asked for names, and what has to be known to forget them again.
+    Dns(dns::Settings, dns::Record),
 }
 
 impl Item {
@@ -45,8 +47,14 @@ impl Item {
             (Self::Mtu(a, _), Self::Mtu(b, _)) | (Self::Setting(a, _), Self::Setting(b, _)) => {
                 a == b
             }
+            (Self::Dns(_, a), Self::Dns(_, b)) => a.link() == b.link(),
             _ => self == other,
         }
+    }
+
+    /// Whether it is in a file, and therefore still there when the machine starts again.
+    pub(crate) fn outlives_the_kernel(&self) -> bool {
+        matches!(self, Self::Dns(..))
     }
 
     /// Whether it goes when its link goes.
@@ -56,7 +64,7 @@ impl Item {
             Self::Route(route) => route.link == link,
             // Per link, below `conf` and `neigh`.
             Self::Setting(path, _) => path.split('/').nth(3) == Some(link),
-            Self::Filter(_) | Self::Link(_) | Self::Rule(_) => false,
+            Self::Filter(_) | Self::Link(_) | Self::Rule(_) | Self::Dns(..) => false,
         }
     }
 }
@@ -75,6 +83,7 @@ impl fmt::Display for Item {
                 None => write!(f, "{} rule {rule}", rule.family),
             },
             Self::Route(route) => write!(f, "route {route}"),
+            Self::Dns(settings, _) => write!(f, "DNS: {settings}"),
         }
     }
 }
@@ -166,10 +175,12 @@ impl Plan {
                 (Some(_), _) => None,
                 (None, _) => Some(Step::Make(item.clone())),
             };
-            if known.is_some() || step.is_some() {
-                let before = match known {
-                    Some(known) => known.before.clone(),
-                    None => there.filter(|there| !is_filter(there)),
+            // A setting is remembered even if it is right already: it must stay so.
+            if known.is_some() || step.is_some() || matches!(item, Item::Setting(..)) {
+                let before = match (known, observed.shared_setting(item)) {
+                    (Some(known), _) => known.before.clone(),
+                    (None, Some(other)) => other.before.clone(),
+                    (None, None) => there.filter(|there| !is_filter(there)),
                 };
                 plan.entries.push(Entry { item: item.clone(), before, until_now: None });
             }

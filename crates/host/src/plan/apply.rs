@@ -1,15 +1,16 @@
 //! Plans carried out: all of a plan or nothing of it, and a journal that tells at every moment what
 //! there may be to take back.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
 
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::{Item, Observed, Plan, Step};
+use super::{Entry, Item, Observed, Plan, Step};
 use crate::nft::{self, Nftables};
-use crate::{Change, Error, Journal, Network, sysctl};
+use crate::{Change, Error, Journal, Network, dns, sysctl};
 
 /// The network of this machine, in the calling thread's network namespace.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Machine {
     /// Links, addresses, routes and rules.
     pub network: Network,
     filters: Nftables,
+    /// What has to be known of the steps that were taken, usually nothing.
+    pub remarks: Vec<String>,
 }
 
 /// Whoever carries the packets of links, which takes more than the kernel to make.
@@ -27,6 +30,13 @@ pub trait Carrier {
     ///
     /// Why there is none now, or not as it should be: what there is of it will be ended.
     fn start(&mut self, link: &str) -> Result<(), Error>;
+
+    /// Asked before each step; a signal may have come.
+    ///
+    /// # Errors
+    ///
+    /// That nothing more is to be done.
+    fn may_go_on(&self) -> Result<(), Error>;
 
     /// Deletes the link, and returns when nobody carries its packets any more.
     ///
@@ -55,7 +65,7 @@ impl fmt::Display for Failure {
 impl Machine {
     /// Of the calling thread's network namespace.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { network: Network::open()?, filters: Nftables::open()? })
+        Ok(Self { network: Network::open()?, filters: Nftables::open()?, remarks: Vec::new() })
     }
 
     /// What is there now, of what these items are about.
@@ -63,18 +73,30 @@ impl Machine {
         &mut self,
         items: impl IntoIterator<Item = &'a Item>,
     ) -> Result<Observed, Error> {
-        let settings = items.into_iter().filter_map(|item| match item {
-            Item::Setting(path, _) => Some((path.clone(), sysctl::get(path).ok()?)),
-            _ => None,
-        });
+        let (mut settings, mut dns) = (BTreeMap::new(), Vec::new());
+        for item in items {
+            match item {
+                Item::Setting(path, _) => {
+                    settings.extend(sysctl::get(path).ok().map(|value| (path.clone(), value)));
+                }
+                Item::Dns(wanted, record) if !dns.contains(item) => {
+                    if dns::Plan::again(wanted, record).is_applied()? {
+                        dns.push(item.clone());
+                    }
+                }
+                _ => {}
+            }
+        }
         Ok(Observed {
-            settings: settings.collect(),
+            settings,
+            dns,
             links: self.network.links()?,
             addresses: self.network.addresses()?,
             routes: self.network.routes()?,
             rules: self.network.rules()?,
             // A kernel without nftables has none.
             filters: self.filters.tables().unwrap_or_default(),
+            shared: Vec::new(),
         })
     }
 
@@ -91,7 +113,8 @@ impl Machine {
         let fail = |cause| Failure { cause, left: Vec::new() };
         journal.write().map_err(fail)?;
         for (number, (step, _)) in (1..).zip(&plan.steps) {
-            if let Err(cause) = self.take(step, carrier) {
+            let taken = carrier.may_go_on().and_then(|()| self.take(step, carrier));
+            if let Err(cause) = taken {
                 let taken = plan.steps.iter().take(number).rev();
                 let inverses: Vec<Step> = taken.map(|(step, _)| step.inverse()).collect();
                 let left = self.take_all(&inverses, carrier);
@@ -111,15 +134,17 @@ impl Machine {
     }
 
     /// Takes everything back that a journal tells of and that is still as it was made, and then
-    /// deletes the journal. What fails does not keep the rest, but the journal.
+    /// deletes the journal. What other tunnels have made, too (`shared`), stays. What fails does not
+    /// keep the rest, but the journal.
     pub fn undo<N: Serialize>(
         &mut self,
         journal: &mut Journal<N>,
+        shared: Vec<Entry>,
         carrier: &mut dyn Carrier,
     ) -> Result<(), Vec<Error>> {
-        let observed = self
-            .observe(journal.entries.iter().map(|entry| &entry.item))
-            .map_err(|error| vec![error])?;
+        let items = journal.entries.iter().map(|entry| &entry.item);
+        let mut observed = self.observe(items).map_err(|error| vec![error])?;
+        observed.shared = shared;
         let plan = Plan::undo(&journal.entries, &observed);
         let steps: Vec<Step> = plan.steps.into_iter().map(|(step, _)| step).collect();
         let left = self.take_all(&steps, carrier);
@@ -133,12 +158,21 @@ impl Machine {
 
     fn take(&mut self, step: &Step, carrier: &mut dyn Carrier) -> Result<(), Error> {
         match step {
+            Step::Change(old @ Item::Dns(_, before), new @ Item::Dns(_, now)) if before != now => {
+                // Somebody else is told now.
+                self.remove(old, carrier)?;
+                self.make(new, carrier)
+            }
             Step::Make(item) | Step::Change(_, item) => self.make(item, carrier),
             Step::Remove(item) => match self.remove(item, carrier) {
                 Err(error) if is_gone(&error) => Ok(()),
                 outcome => outcome,
             },
         }
+    }
+
+    fn tell(&mut self, remark: String) {
+        self.remarks.extend(Some(remark).filter(|remark| !remark.is_empty()));
     }
 
     fn make(&mut self, item: &Item, carrier: &mut dyn Carrier) -> Result<(), Error> {
@@ -151,6 +185,11 @@ impl Machine {
             Item::Setting(path, value) => sysctl::set(path, value),
             Item::Rule(rule) => self.network.apply(Change::AddRule(rule)),
             Item::Route(route) => self.network.apply(Change::AddRoute(route)),
+            Item::Dns(settings, record) => {
+                let said = dns::Plan::again(settings, record).apply()?;
+                self.tell(said);
+                Ok(())
+            }
         }
     }
 
@@ -168,6 +207,11 @@ impl Machine {
             }
             Item::Rule(rule) => self.network.apply(Change::RemoveRule(rule)),
             Item::Route(route) => self.network.apply(Change::RemoveRoute(route)),
+            Item::Dns(_, record) => {
+                let said = record.undo()?;
+                self.tell(said);
+                Ok(())
+            }
         }
     }
 }

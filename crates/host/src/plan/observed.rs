@@ -20,6 +20,10 @@ pub struct Observed {
     pub filters: Vec<(nft::Family, String)>,
     /// The settings that a plan is about.
     pub settings: BTreeMap<String, String>,
+    /// The DNS that a plan is about, as far as it holds.
+    pub dns: Vec<Item>,
+    /// What other tunnels have made: settings belong to all of them, and are put back by the last.
+    pub shared: Vec<Entry>,
 }
 
 impl Observed {
@@ -41,6 +45,7 @@ impl Observed {
             }
             Item::Rule(rule) => self.rules.contains(rule),
             Item::Route(route) => self.routes.contains(route),
+            Item::Dns(..) => self.dns.contains(item),
         };
         is_there.then(|| item.clone())
     }
@@ -48,6 +53,13 @@ impl Observed {
     /// What takes an entry back: nothing if it is not there any more, or somebody has changed it
     /// since.
     pub(super) fn undo(&self, entry: &Entry) -> Option<Step> {
+        if let Item::Dns(..) = entry.item {
+            // Its record knows best what is left of it.
+            return Some(Step::Remove(entry.item.clone()));
+        }
+        if self.shared_setting(&entry.item).is_some() {
+            return None;
+        }
         let there = self.in_place_of(&entry.item)?;
         let ours = |item: &&Item| matches!(item, Item::Filter(_)) || **item == there;
         let item = [Some(&entry.item), entry.until_now.as_ref()];
@@ -58,6 +70,13 @@ impl Observed {
             // A link has always had some MTU, and is up or not.
             None => Some(Step::Remove(item)),
         }
+    }
+
+    /// A setting that another tunnel has made, too.
+    pub(super) fn shared_setting(&self, item: &Item) -> Option<&Entry> {
+        let is_setting = matches!(item, Item::Setting(..));
+        let same = |other: &&Entry| is_setting && other.item.is_about_the_same(item);
+        self.shared.iter().find(same)
     }
 
     fn link(&self, name: &str) -> Option<&Link> {

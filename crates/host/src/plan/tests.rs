@@ -27,6 +27,12 @@ fn filter(chains: Vec<nft::Chain>) -> Item {
     Item::Filter(nft::Table { family: nft::Family::Inet, name: "adit-wg0".into(), chains })
 }
 
+fn dns() -> Item {
+    let servers = ["10.0.0.53".to_owned()];
+    let settings = dns::Settings::read(&servers, &[]).ok().flatten().expect("a server");
+    Item::Dns(settings, "file wg0 /nowhere".parse().expect("a record"))
+}
+
 fn all() -> Vec<Wanted> {
     let link = || "wg0".to_owned();
     let rule = Rule { priority: Some(7), ..Rule::unless_marked(Family::V4, 1, 1) };
@@ -39,6 +45,7 @@ fn all() -> Vec<Wanted> {
         setting("1"),
         Item::Rule(rule),
         Item::Route(route()),
+        dns(),
     ]
     .map(|item| Wanted { item, why: WHY })
     .into()
@@ -61,6 +68,8 @@ fn after() -> Observed {
         rules: vec![rule],
         filters: vec![(nft::Family::Inet, "adit-wg0".into())],
         settings: [("net/ipv4/conf/all/src_valid_mark".to_owned(), "1".to_owned())].into(),
+        dns: vec![dns()],
+        shared: Vec::new(),
     }
 }
 
@@ -79,7 +88,8 @@ fn a_plan_for_an_empty_machine_makes_everything_in_its_order() {
 + wg0 up
 ~ net.ipv4.conf.all.src_valid_mark = 1 (was net.ipv4.conf.all.src_valid_mark = 0)
 + IPv4 rule 7: not from all fwmark 0x1 lookup 1
-+ route 10.9.0.0/16 dev wg0";
++ route 10.9.0.0/16 dev wg0
++ DNS: ask 10.0.0.53 for all names";
     assert_eq!(words(&plan).join("\n"), expected);
     assert!(plan.to_string().lines().all(|line| line.ends_with("# a test wants it")));
 }
@@ -94,8 +104,9 @@ fn a_second_plan_is_empty_and_keeps_what_the_first_has_made() {
 #[test]
 fn what_others_made_is_used_and_never_undone() {
     let plan = Plan::new(&all(), &[], &after());
-    assert_eq!(words(&plan), ["~ packet filter adit-wg0"]);
-    assert_eq!(plan.entries.len(), 1, "a filter of this name is ours, whoever made it");
+    assert_eq!(words(&plan), ["~ packet filter adit-wg0"], "of this name it is ours");
+    let undone = Plan::undo(&plan.entries, &after());
+    assert_eq!(words(&undone), ["- packet filter adit-wg0"]);
 }
 
 #[test]
@@ -112,6 +123,7 @@ fn what_others_took_away_is_made_again_and_nothing_else() {
             Item::Up(_) => observed.links[0].up = false,
             Item::Mtu(..) => observed.links[0].mtu = 1500,
             Item::Setting(..) => observed.settings = before().settings,
+            Item::Dns(..) => observed.dns.clear(),
         }
         let plan = Plan::new(&all(), &made, &observed);
         assert_eq!(plan.steps.len(), 1, "{plan}");
@@ -126,7 +138,7 @@ fn a_changed_wish_makes_the_new_before_it_removes_the_old() {
     let mut wanted = all();
     wanted[2].item = address(2);
     wanted[3].item = Item::Mtu("wg0".into(), 1380);
-    wanted.pop();
+    wanted.remove(7);
     let plan = Plan::new(&wanted, &made, &after());
     let expected = [
         "+ address 10.0.0.2/24 dev wg0",
@@ -155,7 +167,7 @@ fn while_a_plan_is_under_way_the_journal_tells_of_old_and_new() {
         observed.settings.values_mut().for_each(|found| value.clone_into(found));
         let undone = Plan::undo(&journal, &observed);
         let name = "net.ipv4.conf.all.src_valid_mark";
-        assert_eq!(words(&undone), [format!("~ {name} = 0 (was {name} = {value})")]);
+        assert_eq!(words(&undone)[1..], [format!("~ {name} = 0 (was {name} = {value})")]);
     }
 }
 
@@ -163,6 +175,7 @@ fn while_a_plan_is_under_way_the_journal_tells_of_old_and_new() {
 fn only_what_is_still_ours_is_undone_and_a_link_takes_its_own_with_it() {
     let made = Plan::new(&all(), &[], &before()).entries;
     let all_of_it = [
+        "- DNS: ask 10.0.0.53 for all names",
         "- IPv4 rule 7: not from all fwmark 0x1 lookup 1",
         "~ net.ipv4.conf.all.src_valid_mark = 0 (was net.ipv4.conf.all.src_valid_mark = 1)",
         "- link wg0",
@@ -172,8 +185,10 @@ fn only_what_is_still_ours_is_undone_and_a_link_takes_its_own_with_it() {
     let mut observed = after();
     observed.settings.values_mut().for_each(|value| "7".clone_into(value));
     observed.rules.clear();
-    assert_eq!(words(&Plan::undo(&made, &observed)), ["- link wg0", "- packet filter adit-wg0"]);
-    assert!(Plan::undo(&made, &before()).steps.is_empty());
+    let rest = ["- DNS: ask 10.0.0.53 for all names", "- link wg0", "- packet filter adit-wg0"];
+    assert_eq!(words(&Plan::undo(&made, &observed)), rest);
+    // What is left of DNS, its record knows.
+    assert_eq!(words(&Plan::undo(&made, &before())), &rest[..1]);
 }
 
 #[test]
@@ -184,4 +199,16 @@ fn every_step_is_taken_back_by_its_inverse() {
         assert_eq!(step.inverse().inverse(), step);
         assert_ne!(step.inverse(), step);
     }
+}
+
+#[test]
+fn a_setting_of_two_tunnels_is_put_back_by_the_last() {
+    let wanted = [Wanted { item: setting("1"), why: WHY }];
+    let first = Plan::new(&wanted, &[], &before()).entries;
+    let seen_by_the_second = Observed { shared: first.clone(), ..after() };
+    let second = Plan::new(&wanted, &[], &seen_by_the_second);
+    assert!(second.steps.is_empty());
+    let seen_by_the_first = Observed { shared: second.entries.clone(), ..after() };
+    assert!(Plan::undo(&first, &seen_by_the_first).steps.is_empty());
+    assert_eq!(Plan::undo(&second.entries, &after()).steps.len(), 1);
 }
