@@ -50,6 +50,11 @@ const COMMANDS: &[Command] = &[
         summary: "Takes a tunnel down, and leaves the machine as it was before",
         run: up::down,
     },
+    Command {
+        name: "status",
+        summary: "Shows the tunnels that are up, and how each peer is",
+        run: up::status,
+    },
     Command { name: "wg", summary: "Shows and configures tunnels, as wg(8) does", run: wg::wg },
     Command {
         name: "wg-quick",
@@ -99,6 +104,8 @@ pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let arguments = words.collect();
     match name.to_str() {
+        // Not for people: `adit up' starts it.
+        Some("keep") => up::keep(arguments),
         Some("--help" | "-h") => help::help(Vec::new()),
         Some("--version" | "-V") => say(VERSION),
         Some(name) if let Some(command) = find(name) => (command.run)(arguments),

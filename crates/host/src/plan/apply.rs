@@ -79,10 +79,8 @@ impl Machine {
                 Item::Setting(path, _) => {
                     settings.extend(sysctl::get(path).ok().map(|value| (path.clone(), value)));
                 }
-                Item::Dns(wanted, record) if !dns.contains(item) => {
-                    if dns::Plan::again(wanted, record).is_applied()? {
-                        dns.push(item.clone());
-                    }
+                Item::Dns(wanted, record) if dns::Plan::again(wanted, record).is_applied()? => {
+                    dns.push(item.clone());
                 }
                 _ => {}
             }

@@ -27,6 +27,12 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Whether an item is there as it is.
+    #[must_use]
+    pub fn has(&self, item: &Item) -> bool {
+        self.in_place_of(item).as_ref() == Some(item)
+    }
+
     /// What is there that has the place of an item, perhaps with another value.
     pub(super) fn in_place_of(&self, item: &Item) -> Option<Item> {
         let is_there = match item {

@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
 use config::wg::Settings;
+use host::signals::Signals;
 use host::{Change, Error, Network, plan};
 
 use super::tunnel::Hooks;
@@ -19,6 +20,10 @@ pub struct Carrier<'a> {
     pub settings: &'a Settings,
     /// What runs before that.
     pub hooks: &'a Hooks,
+    /// Whether the kernel carries the packets.
+    pub kernel: bool,
+    /// What keeps the next step from being taken.
+    pub signals: Option<&'a Signals>,
 }
 
 /// For a tunnel that goes down.
@@ -26,14 +31,28 @@ pub struct End;
 
 impl plan::Carrier for Carrier<'_> {
     fn start(&mut self, link: &str) -> Result<(), Error> {
-        let attempt = || format!("start a daemon for {link}");
-        // It is soon there; a Ctrl-C meanwhile must not leave it in between.
-        let mut daemon = ourselves();
-        daemon.args(["daemon", "--", link]).process_group(0);
-        run(&mut daemon, None).map_err(|failure| because(attempt(), failure))?;
+        if self.kernel {
+            Network::open()?.apply(Change::CreateLink(link, "wireguard"))?;
+        } else {
+            // It is soon there; a Ctrl-C meanwhile must not leave it in between.
+            let mut daemon = ourselves();
+            daemon.args(["daemon", "--", link]).process_group(0);
+            let attempt = || format!("start a daemon for {link}");
+            run(&mut daemon, None).map_err(|failure| because(attempt(), failure))?;
+        }
         hooks("PreUp", &self.hooks.pre_up, link)?;
         interface::configure(link.as_ref(), self.settings)
             .map_err(|error| Error::new(format!("set keys and peers of {link}"), error))
+    }
+
+    fn may_go_on(&self) -> Result<(), Error> {
+        match self.signals.and_then(Signals::read) {
+            None => Ok(()),
+            Some(signal) => {
+                let cause = format!("a signal came ({signal:?})");
+                Err(Error::new("go on", io::Error::other(cause)))
+            }
+        }
     }
 
     fn end(&mut self, link: &str, network: &mut Network) -> Result<(), Error> {
@@ -44,6 +63,10 @@ impl plan::Carrier for Carrier<'_> {
 impl plan::Carrier for End {
     fn start(&mut self, link: &str) -> Result<(), Error> {
         Err(Error::new(format!("start {link}"), io::ErrorKind::Unsupported.into()))
+    }
+
+    fn may_go_on(&self) -> Result<(), Error> {
+        Ok(())
     }
 
     fn end(&mut self, link: &str, network: &mut Network) -> Result<(), Error> {

@@ -44,10 +44,27 @@ impl Failure {
         Self::new(Kind::Failed, format!("{attempt}: {}", words(error)))
     }
 
+    /// A step that the machine refused, and what could not be taken back.
+    pub fn from_step(cause: host::Error, left: &[host::Error]) -> Self {
+        let failure = Self::from(cause);
+        left.iter().fold(failure, |failure, error| failure.with(&format!("could not {error}")))
+    }
+
+    /// The same with more behind it.
+    pub fn with(self, more: &str) -> Self {
+        Self { text: format!("{}; {more}", self.text), ..self }
+    }
+
     /// Tells it on stderr.
     pub fn tell(&self) -> ExitCode {
         eprintln!("adit: {}", self.text);
         ExitCode::from(self.kind as u8)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Numbers that the file leaves open: the mark and table of a full tunnel, and the MTU.
 
+use std::fs::OpenOptions;
 use std::net::{IpAddr, SocketAddr};
 
 use host::Network;
@@ -74,6 +75,11 @@ pub fn mtu(wish: &Wish, network: &mut Network, found: &Found, mark: Option<u32>)
         None => network.default_path()?.map_or(USUAL, |path| path.mtu),
     };
     Ok(mtu.saturating_sub(OVERHEAD))
+}
+
+/// Whether the kernel's settings can be changed.
+pub fn may_set() -> bool {
+    OpenOptions::new().write(true).open("/proc/sys/net/ipv4/conf/all/send_redirects").is_ok()
 }
 
 /// The way to a link-local address is not found by its address alone.

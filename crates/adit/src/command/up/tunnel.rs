@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -10,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use config::key::to_base64;
 use config::quick;
+use host::plan::{Entry, Machine};
 use proto::PublicKey;
 use serde::{Deserialize, Serialize};
 
+use super::carrier::End;
 use super::failure::{Failure, Kind, Outcome};
 use super::wish::Wish;
 
@@ -33,6 +36,10 @@ pub struct Note {
     pub since: u64,
     /// The mark of its own packets, and the table of its routes; none for a split tunnel.
     pub table: Option<u32>,
+    /// Whether nothing may leave beside it, if the command line said so.
+    pub guard: Option<bool>,
+    /// Whether the kernel carries its packets.
+    pub kernel: bool,
     /// The hooks as they were when they ran.
     pub hooks: Hooks,
     /// The endpoints as they were written, by the base64 of the peer's key.
@@ -70,6 +77,8 @@ impl Note {
             file: PathBuf::new(),
             since: sys::clock::realtime().as_secs(),
             table: None,
+            guard: None,
+            kernel: false,
             hooks: Hooks::default(),
             endpoints: BTreeMap::new(),
         };
@@ -96,14 +105,9 @@ fn text(peer: &PublicKey) -> String {
     to_base64(&peer.0).to_string()
 }
 
-/// Where the journal of a tunnel is.
-pub fn journal_path(name: &str) -> PathBuf {
-    Path::new(JOURNALS).join(format!("{name}.journal"))
-}
-
 /// The journal of a tunnel, if it is up or was left behind.
 pub fn journal(name: &str) -> Outcome<Option<Journal>> {
-    let path = journal_path(name);
+    let path = Path::new(JOURNALS).join(format!("{name}.journal"));
     Journal::read(&path).map_err(|error| {
         let text = format!(
             "{error}: without it nobody knows what {name} has made; look at `ip \
@@ -111,6 +115,60 @@ pub fn journal(name: &str) -> Outcome<Option<Journal>> {
         );
         Failure::new(Kind::Failed, text)
     })
+}
+
+/// That of a tunnel that comes up now, not written yet.
+pub fn new_journal(wish: &Wish) -> Journal {
+    Journal::new(Path::new(JOURNALS).join(format!("{}.journal", wish.name)), Note::new(wish))
+}
+
+/// What all tunnels but one have made.
+pub fn made_by_others(name: &str) -> Vec<Entry> {
+    let others = names().into_iter().filter(|other| other != name);
+    let journals = others.filter_map(|other| journal(&other).ok()?);
+    journals.flat_map(|journal| journal.entries).collect()
+}
+
+/// Takes back all that a tunnel has made.
+pub fn undo(machine: &mut Machine, journal: &mut Journal) -> Outcome {
+    let name = journal.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    machine.undo(journal, made_by_others(&name), &mut End).map_err(|errors| {
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        Failure::new(Kind::Failed, errors.join("; "))
+            .with("what is left will be tried again by `adit down'")
+    })
+}
+
+/// Where the file of a tunnel is as it was applied, for whoever has to restore the tunnel: not on a
+/// disk, and for root only.
+pub fn applied_file(name: &str) -> PathBuf {
+    Path::new(RUNTIME).join(format!("{name}.conf"))
+}
+
+/// Remembers the file as it was applied.
+pub fn keep_file(wish: &Wish) -> Outcome {
+    let path = applied_file(&wish.name);
+    let new = path.with_added_extension("new");
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)
+        .and_then(|mut file| file.write_all(&wish.content))
+        .and_then(|()| fs::rename(&new, &path));
+    written.map_err(|error| Failure::io(format!("write {}", path.display()), &error))
+}
+
+/// The tunnel is down.
+pub fn forget_file(name: &str) {
+    // What cannot be removed is overwritten by the next one.
+    let _ = fs::remove_file(applied_file(name));
+}
+
+/// The socket at which a tunnel's keeper answers.
+pub fn keeper_socket(name: &str) -> PathBuf {
+    Path::new(RUNTIME).join(format!("{name}.sock"))
 }
 
 /// The names of all tunnels that have a journal, in order.

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use config::file::Exclusion;
 use config::quick::prefix;
+use host::guard::{self, Guard, OnLink};
 use host::plan::{Item, Wanted};
-use host::{Family, MAIN_TABLE, Origin, Prefix, Route, Rule};
+use host::{Family, MAIN_TABLE, Origin, Prefix, Route, Rule, dns, nft};
 
 use super::failure::{Failure, Kind, Outcome};
 use super::wish::Wish;
@@ -16,6 +18,16 @@ pub struct Circumstances {
     pub mtu: u32,
     /// The mark and table of a full tunnel.
     pub table: Option<u32>,
+    /// Whether nothing may leave beside it.
+    pub guard: bool,
+    /// The port of the interface, if it is known.
+    pub port: Option<u16>,
+    /// The networks that the machine's other links are in.
+    pub on_link: Vec<OnLink>,
+    /// Who will be asked for names, and how it is told.
+    pub dns: Option<dns::Plan>,
+    /// Whether the kernel's settings can be changed: in containers they often cannot.
+    pub may_set: bool,
 }
 
 /// Before the rules of the machine itself (32766 and 32767), behind those of Tailscale (5210 to
@@ -26,14 +38,10 @@ pub const FIRST_TABLE: u32 = 51820;
 
 /// The families of which everything goes into the tunnel.
 pub fn full(wish: &Wish) -> Vec<Family> {
-    if wish.file.table.as_ref().is_some_and(|table| table != "auto") {
-        return Vec::new();
+    match wish.file.table.as_deref() {
+        None | Some("auto") => guard::tunnelled(&destinations(wish)),
+        Some(_) => Vec::new(),
     }
-    let destinations = destinations(wish);
-    let is_full = |family: &Family| {
-        destinations.iter().any(|it| it.length == 0 && Family::of(it.address) == *family)
-    };
-    [Family::V4, Family::V6].into_iter().filter(is_full).collect()
 }
 
 /// Everything that a tunnel needs on the machine.
@@ -42,39 +50,146 @@ pub fn full(wish: &Wish) -> Vec<Family> {
 ///
 /// That a word of the file cannot be understood.
 pub fn wanted(wish: &Wish, circumstances: &Circumstances) -> Outcome<Vec<Wanted>> {
-    let link = || wish.name.clone();
-    let mut wanted = vec![
-        Wanted {
-            item: Item::Setting("net/ipv4/conf/all/send_redirects".into(), "0".into()),
-            why: "peers cannot reach each other beside this machine",
-        },
-        Wanted { item: Item::Link(link()), why: "somebody has to carry the packets" },
-        Wanted {
-            item: Item::Setting(
-                format!("net/ipv4/conf/{}/promote_secondaries", wish.name),
-                "1".into(),
-            ),
-            why: "an address can be replaced without taking its neighbours along",
-        },
-    ];
     let addresses = addresses(wish)?;
+    let full = full(wish);
+    let mut wanted = filters(wish, circumstances, &addresses, &full);
+    wanted.extend(link(wish, circumstances, &addresses));
+    wanted.extend(circumstances.dns.as_ref().map(|plan| Wanted {
+        item: Item::Dns(plan.settings().clone(), plan.record().clone()),
+        why: "DNS in the file",
+    }));
+    if let Some(table) = circumstances.table {
+        wanted.extend(steering(&full, table, &excluded(wish, circumstances)));
+    }
+    wanted.extend(routes(wish, circumstances.table, &addresses, &full)?);
+    Ok(wanted)
+}
+
+/// What keeps everything in that goes into the tunnel, before there is one.
+fn filters(
+    wish: &Wish,
+    circumstances: &Circumstances,
+    addresses: &[Prefix],
+    full: &[Family],
+) -> Vec<Wanted> {
+    let Some(mark) = circumstances.table else { return Vec::new() };
+    if circumstances.guard {
+        let guard = Guard {
+            tunnel: wish.name.clone(),
+            mark,
+            port: circumstances.port,
+            addresses: addresses.to_vec(),
+            tunnelled: full.to_vec(),
+            on_link: circumstances.on_link.clone(),
+            lan: wish.extensions.exclude_ips.contains(&Exclusion::Lan),
+            excluded: named(wish),
+            name_servers: wish.dns.iter().flat_map(|dns| dns.servers.clone()).collect(),
+        };
+        let why = "nothing leaves beside the tunnel, whatever becomes of it";
+        return guard.tables().map(|table| Wanted { item: Item::Filter(table), why }).into();
+    }
+    let addresses: Vec<_> = addresses.iter().map(|prefix| prefix.address).collect();
+    let table = |family: &Family| {
+        let name = Guard::table_name(&wish.name);
+        nft::Table::of_tunnel(name, &wish.name, *family, &addresses, mark)
+    };
+    let why = "nobody reaches the tunnel's addresses beside it";
+    full.iter().map(|family| Wanted { item: Item::Filter(table(family)), why }).collect()
+}
+
+/// The link and what is on it.
+fn link(wish: &Wish, circumstances: &Circumstances, addresses: &[Prefix]) -> Vec<Wanted> {
+    let link = || wish.name.clone();
+    let setting = |path: String, value: &str| Item::Setting(path, value.into());
+    let mut wanted = Vec::new();
+    if circumstances.may_set {
+        wanted.push(Wanted {
+            item: setting("net/ipv4/conf/all/send_redirects".into(), "0"),
+            why: "peers cannot reach each other beside this machine",
+        });
+    }
+    wanted.push(Wanted { item: Item::Link(link()), why: "somebody has to carry the packets" });
+    if circumstances.may_set {
+        wanted.push(Wanted {
+            item: setting(format!("net/ipv4/conf/{}/promote_secondaries", wish.name), "1"),
+            why: "an address can be replaced without taking its neighbours along",
+        });
+    }
     wanted.extend(addresses.iter().map(|address| Wanted {
         item: Item::Address(link(), *address),
         why: "Address in the file",
     }));
-    let why = if wish.file.mtu.is_some() {
-        "MTU in the file"
-    } else {
-        "it fits through the ways to all peers"
+    let why = match wish.file.mtu {
+        Some(_) => "MTU in the file",
+        None => "it fits through the ways to all peers",
     };
     wanted.push(Wanted { item: Item::Mtu(link(), circumstances.mtu), why });
     wanted.push(Wanted { item: Item::Up(link()), why: "it is to carry packets" });
-    let full = full(wish);
-    if let Some(table) = circumstances.table {
-        wanted.extend(steering(wish, &full, table));
+    wanted
+}
+
+/// What leads everything into the tunnel but its own packets, and what is excluded. The rules stand
+/// before that of the main table, so that no route there can lead anything past the tunnel, however
+/// specific it is: whoever answers DHCP can add such routes (CVE-2024-3661, TunnelVision).
+fn steering(full: &[Family], table: u32, excluded: &[Prefix]) -> Vec<Wanted> {
+    let mut wanted = Vec::new();
+    if full.contains(&Family::V4) {
+        wanted.push(Wanted {
+            item: Item::Setting("net/ipv4/conf/all/src_valid_mark".into(), "1".into()),
+            why: "the reverse path of encrypted packets is looked up by their mark",
+        });
     }
-    let table = match wish.file.table.as_deref() {
-        Some("off") => return Ok(wanted),
+    // The latest tunnel comes first, since it has the highest number.
+    let priority = RULES.saturating_sub(2 * table.saturating_sub(FIRST_TABLE).min(RULES / 4));
+    let rule = |rule: Rule, priority| {
+        Item::Rule(Rule { priority: Some(priority), origin: Origin::KERNEL, ..rule })
+    };
+    let ours = excluded.iter().filter(|it| full.contains(&Family::of(it.address)));
+    wanted.extend(ours.map(|destination| Wanted {
+        item: rule(Rule::to(*destination, MAIN_TABLE), priority - 1),
+        why: "ExcludeIPs in the file",
+    }));
+    wanted.extend(full.iter().map(|family| Wanted {
+        item: rule(Rule::unless_marked(*family, table, table), priority),
+        why: "everything goes into the tunnel but its own packets",
+    }));
+    wanted
+}
+
+/// What stays outside of a full tunnel.
+fn excluded(wish: &Wish, circumstances: &Circumstances) -> Vec<Prefix> {
+    let mut excluded = named(wish);
+    if wish.extensions.exclude_ips.contains(&Exclusion::Lan) {
+        excluded.extend(circumstances.on_link.iter().map(|it| it.network));
+    }
+    let mut once = Vec::new();
+    for prefix in excluded {
+        if !once.contains(&prefix) {
+            once.push(prefix);
+        }
+    }
+    once
+}
+
+/// The networks that are excluded by their prefix.
+fn named(wish: &Wish) -> Vec<Prefix> {
+    let prefixes = wish.extensions.exclude_ips.iter().filter_map(|it| match it {
+        Exclusion::Lan => None,
+        Exclusion::Prefix(address, length) => Some(Prefix { address: *address, length: *length }),
+    });
+    prefixes.collect()
+}
+
+/// The ways to all that the peers may send from. Those of a full tunnel have a table of their own,
+/// which has no route of anybody else.
+fn routes(
+    wish: &Wish,
+    own: Option<u32>,
+    addresses: &[Prefix],
+    full: &[Family],
+) -> Outcome<Vec<Wanted>> {
+    let given = match wish.file.table.as_deref() {
+        Some("off") => return Ok(Vec::new()),
         None | Some("auto") => MAIN_TABLE,
         Some(table) => host::table_number(table).ok_or_else(|| {
             let text = format!(
@@ -85,62 +200,21 @@ pub fn wanted(wish: &Wish, circumstances: &Circumstances) -> Outcome<Vec<Wanted>
             Failure::new(Kind::Configuration, text)
         })?,
     };
-    let covered = |it: &Prefix| {
-        full.contains(&Family::of(it.address))
-            || table == MAIN_TABLE && addresses.iter().any(|address| address.contains(*it))
+    let table = |it: &Prefix| own.filter(|_| full.contains(&Family::of(it.address)));
+    let is_covered = |it: &Prefix| {
+        let main = table(it).is_none() && given == MAIN_TABLE;
+        main && addresses.iter().any(|address| address.network().contains(*it))
     };
-    let routes = destinations(wish).into_iter().filter(|it| !covered(it));
-    wanted.extend(routes.map(|destination| Wanted {
-        item: Item::Route(Route {
-            destination,
-            gateway: None,
-            link: link(),
-            table,
-            origin: Origin::ADIT,
-        }),
-        why: "AllowedIPs of a peer",
-    }));
-    Ok(wanted)
-}
-
-/// What leads everything into the tunnel but its own packets. The rule stands before that of the
-/// main table, so that no route there can lead anything past the tunnel, however specific it is:
-/// whoever answers DHCP can add such routes (CVE-2024-3661, TunnelVision).
-fn steering(wish: &Wish, full: &[Family], table: u32) -> Vec<Wanted> {
-    let mut wanted = Vec::new();
-    if full.contains(&Family::V4) {
-        wanted.push(Wanted {
-            item: Item::Setting("net/ipv4/conf/all/src_valid_mark".into(), "1".into()),
-            why: "the reverse path of encrypted packets is looked up by their mark",
-        });
-    }
-    // The latest tunnel comes first, since it has the highest number.
-    let priority = RULES.saturating_sub(2 * table.saturating_sub(FIRST_TABLE).min(RULES / 4));
-    for family in full {
-        wanted.push(Wanted {
-            item: Item::Rule(Rule {
-                priority: Some(priority),
-                origin: Origin::KERNEL,
-                ..Rule::unless_marked(*family, table, table)
-            }),
-            why: "everything goes into the tunnel but its own packets",
-        });
-        let destination = match family {
-            Family::V4 => Prefix::DEFAULT,
-            Family::V6 => Prefix { address: std::net::Ipv6Addr::UNSPECIFIED.into(), length: 0 },
-        };
-        wanted.push(Wanted {
-            item: Item::Route(Route {
-                destination,
-                gateway: None,
-                link: wish.name.clone(),
-                table,
-                origin: Origin::ADIT,
-            }),
-            why: "the only way in the tunnel's own table",
-        });
-    }
-    wanted
+    let routes = destinations(wish).into_iter().filter(|it| !is_covered(it));
+    let route = |destination| Route {
+        destination,
+        gateway: None,
+        link: wish.name.clone(),
+        table: table(&destination).unwrap_or(given),
+        origin: Origin::ADIT,
+    };
+    let why = "AllowedIPs of a peer";
+    Ok(routes.map(|it| Wanted { item: Item::Route(route(it)), why }).collect())
 }
 
 fn addresses(wish: &Wish) -> Outcome<Vec<Prefix>> {

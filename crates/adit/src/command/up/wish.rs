@@ -8,8 +8,10 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use config::file::Extensions;
 use config::quick;
 use config::wg::{Machine, Mode, Names, Refusal, Secret, Settings, from_file, peer_names};
+use host::dns;
 use proto::PublicKey;
 use zeroize::Zeroizing;
 
@@ -34,6 +36,12 @@ pub struct Wish {
     pub endpoints: BTreeMap<PublicKey, Endpoint>,
     /// What the peers are called.
     pub names: Names,
+    /// What the file says to adit alone.
+    pub extensions: Extensions,
+    /// Who is to be asked for names, and for which.
+    pub dns: Option<dns::Settings>,
+    /// The whole text.
+    pub content: Zeroizing<Vec<u8>>,
 }
 
 /// A host, by name or address, and a port.
@@ -65,8 +73,11 @@ impl Wish {
     /// Reads the file that an argument means: /etc/wireguard/NAME.conf, the file of this path, or
     /// where the tunnel came from when it came up.
     pub fn read(argument: &OsStr, known: Option<&Path>) -> Outcome<Self> {
-        let name = name(argument)?;
-        let path = find(argument, known)?;
+        Self::of(name(argument)?, find(argument, known)?)
+    }
+
+    /// Reads what a file at `path` wants of the interface `name`.
+    pub fn of(name: String, path: PathBuf) -> Outcome<Self> {
         let (content, others_write) = read(&path)?;
         let invalid = |text: &dyn std::fmt::Display| {
             Failure::new(Kind::Configuration, format!("{}: {text}", path.display()))
@@ -83,7 +94,12 @@ impl Wish {
             settings.map_err(|text| invalid(&one_line(&String::from_utf8_lossy(&text))))?;
         let endpoints = machine.take_from(&mut settings);
         let names = peer_names(&String::from_utf8_lossy(&content));
-        Ok(Self { name, path, file, settings, endpoints, names })
+        let extensions = Extensions::parse(&content)
+            .map_err(|problems| problems.first().map_or_else(|| invalid(&""), |it| invalid(it)))?;
+        let split = extensions.split_domains.iter().map(|domain| format!("~{domain}"));
+        let domains: Vec<_> = file.search.iter().cloned().chain(split).collect();
+        let dns = dns::Settings::read(&file.servers, &domains).map_err(|error| invalid(&error))?;
+        Ok(Self { name, path, file, settings, endpoints, names, extensions, dns, content })
     }
 
     /// What a peer is called, or its key in short.

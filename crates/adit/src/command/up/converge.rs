@@ -1,0 +1,315 @@
+//! From whatever there is to what the file wants.
+
+use std::collections::BTreeMap;
+
+use config::wg::{PeerSettings, Settings};
+use host::guard;
+use host::plan::{Item, Machine, Observed, Plan, Wanted};
+use host::signals::Signals;
+use host::{dns, plan};
+use proto::{DeviceState, PublicKey};
+
+use super::carrier::{self, Carrier};
+use super::failure::{Failure, Kind, Outcome};
+use super::sync::{self, Found};
+use super::tunnel::{self, Hooks, Journal, Lock, Note};
+use super::want::{self, Circumstances};
+use super::wish::{self, Endpoint, Wish};
+use super::{Options, endpoints, keep, not_running, numbers};
+use crate::command::say;
+use crate::command::wg::interface;
+
+/// `adit up`, and `adit reload` for a tunnel that must be up.
+pub fn up(options: &Options, must_run: bool) -> Outcome {
+    let name = wish::name(&options.argument)?;
+    let lock = if options.dry_run { None } else { Some(Lock::of(&name)?) };
+    let journal = tunnel::journal(&name)?;
+    if must_run && journal.is_none() {
+        return Err(not_running(&name));
+    }
+    let wish = Wish::read(&options.argument, journal.as_ref().map(|it| it.note.file.as_path()))?;
+    let mut journal = journal.unwrap_or_else(|| tunnel::new_journal(&wish));
+    journal.note.guard = options.guard.or(journal.note.guard);
+    if journal.entries.is_empty() {
+        journal.note.kernel = options.kernel;
+    }
+    let purpose = if options.dry_run { Purpose::Tell } else { Purpose::Make };
+    let mut tunnel = Tunnel::look(wish, journal, purpose)?;
+    if options.dry_run {
+        return tunnel.tell();
+    }
+    tunnel.signals = Some(Signals::new().map_err(|error| Failure::io("watch signals", &error))?);
+    let outcome = tunnel.converge();
+    if tunnel.journal.entries.is_empty() {
+        // The number of a table that nobody uses is free again.
+        tunnel.journal.delete()?;
+    }
+    outcome?;
+    tunnel::keep_file(&tunnel.wish)?;
+    if options.foreground {
+        drop((lock, tunnel));
+        return keep::stay(&name);
+    }
+    keep::ensure(&name)
+}
+
+/// What a look at a tunnel is for.
+pub enum Purpose {
+    /// To bring it up, or to reload it.
+    Make,
+    /// To tell what that would do.
+    Tell,
+    /// To put back what others have changed, with the names that have been found meanwhile. Nobody
+    /// is asked for others.
+    Restore(Found),
+}
+
+/// A tunnel between what it is and what it ought to be.
+pub struct Tunnel {
+    /// What its file wants.
+    pub wish: Wish,
+    /// What it has made.
+    pub journal: Journal,
+    /// What it has, if its link is there.
+    pub present: Option<DeviceState>,
+    machine: Machine,
+    circumstances: Circumstances,
+    wanted: Vec<Wanted>,
+    /// All that the interface ought to have.
+    settings: Settings,
+    /// What keeps the next step from being taken.
+    signals: Option<Signals>,
+}
+
+impl Tunnel {
+    /// Looks at everything, and changes nothing but the journal, where the number of a table is
+    /// reserved.
+    pub fn look(wish: Wish, mut journal: Journal, purpose: Purpose) -> Outcome<Self> {
+        let mut machine = Machine::open()?;
+        let name = wish.name.as_str();
+        let present = present(name, &journal, &mut machine)?;
+        // Checked before anything is touched.
+        let dns = wish.dns.as_ref().map(|settings| dns::choose(name, settings)).transpose()?;
+        let is_told = matches!(purpose, Purpose::Tell);
+        let table = numbers::table(&wish, &mut machine, &mut journal, is_told)?;
+        journal.note.table = table;
+        let found = found(&wish, &journal.note, present.as_ref(), purpose);
+        let settings = sync::everything(&wish, &found, table);
+        let wanted_port = settings.listen_port.filter(|port| *port != 0);
+        let circumstances = Circumstances {
+            mtu: numbers::mtu(&wish, &mut machine.network, &found, table)?,
+            table,
+            guard: journal.note.guard.or(wish.extensions.guard).unwrap_or(true),
+            port: wanted_port.or(present.as_ref().map(|it| it.listen_port)),
+            on_link: guard::on_link(&mut machine.network, name)?,
+            dns,
+            may_set: numbers::may_set(),
+        };
+        let wanted = want::wanted(&wish, &circumstances)?;
+        let signals = None;
+        Ok(Self { wish, journal, present, machine, circumstances, wanted, settings, signals })
+    }
+
+    fn observe(&mut self) -> Outcome<Observed> {
+        let wanted = self.wanted.iter().map(|wanted| &wanted.item);
+        let made = self.journal.entries.iter().map(|entry| &entry.item);
+        let mut observed = self.machine.observe(wanted.chain(made))?;
+        observed.shared = tunnel::made_by_others(&self.wish.name);
+        Ok(observed)
+    }
+
+    /// What is left to do on the machine.
+    pub fn plan(&mut self) -> Outcome<Plan> {
+        let observed = self.observe()?;
+        Ok(Plan::new(&self.wanted, &self.journal.entries, &observed))
+    }
+
+    /// What has to be set on an interface that is there.
+    fn change(&self) -> Option<Settings> {
+        let present = self.present.as_ref()?;
+        let settings = self.settings.clone();
+        Some(sync::missing(settings, &self.wish, &self.journal.note, present))
+    }
+
+    /// Prints the plan.
+    fn tell(&mut self) -> Outcome {
+        let mut text = self.plan()?.to_string();
+        let change = self.change();
+        let settings = change.as_ref().unwrap_or(&self.settings);
+        let lines = sync::lines(settings, &self.wish, self.present.as_ref());
+        let hooks = self.hooks();
+        let hooks = hooks.iter().flat_map(|(when, commands)| {
+            commands.iter().map(move |it| format!("! {when}: {}", String::from_utf8_lossy(it)))
+        });
+        for line in lines.into_iter().chain(hooks) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        say(&text);
+        Ok(())
+    }
+
+    /// The hooks that are going to run, in their order.
+    fn hooks(&self) -> Vec<(&'static str, Vec<Vec<u8>>)> {
+        let (old, new) = (&self.journal.note.hooks, Hooks::from(&self.wish.file.hooks));
+        let link = Item::Link(self.wish.name.clone());
+        let was_there = self.journal.entries.iter().any(|entry| entry.item == link);
+        let up = [("PreUp", new.pre_up.clone()), ("PostUp", new.post_up.clone())];
+        match (&self.present, was_there) {
+            (None, false) => up.into(),
+            // The link has gone by itself.
+            (None, true) => [("PostDown", old.post_down.clone())].into_iter().chain(up).collect(),
+            (Some(_), _) if *old == new => Vec::new(),
+            // One often takes back what another has done, whichever they are.
+            (Some(_), _) => {
+                [("PreDown", old.pre_down.clone()), ("PostDown", old.post_down.clone())]
+                    .into_iter()
+                    .chain(up)
+                    .collect()
+            }
+        }
+    }
+
+    /// Endpoints that nobody has found yet.
+    pub fn waiting(&self) -> BTreeMap<PublicKey, Endpoint> {
+        let peers = self.settings.peers.iter().filter(|peer| peer.endpoint.is_none());
+        let peers = peers.filter_map(|peer| {
+            let endpoint = self.wish.endpoints.get(&peer.public_key)?;
+            Some((peer.public_key, endpoint.clone()))
+        });
+        peers.collect()
+    }
+
+    /// Puts back what others have changed, keys and peers apart, and tells peers' endpoints that
+    /// have been found. Hooks run only if the link itself has gone.
+    pub fn restore(&mut self) -> Outcome {
+        if self.present.is_none() {
+            return self.converge();
+        }
+        let has_none = |peer: &PublicKey| {
+            let known = self.present.iter().flat_map(|it| &it.peers);
+            known.into_iter().any(|it| it.public_key == *peer && it.endpoint.is_none())
+        };
+        let found = self.settings.peers.iter().filter(|it| it.endpoint.is_some());
+        let found = found
+            .filter(|it| has_none(&it.public_key))
+            .map(|it| PeerSettings { endpoint: it.endpoint, ..PeerSettings::new(it.public_key) });
+        let peers: Vec<_> = found.collect();
+        if !peers.is_empty() {
+            self.set(&Settings { peers, ..Settings::default() })?;
+        }
+        self.apply()
+    }
+
+    /// Makes it so, or leaves everything as it was.
+    pub fn converge(&mut self) -> Outcome {
+        let fresh = self.journal.entries.is_empty();
+        let hooks = self.hooks();
+        // A new link's own are run when it is made.
+        let is_early = |when: &str| match self.present {
+            Some(_) => when != "PostUp",
+            None => when == "PostDown",
+        };
+        for (when, commands) in hooks.iter().filter(|(when, _)| is_early(when)) {
+            carrier::hooks(when, commands, &self.wish.name)?;
+        }
+        let change = self.change();
+        if let Some(change) = &change {
+            self.set(change)?;
+        }
+        let late = hooks.iter().filter(|(when, _)| *when == "PostUp");
+        let late: Vec<_> = late.flat_map(|(_, commands)| commands.clone()).collect();
+        let outcome = self.apply().and_then(|()| {
+            self.journal.note.follow(&self.wish);
+            self.journal.write()?;
+            Ok(carrier::hooks("PostUp", &late, &self.wish.name)?)
+        });
+        for remark in self.machine.remarks.drain(..) {
+            eprintln!("adit: {remark}");
+        }
+        let Err(failure) = outcome else { return Ok(()) };
+        match (&change, &self.present) {
+            (Some(change), Some(present)) => self.set(&sync::inverse(change, present))?,
+            _ if fresh => tunnel::undo(&mut self.machine, &mut self.journal)?,
+            _ => {}
+        }
+        Err(failure)
+    }
+
+    fn set(&self, settings: &Settings) -> Outcome {
+        let name = &self.wish.name;
+        interface::configure(name.as_ref(), settings)
+            .map_err(|error| Failure::io(format!("set keys and peers of {name}"), &error))
+    }
+
+    /// Until nothing is left to do: the kernel takes some things along with others, and the port of
+    /// a new interface is known when it is there.
+    fn apply(&mut self) -> Outcome {
+        const ROUNDS: usize = 4;
+        for _ in 0..ROUNDS {
+            let plan = self.plan()?;
+            if plan.steps.is_empty() {
+                break;
+            }
+            let mut carrier = Carrier {
+                settings: &self.settings,
+                hooks: &Hooks::from(&self.wish.file.hooks),
+                kernel: self.journal.note.kernel,
+                signals: self.signals.as_ref(),
+            };
+            self.machine.apply(&plan, &mut self.journal, &mut carrier).map_err(told)?;
+            let state = interface::state(self.wish.name.as_ref());
+            self.circumstances.port = state.ok().map(|it| it.listen_port).filter(|it| *it != 0);
+            self.wanted = want::wanted(&self.wish, &self.circumstances)?;
+        }
+        Ok(())
+    }
+}
+
+fn told(failure: plan::Failure) -> Failure {
+    let taken_back = failure.left.is_empty();
+    let failure = Failure::from_step(failure.cause, &failure.left);
+    if taken_back { failure.with("what was done before has been taken back") } else { failure }
+}
+
+/// The interface as it is now; none if it is not there.
+fn present(name: &str, journal: &Journal, machine: &mut Machine) -> Outcome<Option<DeviceState>> {
+    if !machine.network.has_link(name)? {
+        return Ok(None);
+    }
+    if !journal.entries.iter().any(|it| it.item == Item::Link(name.to_owned())) {
+        let text = format!(
+            "{name} is there already, and not by `adit up': end it first, by `wg-quick down \
+             {name}' or `ip link delete {name}'"
+        );
+        return Err(Failure::new(Kind::Failed, text));
+    }
+    match interface::state(name.as_ref()) {
+        Ok(state) => Ok(Some(state)),
+        Err(error) => {
+            let text = format!("ask {name} for its state (`adit down {name}' ends it)");
+            Err(Failure::io(text, &error))
+        }
+    }
+}
+
+/// The addresses of the endpoints that are to be set.
+fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpose) -> Found {
+    let stays = |peer: &PublicKey, text: &str| {
+        let known = present.and_then(|it| it.peers.iter().find(|it| it.public_key == *peer));
+        let known = known.and_then(|it| it.endpoint);
+        known.filter(|_| note.endpoint(peer) == Some(text))
+    };
+    let unknown = wish.endpoints.iter().filter(|(peer, it)| stays(peer, &it.text).is_none());
+    let mut found = match purpose {
+        Purpose::Make | Purpose::Tell => endpoints::find(unknown),
+        Purpose::Restore(known) => {
+            let addresses = unknown.filter(|(_, it)| it.is_address());
+            endpoints::find(addresses).into_iter().chain(known).collect()
+        }
+    };
+    for (peer, endpoint) in &wish.endpoints {
+        found.extend(stays(peer, &endpoint.text).map(|address| (*peer, address)));
+    }
+    found
+}

@@ -1,0 +1,76 @@
+//! Calling the keeper of a tunnel, and starting one.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::command::quick::up::ourselves;
+use crate::command::up::failure::{Failure, Kind, Outcome};
+use crate::command::up::tunnel;
+
+/// What a keeper says when it keeps.
+const READY: &str = "ready";
+/// What it is told when something has changed: it looks, or ends with its tunnel.
+pub const LOOK: &str = "look";
+/// What it is asked what it knows by.
+const TELL: &str = "tell";
+/// It may be restoring something, which takes a while.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts a keeper unless there is one, which is told to look.
+pub fn ensure(name: &str) -> Outcome {
+    if call(name, LOOK).is_some() {
+        return Ok(());
+    }
+    let fail = |text: String| {
+        let text = format!("{name} is up, but nobody keeps it: {text}: try `adit up {name}' again");
+        Failure::new(Kind::Failed, text)
+    };
+    let mut keeper = ourselves();
+    keeper.args(["keep", name]).current_dir("/").process_group(0);
+    // What it says at first comes back on its stdin: its stdout is that of hooks, which may talk
+    // when nobody listens any more.
+    let (ours, theirs) = UnixStream::pair().map_err(|error| fail(error.to_string()))?;
+    keeper.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+    keeper.spawn().map_err(|error| fail(error.to_string()))?;
+    // The other end must be open there alone, so that this ends when it does.
+    drop(keeper);
+    let mut said = String::new();
+    BufReader::new(ours).read_line(&mut said).map_err(|error| fail(error.to_string()))?;
+    if said.trim_end() == READY { Ok(()) } else { Err(fail("its process ended".into())) }
+}
+
+/// In a keeper that was started so: it keeps.
+pub fn tell_starter() {
+    // If whoever started it has gone, nobody wants to know.
+    let _ = io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|starter| writeln!(UnixStream::from(starter), "{READY}"));
+}
+
+/// Tells the keeper of a tunnel that is down, and waits for its end.
+pub fn end(name: &str) {
+    // If it does not end, it will when it looks the next time.
+    let _ = call(name, LOOK);
+}
+
+/// What the keeper knows.
+pub fn ask(name: &str) -> Option<Value> {
+    serde_json::from_str(&call(name, TELL)?).ok()
+}
+
+/// Its answer; none if there is no keeper any more.
+fn call(name: &str, word: &str) -> Option<String> {
+    let mut stream = UnixStream::connect(tunnel::keeper_socket(name)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    writeln!(stream, "{word}").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer).filter(|answer| !answer.is_empty())
+}

@@ -1,0 +1,320 @@
+//! The keeper of a tunnel: a process that waits until others change what the tunnel has made, and
+//! puts it back; and that looks names up which could not be found when the tunnel came up.
+//!
+//! Nothing depends on it: without a keeper everything stays as it is. What it does is what `adit up`
+//! does, under the same lock.
+
+mod call;
+mod names;
+mod voice;
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{self, ExitCode};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use host::notice::{Event, Watcher, What};
+use host::plan::Item;
+use host::signals::{Signal, Signals};
+use host::watch::Watch;
+use serde_json::json;
+use sys::clock::realtime;
+use sys::poll::{Epoll, Events, Interest};
+
+use super::converge::{self, Tunnel};
+use super::failure::{Failure, Outcome};
+use super::tunnel::{self, Journal, Lock};
+use super::wish::Wish;
+use super::{Options, down};
+use names::Names;
+use voice::Voice;
+
+pub use call::{ask, end, ensure};
+
+/// What an event of epoll is about; anything else is word of a change.
+const SIGNALS: u64 = 0;
+const CALLER: u64 = 1;
+const CHANGE: u64 = 2;
+/// How many repairs are remembered.
+const MEMORY: usize = 32;
+/// Between two attempts to restore what cannot be restored.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What is changed again and again, such as by somebody who fights us, is put back this often.
+const BREATH: Duration = Duration::from_millis(100);
+/// What programs read to find name servers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Runs `adit keep NAME`, which `adit up` starts.
+pub fn keep(arguments: Vec<OsString>) -> ExitCode {
+    let name = arguments.first().map(|name| name.to_string_lossy().into_owned());
+    let outcome = Keeper::new(&name.unwrap_or_default(), false).and_then(|keeper| {
+        call::tell_starter();
+        keeper.stay()
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+/// Keeps a tunnel in this process, and takes it down when a signal asks for it.
+pub fn stay(name: &str) -> Outcome {
+    end(name);
+    Keeper::new(name, true)?.stay()
+}
+
+/// Something that was put back.
+struct Repair {
+    /// Seconds since the Unix epoch.
+    at: u64,
+    what: String,
+}
+
+struct Keeper {
+    name: String,
+    /// When the tunnel came up, which tells it from another of its name.
+    since: u64,
+    foreground: bool,
+    watcher: Watcher,
+    listener: UnixListener,
+    signals: Signals,
+    epoll: Epoll,
+    /// Of the file that others write over.
+    watch: Option<Watch>,
+    voice: Voice,
+    names: Names,
+    repairs: VecDeque<Repair>,
+    /// Why the last attempt to restore something failed, and when the next one is.
+    failure: Option<(String, Duration, Instant)>,
+}
+
+/// Whether there is still something to keep.
+#[derive(PartialEq, Eq)]
+enum Still {
+    Kept,
+    Gone,
+}
+
+impl Keeper {
+    fn new(name: &str, foreground: bool) -> Outcome<Self> {
+        let fail = |error: io::Error| Failure::io(format!("keep {name}"), &error);
+        let path = tunnel::keeper_socket(name);
+        // Nobody listens there any more, or nobody would start another.
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).map_err(fail)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(fail)?;
+        listener.set_nonblocking(true).map_err(fail)?;
+        let (epoll, signals) = (Epoll::new().map_err(fail)?, Signals::new().map_err(fail)?);
+        let (watcher, names) = (Watcher::open()?, Names::new().map_err(fail)?);
+        let add = |source, token| epoll.add(source, token, Interest::Readable).map_err(fail);
+        use std::os::fd::AsFd;
+        add(signals.as_fd(), SIGNALS)?;
+        add(listener.as_fd(), CALLER)?;
+        add(names.as_fd(), CHANGE)?;
+        for descriptor in watcher.descriptors() {
+            add(descriptor, CHANGE)?;
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            since: 0,
+            foreground,
+            watcher,
+            listener,
+            signals,
+            epoll,
+            watch: None,
+            voice: Voice::new(name, foreground),
+            names,
+            repairs: VecDeque::new(),
+            failure: None,
+        })
+    }
+
+    /// Until the tunnel is down, or a signal ends this process.
+    fn stay(mut self) -> Outcome {
+        const TOKENS: usize = 8;
+        let journal = tunnel::journal(&self.name)?;
+        self.since = journal.map(|it| it.note.since).unwrap_or_default();
+        let mut events = Events::new(TOKENS);
+        let mut still = self.look(&[]);
+        let mut last_look = Instant::now();
+        self.voice.notify("READY=1");
+        while still == Still::Kept {
+            let wait = self.epoll.wait(&mut events, self.patience());
+            wait.map_err(|error| Failure::io("wait for changes", &error))?;
+            let tokens: Vec<u64> = events.iter().map(|event| event.token).collect();
+            if tokens.contains(&SIGNALS)
+                && let Some(signal) = self.signals.read()
+            {
+                still = match self.obey(signal)? {
+                    Some(still) => still,
+                    None => break,
+                };
+            }
+            if tokens.contains(&CALLER) {
+                still = self.answer();
+            }
+            let word = self.watcher.receive().unwrap_or_default();
+            let word: Vec<Event> = word.into_iter().filter(|it| self.concerns_us(it)).collect();
+            let found = self.names.take();
+            let rewritten = self.watch.as_ref().is_some_and(Watch::drain);
+            let due = self.failure.as_ref().is_some_and(|(_, _, at)| *at <= Instant::now());
+            if still == Still::Kept && (!word.is_empty() || found || rewritten || due) {
+                thread::sleep(BREATH.saturating_sub(last_look.elapsed()));
+                still = self.look(&word);
+                last_look = Instant::now();
+            }
+            self.names.ask_again();
+        }
+        let _ = fs::remove_file(tunnel::keeper_socket(&self.name));
+        Ok(())
+    }
+
+    /// Until something is to be tried again.
+    fn patience(&self) -> Option<Duration> {
+        let failure = self.failure.as_ref().map(|(_, _, at)| *at);
+        let next = [failure, self.names.next()].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// None if this process is to end and leave the tunnel up.
+    fn obey(&mut self, signal: Signal) -> Outcome<Option<Still>> {
+        match (signal, self.foreground) {
+            (Signal::Hangup, false) => Ok(Some(Still::Kept)),
+            (Signal::Hangup, true) => {
+                self.voice.notify("RELOADING=1");
+                let options = Options::to_reload(&self.name);
+                if let Err(failure) = converge::up(&options, true) {
+                    self.voice.say(&format!("cannot reload: {failure}"));
+                }
+                self.voice.notify("READY=1");
+                Ok(Some(self.look(&[])))
+            }
+            (Signal::Interrupt | Signal::Terminate, false) => Ok(None),
+            (Signal::Interrupt | Signal::Terminate, true) => {
+                self.voice.notify("STOPPING=1");
+                // Nobody shall wait for our end who is waited for here.
+                let _ = fs::remove_file(tunnel::keeper_socket(&self.name));
+                down::down(self.name.as_ref(), false)?;
+                Ok(Some(Still::Gone))
+            }
+        }
+    }
+
+    /// Whether something of the tunnel may be different now, by somebody else's hand.
+    fn concerns_us(&self, event: &Event) -> bool {
+        let own = event.by.as_ref().is_some_and(|by| by.number == process::id());
+        let concerns = match &event.what {
+            What::Table(_, name) => *name == host::guard::Guard::table_name(&self.name),
+            What::Link(name) => *name == self.name,
+            // Of any link: networks of others are excluded, or are not.
+            What::Address(..) | What::Route(..) | What::Rule(..) | What::Unknown => true,
+        };
+        concerns && !own
+    }
+
+    /// Looks whether everything is as it should be, and makes it so.
+    fn look(&mut self, word: &[Event]) -> Still {
+        match self.restore(word) {
+            Ok(still) => {
+                self.failure = None;
+                still
+            }
+            Err(failure) => {
+                let text = failure.to_string();
+                let pause = self.failure.as_ref().map_or(FIRST_PAUSE, |it| it.1 * 2);
+                let pause = pause.min(LONGEST_PAUSE);
+                if self.failure.as_ref().is_none_or(|(former, _, _)| *former != text) {
+                    self.voice.say(&format!("cannot put it back: {text}"));
+                }
+                self.failure = Some((text, pause, Instant::now() + pause));
+                Still::Kept
+            }
+        }
+    }
+
+    fn restore(&mut self, word: &[Event]) -> Outcome<Still> {
+        let _lock = Lock::of(&self.name)?;
+        let Some(journal) = tunnel::journal(&self.name)?.filter(|it| it.note.since == self.since)
+        else {
+            return Ok(Still::Gone);
+        };
+        self.watch = watch(&journal);
+        if let Some(watch) = &self.watch {
+            self.epoll
+                .add(watch, CHANGE, Interest::Readable)
+                .map_err(|error| Failure::io("watch a file", &error))?;
+        }
+        let mut wish = Wish::of(self.name.clone(), tunnel::applied_file(&self.name))?;
+        wish.path.clone_from(&journal.note.file);
+        let found = self.names.found(&wish);
+        let mut tunnel = Tunnel::look(wish, journal, converge::Purpose::Restore(found))?;
+        let plan = tunnel.plan()?;
+        tunnel.restore()?;
+        self.names.wait_for(tunnel.waiting());
+        if !plan.steps.is_empty() {
+            let who: Vec<String> = word.iter().map(ToString::to_string).collect();
+            let who = if who.is_empty() { "found missing".to_owned() } else { who.join(", ") };
+            let steps: Vec<_> = plan.steps.iter().map(|(step, _)| step.to_string()).collect();
+            self.remember(format!("{who}; put back: {}", steps.join(", ")));
+        }
+        Ok(Still::Kept)
+    }
+
+    fn remember(&mut self, what: String) {
+        self.voice.say(&what);
+        self.repairs.push_back(Repair { at: realtime().as_secs(), what });
+        if self.repairs.len() > MEMORY {
+            self.repairs.pop_front();
+        }
+    }
+
+    /// Looks on behalf of everybody who calls, and tells them what is known.
+    fn answer(&mut self) -> Still {
+        let mut still = Still::Kept;
+        while let Ok((stream, _)) = self.listener.accept() {
+            // One that says nothing is not waited for long.
+            if let Ok(true) = asks_to_look(&stream) {
+                still = self.look(&[]);
+            }
+            if still == Still::Gone {
+                // Their connections end with this process.
+                break;
+            }
+            // A caller who has gone needs no answer.
+            let _ = writeln!(&stream, "{}", self.state());
+        }
+        still
+    }
+
+    fn state(&self) -> serde_json::Value {
+        let repairs: Vec<_> =
+            self.repairs.iter().map(|it| json!({ "at": it.at, "what": it.what })).collect();
+        json!({
+            "process": process::id(),
+            "repairs": repairs,
+            "waitingFor": self.names.waiting(),
+            "failure": self.failure.as_ref().map(|(text, _, _)| text),
+        })
+    }
+}
+
+fn asks_to_look(stream: &UnixStream) -> io::Result<bool> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(FIRST_PAUSE))?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(line.trim_end() == call::LOOK)
+}
+
+/// Word of the file that programs find name servers in, if the tunnel has changed that.
+fn watch(journal: &Journal) -> Option<Watch> {
+    let has_dns = journal.entries.iter().any(|entry| matches!(entry.item, Item::Dns(..)));
+    has_dns.then(|| Watch::new(RESOLV_CONF).ok())?
+}

@@ -1,0 +1,121 @@
+//! Endpoints whose names nobody knew when the tunnel came up: they are looked up until somebody
+//! does.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use proto::PublicKey;
+use sys::poll::Event;
+
+use crate::command::up::sync::Found;
+use crate::command::up::wish::{Endpoint, Wish};
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What was asked for, and by which peer's endpoint.
+type Answer = (PublicKey, String, Option<SocketAddr>);
+
+/// Names that are waited for. Its descriptor is readable when one may have been found.
+pub struct Names {
+    waiting: BTreeMap<PublicKey, Endpoint>,
+    found: BTreeMap<PublicKey, (String, SocketAddr)>,
+    /// How many questions are out.
+    out: usize,
+    pause: Duration,
+    next: Option<Instant>,
+    answers: (Sender<Answer>, Receiver<Answer>),
+    bell: Arc<Event>,
+}
+
+impl Names {
+    /// None yet.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            waiting: BTreeMap::new(),
+            found: BTreeMap::new(),
+            out: 0,
+            pause: FIRST_PAUSE,
+            next: None,
+            answers: mpsc::channel(),
+            bell: Arc::new(Event::new()?),
+        })
+    }
+
+    /// These are waited for from now on, and no others.
+    pub fn wait_for(&mut self, waiting: BTreeMap<PublicKey, Endpoint>) {
+        if waiting != self.waiting {
+            self.pause = FIRST_PAUSE;
+            self.next = Some(Instant::now());
+        }
+        if waiting.is_empty() {
+            self.next = None;
+        }
+        self.waiting = waiting;
+    }
+
+    /// As they are written.
+    pub fn waiting(&self) -> Vec<&str> {
+        self.waiting.values().map(|endpoint| endpoint.text.as_str()).collect()
+    }
+
+    /// When to ask again, unless questions are out.
+    pub fn next(&self) -> Option<Instant> {
+        self.next.filter(|_| self.out == 0)
+    }
+
+    /// Asks for all that are waited for, if it is time.
+    pub fn ask_again(&mut self) {
+        if self.next().is_none_or(|next| next > Instant::now()) {
+            return;
+        }
+        for (peer, endpoint) in &self.waiting {
+            let (peer, endpoint) = (*peer, endpoint.clone());
+            let (answers, bell) = (self.answers.0.clone(), Arc::clone(&self.bell));
+            let asking = thread::Builder::new().name("resolve".into()).spawn(move || {
+                let address = endpoint.look_up().ok();
+                // Nobody may wait for it any more.
+                let _ = answers.send((peer, endpoint.text, address));
+                bell.signal();
+            });
+            self.out += usize::from(asking.is_ok());
+        }
+        self.next = Some(Instant::now() + self.pause);
+        self.pause = LONGEST_PAUSE.min(self.pause * 2);
+    }
+
+    /// Takes what was answered; whether something was found.
+    pub fn take(&mut self) -> bool {
+        self.bell.drain();
+        let before = self.found.len();
+        while let Ok((peer, text, address)) = self.answers.1.try_recv() {
+            self.out = self.out.saturating_sub(1);
+            self.found.extend(address.map(|address| (peer, (text, address))));
+        }
+        self.found.len() > before
+    }
+
+    /// What was found of the endpoints in a file.
+    pub fn found(&mut self, wish: &Wish) -> Found {
+        let found = std::mem::take(&mut self.found).into_iter();
+        let is_meant = |peer: &PublicKey, text: &str| {
+            wish.endpoints.get(peer).is_some_and(|endpoint| endpoint.text == text)
+        };
+        found
+            .filter(|(peer, (text, _))| is_meant(peer, text))
+            .map(|(peer, (_, address))| (peer, address))
+            .collect()
+    }
+}
+
+impl AsFd for Names {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}

@@ -1,0 +1,290 @@
+//! `adit status`: what is up, and how it is (docs/up.md).
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use config::discard;
+use config::key::to_base64;
+use config::wg::{Names, peer_names};
+use host::plan::{Entry, Item, Machine, Observed};
+use lexopt::Arg;
+use proto::{DeviceState, PeerState};
+use serde_json::{Map, Value, json};
+use sys::clock::realtime;
+
+use super::failure::Outcome;
+use super::tunnel::{self, Note};
+use super::{keep, must_be_root, not_running, wish};
+use crate::command::say;
+use crate::command::wg::interface;
+
+const USAGE: &str = "\
+Usage: adit status [--json] [FILE | NAME]
+
+Shows one tunnel, or all that `adit up' has brought up. Of each peer: whether a handshake was
+completed in the last three minutes, whether data comes, and whether what was sent is answered.
+
+  --json   prints one object, by interface (docs/up.md)
+";
+
+/// A session is over when its handshake is this old (REJECT_AFTER_TIME).
+const LIFETIME: Duration = Duration::from_secs(180);
+/// What a handshake costs either side at most: an initiation and a keepalive, in bytes of UDP.
+const HANDSHAKE: u64 = 148 + 32;
+
+/// Runs `adit status`.
+pub fn status(arguments: Vec<OsString>) -> ExitCode {
+    let text = parse(arguments).and_then(|wanting| match wanting {
+        None => Ok(USAGE.to_owned()),
+        Some((argument, as_json)) => {
+            must_be_root()?;
+            show(argument, as_json)
+        }
+    });
+    match text {
+        Ok(text) => say(&text),
+        Err(failure) => failure.tell(),
+    }
+}
+
+/// None for a call for help.
+fn parse(arguments: Vec<OsString>) -> Outcome<Option<(Option<OsString>, bool)>> {
+    let mut words = lexopt::Parser::from_args(arguments);
+    let (mut argument, mut as_json) = (None, false);
+    while let Some(word) = words.next()? {
+        match word {
+            Arg::Long("json") => as_json = true,
+            Arg::Short('h') | Arg::Long("help") => return Ok(None),
+            Arg::Value(word) if argument.is_none() => argument = Some(word),
+            word => return Err(word.unexpected().into()),
+        }
+    }
+    Ok(Some((argument, as_json)))
+}
+
+fn show(argument: Option<OsString>, as_json: bool) -> Outcome<String> {
+    let names = match argument {
+        Some(argument) => vec![wish::name(&argument)?],
+        None => tunnel::names(),
+    };
+    let is_one = names.len() == 1;
+    let mut tunnels = Vec::new();
+    for name in names {
+        match Tunnel::look(&name)? {
+            Some(tunnel) => tunnels.push(tunnel),
+            // It may have gone since they were listed.
+            None if is_one => return Err(not_running(&name)),
+            None => {}
+        }
+    }
+    if as_json {
+        let all: Map<_, _> =
+            tunnels.iter().map(|tunnel| (tunnel.name.clone(), tunnel.json())).collect();
+        return Ok(format!("{:#}\n", Value::from(all)));
+    }
+    if tunnels.is_empty() {
+        return Ok("nothing is up\n".to_owned());
+    }
+    Ok(tunnels.iter().map(Tunnel::text).collect())
+}
+
+/// A tunnel as it is now.
+struct Tunnel {
+    name: String,
+    note: Note,
+    entries: Vec<Entry>,
+    observed: Observed,
+    /// None if its link is gone, or nobody answers for it.
+    state: Option<DeviceState>,
+    names: Names,
+    /// What its keeper knows; none without one.
+    keeper: Option<Value>,
+}
+
+impl Tunnel {
+    fn look(name: &str) -> Outcome<Option<Self>> {
+        let Some(journal) = tunnel::journal(name)? else { return Ok(None) };
+        let observed = Machine::open()?.observe(journal.entries.iter().map(|it| &it.item))?;
+        let file = std::fs::read(tunnel::applied_file(name)).map(zeroize::Zeroizing::new);
+        Ok(Some(Self {
+            name: name.to_owned(),
+            state: interface::state(name.as_ref()).ok(),
+            names: peer_names(&String::from_utf8_lossy(&file.unwrap_or_default())),
+            keeper: keep::ask(name),
+            note: journal.note,
+            entries: journal.entries,
+            observed,
+        }))
+    }
+
+    fn mtu(&self) -> Option<u32> {
+        self.observed.links.iter().find(|link| link.name == self.name).map(|link| link.mtu)
+    }
+
+    fn uptime(&self) -> u64 {
+        realtime().as_secs().saturating_sub(self.note.since)
+    }
+
+    fn backend(&self) -> &'static str {
+        if self.note.kernel { "kernel" } else { "adit" }
+    }
+
+    /// `on` and `missing` are as it says; `off` is a full tunnel without, and `none` is needed by
+    /// no other.
+    fn guard(&self) -> &'static str {
+        let is_guard = |item: &&Item| matches!(item, Item::Filter(table) if table.chains.iter().any(|it| it.name == "output"));
+        let items = self.entries.iter().map(|entry| &entry.item);
+        let guards: Vec<_> = items.filter(is_guard).collect();
+        match (self.note.table, guards.is_empty()) {
+            (None, _) => "none",
+            (Some(_), true) => "off",
+            _ if guards.iter().all(|item| self.observed.has(item)) => "on",
+            _ => "missing",
+        }
+    }
+
+    /// Its name servers, and whether the machine still asks them.
+    fn dns(&self) -> Option<(Vec<String>, bool)> {
+        self.entries.iter().find_map(|entry| match &entry.item {
+            Item::Dns(settings, _) => {
+                let servers = settings.servers.iter().map(ToString::to_string).collect();
+                Some((servers, self.observed.has(&entry.item)))
+            }
+            _ => None,
+        })
+    }
+
+    /// What it has made and others have taken away.
+    fn missing(&self) -> Vec<String> {
+        let items = self.entries.iter().map(|entry| &entry.item);
+        items.filter(|item| !self.observed.has(item)).map(ToString::to_string).collect()
+    }
+
+    fn json(&self) -> Value {
+        let peers = self.state.iter().flat_map(|state| &state.peers);
+        let peers: Map<_, _> = peers
+            .map(|peer| (to_base64(&peer.public_key.0).to_string(), self.json_of(peer)))
+            .collect();
+        let addresses: Vec<_> = self
+            .entries
+            .iter()
+            .filter_map(|entry| match &entry.item {
+                Item::Address(_, address) => Some(address.to_string()),
+                _ => None,
+            })
+            .collect();
+        json!({
+            "file": self.note.file,
+            "since": self.note.since,
+            "uptime": self.uptime(),
+            "backend": self.backend(),
+            "up": self.state.is_some(),
+            "mtu": self.mtu(),
+            "addresses": addresses,
+            "listenPort": self.state.as_ref().map(|state| state.listen_port),
+            "fwmark": self.state.as_ref().map(|state| state.fwmark),
+            "guard": self.guard(),
+            "dns": self.dns().map(|(servers, holds)| json!({ "servers": servers, "holds": holds })),
+            "missing": self.missing(),
+            "lastFailure": self.state.as_ref().and_then(|it| it.last_discard).map(discard::name),
+            "keeper": self.keeper,
+            "peers": peers,
+        })
+    }
+
+    fn json_of(&self, peer: &PeerState) -> Value {
+        let lights = Lights::of(peer);
+        json!({
+            "name": self.names.get(&peer.public_key),
+            "endpoint": peer.endpoint.map(|endpoint| endpoint.to_string()),
+            "endpointInFile": self.note.endpoint(&peer.public_key),
+            "latestHandshake": peer.last_handshake.map(|time| time.as_secs()),
+            "transferRx": peer.rx_bytes,
+            "transferTx": peer.tx_bytes,
+            "handshaked": lights.handshaked,
+            "receives": lights.receives,
+            "isAnswered": lights.is_answered,
+            "lastFailure": peer.last_discard.map(discard::name),
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("{}  up {}", self.name, ago(self.uptime()));
+        let mtu = self.mtu().map_or_else(|| "no link".to_owned(), |mtu| format!("MTU {mtu}"));
+        let dns = match self.dns() {
+            None => String::new(),
+            Some((servers, true)) => format!("  DNS {}", servers.join(", ")),
+            Some((servers, false)) => format!("  DNS {} (taken away)", servers.join(", ")),
+        };
+        let keeper = if self.keeper.is_some() { "" } else { "  nobody keeps it" };
+        // Nothing fails that is written into a string.
+        let _ =
+            writeln!(text, "  by {}  {mtu}  guard {}{dns}{keeper}", self.backend(), self.guard());
+        for peer in self.state.iter().flat_map(|state| &state.peers) {
+            self.tell_of(peer, &mut text);
+        }
+        for item in self.missing() {
+            let _ = writeln!(text, "  missing: {item}");
+        }
+        let failure = self.keeper.as_ref().and_then(|keeper| keeper.get("failure")?.as_str());
+        if let Some(failure) = failure {
+            let _ = writeln!(text, "  cannot be put back: {failure}");
+        }
+        text
+    }
+
+    fn tell_of(&self, peer: &PeerState, text: &mut String) {
+        let lights = Lights::of(peer);
+        let light = |is_lit| if is_lit { "yes" } else { "no" };
+        let name = self.names.get(&peer.public_key).cloned();
+        let name = name.unwrap_or_else(|| config::key::abbreviated(&peer.public_key));
+        let endpoint = match (peer.endpoint, self.note.endpoint(&peer.public_key)) {
+            (Some(endpoint), _) => endpoint.to_string(),
+            (None, Some(written)) => format!("{written}, which nobody has found yet"),
+            (None, None) => "nowhere yet".to_owned(),
+        };
+        let _ = writeln!(text, "  {name}  at {endpoint}");
+        let handshake = peer.last_handshake.map(|time| realtime().saturating_sub(time).as_secs());
+        let handshake =
+            handshake.map_or_else(|| "never".to_owned(), |age| format!("{} ago", ago(age)));
+        let _ = writeln!(
+            text,
+            "    handshaked: {} ({handshake})  receives: {}  is answered: {}",
+            light(lights.handshaked),
+            light(lights.receives),
+            light(lights.is_answered)
+        );
+        if let Some(reason) = peer.last_discard {
+            let _ = writeln!(text, "    last failure: {}", discard::explain(reason));
+        }
+    }
+}
+
+/// What works between a peer and us, as its counters tell.
+struct Lights {
+    handshaked: bool,
+    receives: bool,
+    is_answered: bool,
+}
+
+impl Lights {
+    fn of(peer: &PeerState) -> Self {
+        let age = peer.last_handshake.map(|time| realtime().saturating_sub(time));
+        let handshaked = age.is_some_and(|age| age <= LIFETIME);
+        // More than handshakes: data.
+        let receives = handshaked && peer.rx_bytes > HANDSHAKE;
+        let is_answered = receives && peer.tx_bytes > HANDSHAKE;
+        Self { handshaked, receives, is_answered }
+    }
+}
+
+fn ago(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
