@@ -189,6 +189,7 @@ fn what_holds_is_known() {
     assert!(!file.is_applied("wg0", &other).unwrap());
     file.apply("wg0", &other).unwrap();
     assert!(file.is_applied("wg0", &other).unwrap());
+    assert!(!file.is_applied("wg0", &one).unwrap(), "the other has taken its place");
     file.apply("wg1", &one).unwrap();
     assert!(file.is_applied("wg0", &other).unwrap(), "its turn comes again");
     folder.write("nameserver 192.0.2.99\n");
