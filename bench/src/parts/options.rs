@@ -18,7 +18,7 @@ and nanoseconds, each the median of many short samples. Prints one table.
   --only LIST     parts whose names contain one of these words (default: all)
   --against PATH  compare with another build of this program, measured in turn with this one, A B A B,
                   or with what a former run wrote by --json
-  --rounds N      of time; instructions are counted once (default 5)
+  --rounds N      of time; instructions are counted once (default 15)
   --json          one JSON object; the table goes to standard error
   --help          this
 

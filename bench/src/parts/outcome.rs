@@ -10,7 +10,7 @@ use super::callgrind;
 use super::options::{Options, Role};
 use crate::Outcome;
 use crate::measure::Better;
-use crate::report::{cell, machine, ratio, short, write_aligned};
+use crate::report::{Spread, cell, machine, ratio, short, write_aligned};
 
 /// What a build says of one part.
 pub struct Line {
@@ -155,11 +155,15 @@ impl Row {
         })
     }
 
-    /// How this row compares with the same one of another build; more than one is better.
+    /// How this row compares with the same one of another build; more than one is better. Of the
+    /// rounds the least count: whoever disturbs can only make them longer.
     fn ratios(&self, other: Option<&Self>) -> [String; 2] {
+        let least = |row: &Self| {
+            Spread::of(row.nanoseconds.iter().flatten().copied()).map(|spread| spread.least)
+        };
         let ratios = other.map_or([None; 2], |other| {
             let instructions = ratio(Better::Less, &[self.instructions], &[other.instructions]);
-            [instructions, ratio(Better::Less, &self.nanoseconds, &other.nanoseconds)]
+            [instructions, ratio(Better::Less, &[least(self)], &[least(other)])]
         });
         ratios.map(|ratio| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}")))
     }
@@ -198,7 +202,10 @@ impl fmt::Display for Table<'_> {
             "\nFor one of what the second column names. Time: median (least–most) of the rounds' medians."
         )?;
         if self.other.is_some() {
-            writeln!(f, "Ratios: 2.0 means that this build needs half of what the other does.")?;
+            writeln!(
+                f,
+                "Ratios, of time those of the least: 2.0 means that this build needs half of what the other does."
+            )?;
         }
         Ok(())
     }
