@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::turns::Turns;
-use super::who::{Who, names_are_resolved};
+use super::who::{Who, is_of_more_than_this_network, names_are_resolved};
 use super::{NotARecord, Settings, file, network_manager, resolved};
 use crate::resolvconf::Resolvconf;
 
@@ -28,6 +28,9 @@ impl Backend {
     /// Finds out who it has to be, and whether that can do it: the backend, and why this one.
     /// Changes nothing.
     pub(super) fn choose(link: &str, settings: &Settings) -> io::Result<(Self, &'static str)> {
+        if is_of_more_than_this_network(Path::new(RESOLV_CONF)) {
+            return Err(io::Error::other(OTHERS_TOO));
+        }
         let who = Who::wrote(Path::new(RESOLV_CONF));
         if who == Who::Resolved {
             resolved::check()?;
@@ -138,6 +141,9 @@ impl fmt::Display for Backend {
     }
 }
 
+const OTHERS_TOO: &str = "/etc/resolv.conf belongs to the whole machine, but the link only to a network \
+                          namespace: mount another file there, as `ip netns exec NAME' does with \
+                          /etc/netns/NAME/resolv.conf";
 const TWO_ANSWER: &str = "some programs ask systemd-resolved (/etc/nsswitch.conf), others the servers \
                           in /etc/resolv.conf: run `ln -sf /run/systemd/resolve/stub-resolv.conf \
                           /etc/resolv.conf', or take `resolve' out of /etc/nsswitch.conf";

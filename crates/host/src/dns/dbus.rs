@@ -271,3 +271,55 @@ fn patiently(error: io::Error) -> io::Error {
         _ => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Option<Answer> {
+        let sizes = Sizes::of(bytes.first_chunk()?)?;
+        (sizes.whole == bytes.len()).then(|| Answer::read(bytes, sizes))?
+    }
+
+    /// As the bus sends it: an error with its words.
+    fn refusal() -> Vec<u8> {
+        let fields = [
+            (ERROR_NAME, Value::text("org.example.Error")),
+            (REPLY_SERIAL, Value::Unsigned(7)),
+            (SIGNATURE, Value::Signature("s".into())),
+        ];
+        let fields = fields
+            .map(|(number, value)| Value::Struct(vec![Value::Byte(number), Value::variant(value)]));
+        let mut message = Encoder(vec![b'l', ERROR, 1, VERSION, 7, 0, 0, 0, 9, 0, 0, 0]);
+        message.values(&[Value::array("(yv)", fields)]);
+        message.align(8);
+        message.0.extend(b"\x02\0\0\0no\0");
+        message.0
+    }
+
+    #[test]
+    fn an_answer_is_taken_apart() {
+        let answer = read(&refusal()).unwrap();
+        assert_eq!((answer.kind, answer.reply_serial), (ERROR, Some(7)));
+        assert_eq!(answer.error.as_deref(), Some("org.example.Error"));
+        assert_eq!(answer.body, [Value::text("no")]);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic_or_wait_for_gigabytes() {
+        let bytes = refusal();
+        for place in 0..bytes.len() {
+            assert!(read(&bytes[..place]).is_none(), "{place}");
+            for byte in 0..=255 {
+                let mut changed = bytes.clone();
+                changed[place] = byte;
+                drop(read(&changed));
+            }
+        }
+        let mut endless = *bytes.first_chunk().unwrap();
+        endless[4..8].fill(0xff);
+        assert!(Sizes::of(&endless).is_none());
+    }
+}

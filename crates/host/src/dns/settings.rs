@@ -73,8 +73,10 @@ impl Domain {
     const LONGEST: usize = 253;
     const LONGEST_LABEL: usize = 63;
 
-    fn read(word: &str) -> Result<Self, Misread> {
-        let name = word.strip_suffix('.').unwrap_or(word);
+    fn read(text: &str) -> Result<Self, Misread> {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        // What controls a terminal must not reach one.
+        let word = text.escape_debug();
         if !name.is_ascii() {
             let cause = format!("`{word}' is not ASCII: write the form that begins with `xn--'");
             return Err(Misread(cause));
@@ -115,9 +117,10 @@ impl fmt::Display for Misread {
 
 impl std::error::Error for Misread {}
 
-fn server(word: &str) -> Result<IpAddr, Misread> {
-    let (address, zone) = word.split_once('%').map_or((word, None), |(a, zone)| (a, Some(zone)));
-    match (address.parse(), zone) {
+fn server(text: &str) -> Result<IpAddr, Misread> {
+    let (address, zone) = text.split_once('%').map_or((text, None), |(it, zone)| (it, Some(zone)));
+    let word = text.escape_debug();
+    match (address.parse::<IpAddr>(), zone) {
         (Ok(address), None) => Ok(address),
         (Ok(address), Some(_)) => {
             Err(Misread(format!("`{word}' is asked through the tunnel anyway: write `{address}'")))
@@ -181,11 +184,13 @@ mod tests {
             ("10.0.0.1 a..b", "`DNS = 10.0.0.1, corp.example'"),
             ("10.0.0.1 ~", "`DNS = 10.0.0.1, corp.example'"),
             ("10.0.0.1 a;b", "`DNS = 10.0.0.1, corp.example'"),
+            ("10.0.0.1 \x1b[2J", "`DNS = 10.0.0.1, corp.example'"),
             ("10.0.0.1 größe.example", "`xn--'"),
             (&long, "`DNS = 10.0.0.1, corp.example'"),
         ] {
             let refusal = read(words).unwrap_err().to_string();
             assert!(refusal.ends_with(remedy), "{words}: {refusal}");
+            assert!(!refusal.contains(char::is_control), "{refusal}");
         }
     }
 }

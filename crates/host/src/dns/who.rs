@@ -1,6 +1,8 @@
 //! Who answers the programs of this machine: what `/etc/resolv.conf` and `/etc/nsswitch.conf` say.
 
-use std::fs;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 const NSSWITCH: &str = "/etc/nsswitch.conf";
@@ -62,6 +64,19 @@ fn names_are_resolved_by(nsswitch: &str) -> bool {
     let hosts = nsswitch.lines().find_map(|line| line.trim().strip_prefix("hosts:"));
     let hosts = hosts.unwrap_or_default().split('#').next().unwrap_or_default();
     hosts.split_whitespace().any(|word| word == "resolve")
+}
+
+/// Whether a file is that of the whole machine, and the network of this thread is not: then it would
+/// send everybody to servers that only this thread can reach.
+pub(super) fn is_of_more_than_this_network(path: &Path) -> bool {
+    let networks = ["/proc/1/ns/net", "/proc/thread-self/ns/net"].map(fs::metadata);
+    let theirs = Path::new("/proc/1/root").join(path.strip_prefix("/").unwrap_or(path));
+    let files = [theirs.symlink_metadata(), path.symlink_metadata()];
+    let are_one = |[one, other]: [io::Result<Metadata>; 2]| {
+        let identity = |it: Metadata| (it.dev(), it.ino());
+        Some(identity(one.ok()?) == identity(other.ok()?))
+    };
+    are_one(networks) == Some(false) && are_one(files) == Some(true)
 }
 
 #[cfg(test)]

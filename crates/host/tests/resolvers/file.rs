@@ -2,16 +2,20 @@
 
 use std::env;
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::stage::{BY_HAND, RESOLV_CONF, eventually, plan, play, refusal, run, undo};
+use host::dns;
+use sys::namespace;
 
-/// Set for the process that is to be killed.
-const VICTIM: &str = "ADIT_RESOLVERS_VICTIM";
+use crate::stage::{BY_HAND, RESOLV_CONF, eventually, plan, play, refusal, run, settings, undo};
+
+/// Set for a process that a test starts with itself as the program.
+const CHILD: &str = "ADIT_RESOLVERS_CHILD";
 const KILLS: u32 = 100;
 
 #[test]
@@ -83,8 +87,28 @@ fn what_cannot_be_done_is_refused_before_anything_is_touched() {
 }
 
 #[test]
+fn a_network_of_its_own_needs_a_file_of_its_own() {
+    const TEST: &str = "file::a_network_of_its_own_needs_a_file_of_its_own";
+    if env::var_os(CHILD).is_some() {
+        assert!(plan("wg0", "10.0.1.53").to_string().contains("by /etc/resolv.conf"));
+        return;
+    }
+    play(TEST, |stage| {
+        let choose = || dns::choose("wg0", &settings("10.0.1.53")).unwrap_err().to_string();
+        let refusal = namespace::within(stage.far.as_fd(), choose).unwrap();
+        assert!(refusal.ends_with("as `ip netns exec NAME' does with /etc/netns/NAME/resolv.conf"));
+        // As that does it.
+        fs::write("/run/own", BY_HAND).unwrap();
+        let script = format!("mount --bind /run/own {RESOLV_CONF} && exec \"$0\" --exact {TEST}");
+        let mut child = Command::new("unshare");
+        child.args(["--mount", "--net", "sh", "-c", &script]).arg(env::current_exe().unwrap());
+        run(child.env(CHILD, "yes"));
+    });
+}
+
+#[test]
 fn whoever_is_killed_leaves_what_can_be_undone() {
-    if env::var_os(VICTIM).is_some() {
+    if env::var_os(CHILD).is_some() {
         churn();
     }
     play("file::whoever_is_killed_leaves_what_can_be_undone", |_| {
@@ -93,7 +117,7 @@ fn whoever_is_killed_leaves_what_can_be_undone() {
             let arguments = ["--exact", "file::whoever_is_killed_leaves_what_can_be_undone"];
             let mut victim = Command::new(env::current_exe().unwrap())
                 .args(arguments)
-                .env(VICTIM, "yes")
+                .env(CHILD, "yes")
                 .stdout(Stdio::null())
                 .spawn()
                 .unwrap();

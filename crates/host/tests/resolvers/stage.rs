@@ -30,7 +30,7 @@ pub const BY_HAND: &str = "# by hand\nnameserver 192.0.2.53\n";
 pub struct Stage {
     pub lan: Server,
     pub tunnels: [Server; 2],
-    _far: OwnedFd,
+    pub far: OwnedFd,
     children: Vec<Child>,
 }
 
@@ -83,7 +83,7 @@ impl Stage {
             let answer = Ipv4Addr::new(203, 0, 113, network);
             Server::start(far.as_fd(), (address(network, 53).address, 53).into(), answer)
         };
-        Self { lan: server(0), tunnels: [server(1), server(2)], _far: far, children: Vec::new() }
+        Self { lan: server(0), tunnels: [server(1), server(2)], far, children: Vec::new() }
     }
 
     /// Starts a daemon, which goes with the machine.
