@@ -226,15 +226,15 @@ impl Delivery {
                 // senders leave it at zero, and the kernel lets it stand still.
                 let may_stand_still = u16_at(ip, 6)? & 0x4000 != 0;
                 (next_id == counted_on || may_stand_still && next_id == id)
-                    && are_alike(ip, next_ip, &same::IPV4)
+                    && are_alike(ip, next_ip, &same::IPV4)?
             }
-            Version::V6 => are_alike(ip, next_ip, &same::IPV6),
+            Version::V6 => are_alike(ip, next_ip, &same::IPV6)?,
         };
         let transport_continues = !shape.is_tcp || {
             let sequence = u32::from_be_bytes(bytes_at(transport, tcp::SEQUENCE)?);
             let next_sequence = u32::from_be_bytes(bytes_at(next_transport, tcp::SEQUENCE)?);
             next_sequence == sequence.wrapping_add(self.joined as u32)
-                && are_alike(transport, next_transport, &same::TCP)
+                && are_alike(transport, next_transport, &same::TCP)?
                 && transport.get(tcp::HEADER..) == next_transport.get(tcp::HEADER..)
         };
         Some(ip_continues && transport_continues)
@@ -277,10 +277,11 @@ impl Delivery {
     }
 }
 
-/// Whether two headers are the same in the bits of `mask`.
-fn are_alike(one: &[u8], other: &[u8], mask: &[u8]) -> bool {
-    let pairs = one.iter().zip(other).zip(mask);
-    pairs.fold(0, |all, ((one, other), mask)| all | (one ^ other) & mask) == 0
+/// Whether two headers begin with the same bytes in the bits of `mask`.
+fn are_alike<const N: usize>(one: &[u8], other: &[u8], mask: &[u8; N]) -> Option<bool> {
+    // Of a length that is known, so that the compiler takes many at a time.
+    let pairs = one.first_chunk::<N>()?.iter().zip(other.first_chunk::<N>()?).zip(mask);
+    Some(pairs.fold(0, |all, ((one, other), mask)| all | (one ^ other) & mask) == 0)
 }
 
 /// Bits that are the same in all packets that are joined. Left out is what counts on, what is
