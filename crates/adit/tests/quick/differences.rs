@@ -13,16 +13,12 @@ const EVERYWHERE: &[Everywhere] = &[
          why it failed, in one line.",
         |record| record.edit(": stderr", |text| lines(text, is_step_or_our_fault)),
     ),
-    (
-        "Interfaces are our own daemon's, so nobody asks the kernel for one first, and nothing is \
-         missing when it has none.",
-        |record| {
-            record.edit("up: stderr", |text| {
-                let text = lines(text, |line| !line.starts_with("[#] ip link add "));
-                text.replace("[#] wireguard-go ", "[#] adit daemon ")
-            });
-        },
-    ),
+    ("Without WireGuard in the kernel our own daemon carries the packets.", |record| {
+        record.edit("up: stderr", |text| text.replace("[#] wireguard-go ", "[#] adit daemon "));
+    }),
+    ("As newer versions do: an interface may be called as ip's own words are.", |record| {
+        record.edit("up: stderr", |text| text.replace("ip link add dev ", "ip link add "));
+    }),
     (
         "As newer versions do: `addconf', not `setconf', so that a key which PreUp has set stays.",
         |record| record.edit("up: stderr", |text| text.replace("wg setconf", "wg addconf")),
@@ -233,6 +229,7 @@ fn is_step_or_our_fault(line: &str) -> bool {
         "is neither true nor false",
     ];
     line.starts_with("[#] ")
+        || line.starts_with("[!] ")
         || line.starts_with("Warning: `")
         || line.starts_with("wg-quick: ") && FAULTS.iter().any(|fault| line.ends_with(fault))
 }

@@ -127,9 +127,11 @@ pub(super) fn remove_firewall(quick: &Quick, transcript: &Transcript) -> Outcome
     // A kernel without nftables has no table.
     let Ok(mut nftables) = Nftables::open() else { return Ok(()) };
     let tables = nftables.tables().unwrap_or_default();
+    // One of both families at once is somebody else's.
+    let ours = |family| matches!(family, nft::Family::Ip | nft::Family::Ip6);
     let changes: Vec<_> = tables
         .iter()
-        .filter(|(_, table)| *table == name)
+        .filter(|(family, table)| *table == name && ours(*family))
         .map(|(family, table)| nft::Change::DeleteTable(*family, table))
         .collect();
     if changes.is_empty() {

@@ -47,8 +47,8 @@ CONFIG_FILE is named after the interface: INTERFACE.conf. Given only INTERFACE, 
                                         for bash(1), %i being the interface; may be repeated
   SaveConfig = true | false             whether `down' saves first
 
-If the environment variable WG_QUICK_USERSPACE_IMPLEMENTATION names a program, that carries the
-packets instead of adit.
+The kernel carries the packets. If it has no WireGuard, adit does, or the program that the environment
+variable WG_QUICK_USERSPACE_IMPLEMENTATION names.
 ";
 
 /// What came of something; what failed has not been told yet.

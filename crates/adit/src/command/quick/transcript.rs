@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use host::signals::{Signal, Signals};
@@ -86,13 +87,26 @@ const HOOK: &str = "WG_QUICK_HOOK";
 /// our own directory comes first.
 pub(in crate::command) fn child(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    command.env("LC_ALL", "C");
-    if let Some(directory) = env::current_exe().ok().as_deref().and_then(std::path::Path::parent) {
-        let path = env::var_os("PATH").unwrap_or_default();
-        let path = [directory.as_os_str().as_bytes(), b":", path.as_bytes()].concat();
-        command.env("PATH", OsString::from_vec(path));
-    }
+    command.env("LC_ALL", "C").env("PATH", path());
     command
+}
+
+/// Whether [`child`] would find a program.
+pub(super) fn is_there(program: &OsStr) -> bool {
+    let is_path = program.as_bytes().contains(&b'/');
+    let found = || env::split_paths(&path()).any(|folder| folder.join(program).is_file());
+    if is_path { Path::new(program).is_file() } else { found() }
+}
+
+/// Where programs are looked for.
+fn path() -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    match env::current_exe().ok().as_deref().and_then(Path::parent) {
+        Some(ours) => {
+            OsString::from_vec([ours.as_os_str().as_bytes(), b":", path.as_bytes()].concat())
+        }
+        None => path,
+    }
 }
 
 /// Runs a program to its end, with `input` as its stdin if there is one.

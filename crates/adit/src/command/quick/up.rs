@@ -2,12 +2,14 @@
 
 use std::env;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 
 use config::quick::{is_v6, prefix};
 use host::{Change, Network, Prefix};
 
-use super::transcript::{child, run};
+use super::transcript::{child, is_there, run};
 use super::{Failure, Outcome, Quick, Transcript, dns, down, mtu, route};
+use crate::command::wg::kernel::{KIND, MODULE};
 
 /// Does everything, or leaves nothing behind.
 pub(super) fn up(quick: &Quick) -> Outcome {
@@ -48,10 +50,30 @@ impl Up<'_> {
         self.transcript.unless_interrupted()
     }
 
-    /// By the program that the user prefers, or by ourselves.
-    fn create(&self) -> Outcome {
+    /// In the kernel, or else in user space.
+    fn create(&mut self) -> Outcome {
         let name = &self.quick.interface;
-        match env::var_os("WG_QUICK_USERSPACE_IMPLEMENTATION").filter(|name| !name.is_empty()) {
+        self.transcript.step(format!("ip link add dev {name} type {KIND}"))?;
+        match self.network.apply(Change::CreateLink(name, KIND)) {
+            Err(refused) if !Path::new(MODULE).exists() => self.create_in_user_space(refused),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// By the program that the user prefers, or by ourselves.
+    fn create_in_user_space(&self, refused: host::Error) -> Outcome {
+        let name = &self.quick.interface;
+        let preferred = env::var_os("WG_QUICK_USERSPACE_IMPLEMENTATION");
+        let preferred = preferred.filter(|program| !program.is_empty());
+        if let Some(program) = preferred.as_ref().filter(|program| !is_there(program)) {
+            let text = format!("{refused}, and there is no program {}", program.display());
+            return Err(Failure { text: Some(text), ..refused.into() });
+        }
+        // Whoever reads this looks for wg-quick's own words.
+        eprintln!(
+            "[!] Missing WireGuard kernel module. Falling back to slow userspace implementation."
+        );
+        match preferred {
             Some(program) => {
                 self.transcript.step(format!("{} {name}", program.display()))?;
                 run(child(program).arg(name), None)

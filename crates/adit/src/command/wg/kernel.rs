@@ -45,6 +45,8 @@ const AF_INET6: u16 = 10;
 
 /// The kind of link that such an interface is.
 pub(in crate::command) const KIND: &str = "wireguard";
+/// There if the kernel has WireGuard, as a module that is loaded or as a part of itself.
+pub(in crate::command) const MODULE: &str = "/sys/module/wireguard";
 
 /// All interfaces of this network namespace, as the kernel lists them.
 pub(super) fn names() -> io::Result<Vec<OsString>> {
