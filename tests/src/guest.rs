@@ -25,8 +25,8 @@ use modules::Modules;
 const MACHINE: &str = "-accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nodefaults -display none \
                        -no-reboot -monitor none";
 const KERNEL_WORDS: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off";
-/// What tests run, besides busybox.
-const PROGRAMS: [&str; 6] = ["bash", "ip", "nft", "sysctl", "wg", "wg-quick"];
+/// What tests run, besides busybox, whose `timeout` would run its own `ip`.
+const PROGRAMS: [&str; 7] = ["bash", "ip", "nft", "sysctl", "timeout", "wg", "wg-quick"];
 /// What tests need of the kernel, besides what that needs.
 const MODULES: [&str; 8] =
     ["wireguard", "tun", "veth", "dummy", "nft_ct", "nft_fib_ipv4", "nft_fib_ipv6", "nft_masq"];
@@ -147,11 +147,10 @@ impl Guest {
 
 /// The first process: makes the system usable, plays, and turns the power off.
 fn init(modules: &str, words: &[&str]) -> String {
-    let long = env::var("ADIT_LONG").unwrap_or_default();
     let words = words.join(" ");
     format!(
         r#"#!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/applets HOME=/ RUST_BACKTRACE=1 ADIT_LONG={long}
+export PATH=/usr/sbin:/usr/bin:/applets HOME=/ RUST_BACKTRACE=1
 busybox mount -t proc proc /proc
 busybox mkdir /applets
 busybox --install -s /applets

@@ -173,7 +173,8 @@ impl Drop for Place {
 /// One test for each of these scenarios and each pairing of implementations, in both roles.
 ///
 /// `adit_with_wireguard_go::a_scenario` has adit on the left. The pairings of `control` are
-/// without adit: they prove the laboratory.
+/// without adit: they prove the laboratory. Those with the kernel are for one that has WireGuard,
+/// perhaps that of a guest.
 #[macro_export]
 macro_rules! play_in_every_pairing {
     ($($scenario:ident),* $(,)?) => {
@@ -183,6 +184,19 @@ macro_rules! play_in_every_pairing {
         $crate::play_in_every_pairing!(@ adit_with_boringtun, Adit, Boringtun, $($scenario),*);
         $crate::play_in_every_pairing!(@ boringtun_with_adit, Boringtun, Adit, $($scenario),*);
         $crate::play_in_every_pairing!(@ control, WireguardGo, WireguardGo, $($scenario),*);
+        $crate::play_in_every_pairing!(@guest adit_with_kernel, Adit, Kernel, $($scenario),*);
+        $crate::play_in_every_pairing!(@guest kernel_with_adit, Kernel, Adit, $($scenario),*);
+    };
+    (@guest $module:ident, $left:ident, $right:ident, $($scenario:ident),*) => {
+        mod $module {
+            use $crate::lab::{Implementation, Pairing};
+            $(#[test]
+            #[ignore = "in a guest"]
+            fn $scenario() {
+                let pairing = Pairing::new(Implementation::$left, Implementation::$right);
+                pairing.play(stringify!($scenario), super::$scenario);
+            })*
+        }
     };
     (@ $module:ident, $left:ident, $right:ident, $($scenario:ident),*) => {
         mod $module {

@@ -1,10 +1,12 @@
 //! What two daemons do together, in every pairing of implementations and in both roles.
 
+use std::env;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use adit_tests::guest;
 use adit_tests::lab::traffic::Stream;
-use adit_tests::lab::{Family, Implementation, Lab, Node, Pair, Pairing, await_that};
+use adit_tests::lab::{Family, Implementation, Lab, Node, Pair, Pairing, await_that, skipped};
 use adit_tests::play_in_every_pairing;
 use adit_tests::scenarios::*;
 
@@ -264,3 +266,12 @@ play_in_every_pairing!(
     a_persistent_keepalive_speaks_at_once,
     a_restarted_daemon_speaks_at_once,
 );
+
+/// All of these with the kernel, in a guest; the test `kernel` has a short form of them.
+#[test]
+fn the_kernel_plays_along() {
+    if env::var_os("ADIT_LONG").is_none() {
+        return skipped("takes ten minutes under emulation; ADIT_LONG=1 runs it");
+    }
+    guest::play(&["kernel"], Duration::from_secs(1800));
+}

@@ -1,4 +1,5 @@
-//! A WireGuard daemon in a namespace, of whichever implementation, driven by Debian's `wg`.
+//! A WireGuard daemon in a namespace, of whichever implementation, driven by Debian's `wg`. The
+//! kernel counts as one, without a process.
 
 use std::env;
 use std::fmt;
@@ -8,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -21,12 +23,14 @@ pub enum Implementation {
     Adit,
     WireguardGo,
     Boringtun,
+    Kernel,
 }
 
 impl Implementation {
     /// Where its program is, or why it cannot be used.
     pub fn program(self) -> Result<PathBuf, String> {
         let (name, variable) = match self {
+            Self::Kernel => return kernel_module(),
             Self::Adit => ("adit", "ADIT_BIN"),
             Self::WireguardGo => ("wireguard-go", "WIREGUARD_GO"),
             Self::Boringtun => ("boringtun-cli", "BORINGTUN"),
@@ -41,7 +45,7 @@ impl Implementation {
         }
         let built = match self {
             Self::Adit => Some(built_folder().join(name)),
-            Self::WireguardGo => None,
+            Self::WireguardGo | Self::Kernel => None,
             Self::Boringtun => {
                 built_folder().parent().map(|target| target.join("peers/bin").join(name))
             }
@@ -50,10 +54,12 @@ impl Implementation {
         found.ok_or_else(|| format!("no program {name}; {variable} may name it"))
     }
 
-    /// The command that runs it in the foreground for this interface.
-    fn command(self, interface: &str) -> Command {
+    /// The command that runs it in the foreground for this interface; none for the kernel, which
+    /// runs anyway.
+    fn command(self, interface: &str) -> Option<Command> {
         let mut command = Command::new(self.program().expect("`Lab::open` has looked for it"));
         match self {
+            Self::Kernel => return None,
             Self::Adit => command.args(["daemon", "-f", interface]),
             Self::WireguardGo => command.args(["-f", interface]),
             // One thread: with several it reorders the datagrams of a flow.
@@ -62,7 +68,7 @@ impl Implementation {
             }
         };
         command.env("LOG_LEVEL", "debug");
-        command
+        Some(command)
     }
 }
 
@@ -72,6 +78,7 @@ impl fmt::Display for Implementation {
             Self::Adit => "adit",
             Self::WireguardGo => "wireguard-go",
             Self::Boringtun => "boringtun",
+            Self::Kernel => "the kernel",
         })
     }
 }
@@ -82,13 +89,22 @@ fn built_folder() -> PathBuf {
     test.parent().and_then(Path::parent).expect("target/PROFILE/deps").to_owned()
 }
 
+/// What stands for the program of the kernel.
+fn kernel_module() -> Result<PathBuf, String> {
+    let module = PathBuf::from("/sys/module/wireguard");
+    if module.exists() { Ok(module) } else { Err("no WireGuard in this kernel".into()) }
+}
+
 /// A running daemon; ended by its process id when dropped.
 pub struct Daemon {
     pub implementation: Implementation,
     pub interface: String,
     /// Where it was started, and where its UDP sockets are.
     pub home: Namespace,
-    process: Child,
+    /// Where its interface is: `wg` finds those of the kernel only there.
+    place: Mutex<Namespace>,
+    /// The kernel has none.
+    process: Option<Child>,
     log: String,
 }
 
@@ -129,20 +145,26 @@ impl Daemon {
         let log = lab.file(&format!("{interface}.log"), "");
         let output =
             || Stdio::from(File::options().append(true).open(&log).expect("the log just made"));
-        let mut command = implementation.command(interface);
-        command
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(output())
-            .stderr(output());
-        let process = home.within(|| command.spawn()).expect("the daemon starts");
+        let process = implementation.command(interface).map(|mut command| {
+            command
+                .envs(environment.iter().copied())
+                .stdin(Stdio::null())
+                .stdout(output())
+                .stderr(output());
+            home.within(|| command.spawn()).expect("the daemon starts")
+        });
         let mut daemon = Self {
             implementation,
             interface: interface.to_owned(),
             home: home.clone(),
+            place: Mutex::new(home.clone()),
             process,
             log,
         };
+        if daemon.process.is_none() {
+            home.ip(&format!("link add {interface} type wireguard"));
+            return daemon;
+        }
         let socket = daemon.socket();
         await_that("the daemon answers on its control socket", || {
             if let Some(status) = daemon.ended() {
@@ -155,7 +177,7 @@ impl Daemon {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.as_ref().expect("not the kernel").id()
     }
 
     /// The path of its control socket.
@@ -170,7 +192,7 @@ impl Daemon {
 
     /// Its exit status, if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.process.try_wait().expect("a child of ours")
+        self.process.as_mut().expect("not the kernel").try_wait().expect("a child of ours")
     }
 
     /// Waits until it has ended by itself.
@@ -190,12 +212,22 @@ impl Daemon {
     #[track_caller]
     pub fn move_to(&self, inside: &Namespace) {
         self.home.ip(&format!("link set {} netns {}", self.interface, inside.name()));
+        *self.place.lock().expect("no holder of this lock panics") = inside.clone();
+    }
+
+    fn place(&self) -> Namespace {
+        self.place.lock().expect("no holder of this lock panics").clone()
     }
 
     /// Runs Debian's `wg` with these words; `%i` stands for the interface.
     pub fn attempt_wg(&self, words: &str) -> Result<String, String> {
         let words = words.replace("%i", &self.interface);
-        command_output(Command::new("wg").args(words.split_whitespace()))
+        let mut command = Command::new("wg");
+        command.args(words.split_whitespace());
+        match self.process {
+            None => self.place().within(|| command_output(&command)),
+            Some(_) => command_output(&command),
+        }
     }
 
     /// Runs Debian's `wg`, which must succeed.
@@ -290,18 +322,25 @@ impl Drop for Daemon {
                 self.log()
             );
         }
+        if self.process.is_none() {
+            // It may have gone with its namespace.
+            let _ = self.place().attempt(&format!("ip link delete {}", self.interface));
+            return;
+        }
         // boringtun has no clean end: its interface and socket go below.
         if self.implementation != Implementation::Boringtun {
             self.signal(Signal::TERM);
             for _ in 0..200 {
-                if !matches!(self.process.try_wait(), Ok(None)) {
+                if self.ended().is_some() {
                     break;
                 }
                 thread::sleep(std::time::Duration::from_millis(10));
             }
         }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
         let _ = fs::remove_file(self.socket());
     }
 }
