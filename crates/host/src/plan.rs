@@ -83,7 +83,7 @@ impl fmt::Display for Item {
                 None => write!(f, "{} rule {rule}", rule.family),
             },
             Self::Route(route) => write!(f, "route {route}"),
-            Self::Dns(settings, _) => write!(f, "DNS: {settings}"),
+            Self::Dns(settings, record) => write!(f, "DNS: {settings}, by {}", record.who()),
         }
     }
 }

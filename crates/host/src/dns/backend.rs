@@ -1,6 +1,5 @@
 //! Who is told of a tunnel's servers: the choice among them, and how to tell each.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -104,6 +103,16 @@ impl Backend {
         }
     }
 
+    /// What users know it as.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Resolved => "systemd-resolved",
+            Self::NetworkManager => "NetworkManager",
+            Self::Resolvconf(_) => "resolvconf",
+            Self::File(_) => RESOLV_CONF,
+        }
+    }
+
     /// What it is called in a record, and what else is written there.
     pub(super) fn to_words(&self) -> (&'static str, String) {
         match self {
@@ -127,17 +136,6 @@ impl Backend {
             ("file", Some(kept)) => Ok(Self::File(kept.into())),
             _ => Err(NotARecord),
         }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Resolved => "systemd-resolved",
-            Self::NetworkManager => "NetworkManager",
-            Self::Resolvconf(_) => "resolvconf",
-            Self::File(_) => RESOLV_CONF,
-        })
     }
 }
 

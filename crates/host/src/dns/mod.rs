@@ -68,6 +68,11 @@ impl Plan {
         &self.settings
     }
 
+    /// Why it is this one who is told, as a sentence.
+    pub fn because(&self) -> &'static str {
+        self.because
+    }
+
     /// To be written down before the plan is applied.
     pub fn record(&self) -> &Record {
         &self.record
@@ -100,6 +105,11 @@ impl Record {
         &self.link
     }
 
+    /// Who is told: the name of a program, or of a file.
+    pub fn who(&self) -> &'static str {
+        self.backend.name()
+    }
+
     /// Tells whoever answers to forget the link, which may be gone. What somebody else has changed
     /// since is left alone. Says what has to be known of it, usually nothing.
     ///
@@ -119,7 +129,7 @@ fn attempt(link: &str) -> String {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { settings, record, because } = self;
-        write!(f, "{settings}, by {}, because {because}", record.backend)
+        write!(f, "{settings}, by {}, because {because}", record.who())
     }
 }
 

@@ -89,7 +89,7 @@ fn a_plan_for_an_empty_machine_makes_everything_in_its_order() {
 ~ net.ipv4.conf.all.src_valid_mark = 1 (was net.ipv4.conf.all.src_valid_mark = 0)
 + IPv4 rule 7: not from all fwmark 0x1 lookup 1
 + route 10.9.0.0/16 dev wg0
-+ DNS: ask 10.0.0.53 for all names";
++ DNS: ask 10.0.0.53 for all names, by /etc/resolv.conf";
     assert_eq!(words(&plan).join("\n"), expected);
     assert!(plan.to_string().lines().all(|line| line.ends_with("# a test wants it")));
 }
@@ -175,7 +175,7 @@ fn while_a_plan_is_under_way_the_journal_tells_of_old_and_new() {
 fn only_what_is_still_ours_is_undone_and_a_link_takes_its_own_with_it() {
     let made = Plan::new(&all(), &[], &before()).entries;
     let all_of_it = [
-        "- DNS: ask 10.0.0.53 for all names",
+        "- DNS: ask 10.0.0.53 for all names, by /etc/resolv.conf",
         "- IPv4 rule 7: not from all fwmark 0x1 lookup 1",
         "~ net.ipv4.conf.all.src_valid_mark = 0 (was net.ipv4.conf.all.src_valid_mark = 1)",
         "- link wg0",
@@ -185,7 +185,11 @@ fn only_what_is_still_ours_is_undone_and_a_link_takes_its_own_with_it() {
     let mut observed = after();
     observed.settings.values_mut().for_each(|value| "7".clone_into(value));
     observed.rules.clear();
-    let rest = ["- DNS: ask 10.0.0.53 for all names", "- link wg0", "- packet filter adit-wg0"];
+    let rest = [
+        "- DNS: ask 10.0.0.53 for all names, by /etc/resolv.conf",
+        "- link wg0",
+        "- packet filter adit-wg0",
+    ];
     assert_eq!(words(&Plan::undo(&made, &observed)), rest);
     // What is left of DNS, its record knows.
     assert_eq!(words(&Plan::undo(&made, &before())), &rest[..1]);

@@ -56,7 +56,7 @@ pub fn wanted(wish: &Wish, circumstances: &Circumstances) -> Outcome<Vec<Wanted>
     wanted.extend(link(wish, circumstances, &addresses));
     wanted.extend(circumstances.dns.as_ref().map(|plan| Wanted {
         item: Item::Dns(plan.settings().clone(), plan.record().clone()),
-        why: "DNS in the file",
+        why: plan.because(),
     }));
     if let Some(table) = circumstances.table {
         wanted.extend(steering(&full, table, &excluded(wish, circumstances)));
