@@ -473,7 +473,7 @@ impl Table {
 
     fn lookup(&self, address: &Value) -> Option<u64> {
         let address: IpAddr = address.as_str().unwrap().parse().unwrap();
-        let peer = self.device.routes().lookup(address)?;
+        let peer = *self.device.routes(Some).lookup(address)?;
         Some(self.numbers[&peer])
     }
 

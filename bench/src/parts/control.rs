@@ -98,7 +98,7 @@ fn configure(change: fn(u32) -> PeerChange) -> Outcome<impl FnMut()> {
     device.configure(now(0), &everybody).map_err(|_| "too many peers")?;
     while device.poll_event().is_some() {}
     // The workers hold on to the table that was there before.
-    let mut routes = device.routes();
+    let mut routes = device.routes(Some);
     let mut number = 0;
     Ok(move || {
         number += 1;
@@ -106,7 +106,7 @@ fn configure(change: fn(u32) -> PeerChange) -> Outcome<impl FnMut()> {
         device.configure(now(0), &change).expect("it is a peer already");
         while let Some(event) = device.poll_event() {
             if let Event::RoutesChanged = event {
-                drop(mem::replace(&mut routes, device.routes()));
+                drop(mem::replace(&mut routes, device.routes(Some)));
             }
             black_box(event);
         }

@@ -33,7 +33,7 @@ fn lookup(size: u32, address: fn(u32) -> IpAddr) -> Outcome<impl FnMut()> {
     let mut device = device();
     let change = Change { peers: vec![peer], ..Change::default() };
     device.configure(now(0), &change).map_err(|_| "too many peers")?;
-    let routes = device.routes();
+    let routes = device.routes(Some);
     let wanted: Vec<_> =
         (0..LOOK_UPS as u32).map(|number| address(scattered(number) % size)).collect();
     Ok(move || {

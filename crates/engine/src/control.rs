@@ -1,5 +1,6 @@
 //! The control thread: owns the protocol's state and everything that is rare.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -18,9 +19,7 @@ use crate::offload::Kind;
 use crate::outbound::Outbound;
 use crate::paths::Paths;
 use crate::send::is_stale_source;
-use crate::shared::{
-    Peer, Shared, Snapshot, Sockets, Stray, ToControl, ToWorker, endpoint, family, local,
-};
+use crate::shared::{Peer, Shared, Sockets, Stray, ToControl, ToWorker, endpoint, family, local};
 use crate::worker::Round;
 use crate::{Notice, Observer};
 
@@ -47,9 +46,8 @@ mod token {
 pub(crate) struct Control {
     shared: Arc<Shared>,
     device: Device,
-    /// By [`PeerId::slot`]; what is published, and perhaps a little more.
-    peers: Vec<Option<Arc<Peer>>>,
-    /// Peers or prefixes have changed since the last publication.
+    peers: BTreeMap<PeerId, Arc<Peer>>,
+    /// Prefixes have changed since the last publication.
     stale: bool,
     link_up: bool,
     /// As configured, or as drawn once; 0 for any.
@@ -84,7 +82,7 @@ impl Control {
         epoll.add(&path_news, token::PATHS, Interest::Readable)?;
         Ok(Self {
             device,
-            peers: Vec::new(),
+            peers: BTreeMap::new(),
             stale: false,
             link_up: false,
             port: 0,
@@ -181,8 +179,8 @@ impl Control {
             self.apply(event);
         }
         if std::mem::take(&mut self.stale) {
-            let snapshot = Snapshot { routes: self.device.routes(), peers: self.peers.clone() };
-            self.shared.snapshot.store(Arc::new(snapshot));
+            let routes = self.device.routes(|id| self.peer(id));
+            self.shared.routes.store(Arc::new(routes));
         }
         while let Some(transmit) = self.device.poll_transmit() {
             self.transmit(&transmit);
@@ -198,21 +196,13 @@ impl Control {
     fn apply(&mut self, event: Event) {
         match event {
             Event::PeerAdded(id, traffic) => {
-                let slot = id.slot();
-                if self.peers.len() <= slot {
-                    self.peers.resize(slot + 1, None);
-                }
-                if let Some(entry) = self.peers.get_mut(slot) {
-                    *entry = Some(Arc::new(Peer::new(id, traffic)));
-                }
-                self.stale = true;
+                self.peers.insert(id, Arc::new(Peer::new(id, traffic)));
             }
             Event::PeerRemoved(id) => {
-                if let Some(peer) = self.peers.get_mut(id.slot()).and_then(Option::take) {
+                if let Some(peer) = self.peers.remove(&id) {
                     peer.sending.store(None);
                     peer.staged().clear();
                 }
-                self.stale = true;
             }
             Event::RoutesChanged => self.stale = true,
             Event::EndpointChanged(id, endpoint) => {
@@ -243,7 +233,7 @@ impl Control {
     }
 
     fn peer(&self, id: PeerId) -> Option<Arc<Peer>> {
-        self.peers.get(id.slot())?.clone().filter(|peer| peer.id == id)
+        self.peers.get(&id).cloned()
     }
 
     fn with(&self, id: PeerId, then: impl FnOnce(&Peer)) {
@@ -388,7 +378,7 @@ impl Control {
 
     /// What waited for a key or an endpoint shall not have to wait for the next packet.
     fn ask_for_staged(&mut self) {
-        for peer in self.peers.iter().flatten().filter(|peer| !peer.staged().is_empty()) {
+        for peer in self.peers.values().filter(|peer| !peer.staged().is_empty()) {
             self.device.report(self.shared.clock.now(), peer.id, Report::WantsSession);
         }
     }
@@ -504,7 +494,7 @@ impl Control {
             drop(before);
             self.tell_workers();
             self.device.down();
-            for peer in self.peers.iter().flatten() {
+            for peer in self.peers.values() {
                 peer.staged().clear();
             }
             (self.observer)(Notice::Down);

@@ -176,8 +176,8 @@ impl<'a> Opener<'a> {
             return Ok(());
         }
         let inner = inner_packet(plaintext)?;
-        let owner = self.round.snapshot.routes.lookup(inner.source);
-        if owner != Some(session.peer.id) {
+        let owner = self.round.routes.lookup(inner.source);
+        if owner.is_none_or(|owner| owner.id != session.peer.id) {
             return Err(Discard::NotAllowed);
         }
         let packet = plaintext.get_mut(..inner.length).ok_or(Discard::BadPacket)?;

@@ -117,7 +117,7 @@ impl Tunnel {
         let shared = Arc::new(Shared {
             clock: Clock { scale: options.time_scale.max(1) },
             offloads,
-            snapshot: ArcSwap::default(),
+            routes: ArcSwap::default(),
             sockets: ArcSwapOption::empty(),
             sessions: shared::Sessions::default(),
             mtu: usize::from(DEFAULT_MTU).into(),

@@ -136,7 +136,7 @@ impl Outbound {
         let Some((header, packet)) = read.split_at_mut_checked(length) else { return };
         let header = VnetHeader::decode(header).map(|(header, _)| header).unwrap_or_default();
         let Some(destination) = packet::destination(packet) else { return };
-        let peer = round.snapshot.route(destination).filter(|peer| peer.endpoint.load().is_some());
+        let peer = round.routes.lookup(destination).filter(|peer| peer.endpoint.load().is_some());
         let Some(peer) = peer else {
             return self.unreachable(tun, packet);
         };

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::time::Duration;
@@ -26,8 +26,8 @@ pub(crate) struct Shared {
     pub clock: Clock,
     pub tuns: Vec<Tun>,
     pub offloads: Offloads,
-    /// Replaced as a whole whenever prefixes or peers change.
-    pub snapshot: ArcSwap<Snapshot>,
+    /// Replaced as a whole whenever prefixes change.
+    pub routes: ArcSwap<Routes>,
     /// Open exactly while the interface is up.
     pub sockets: ArcSwapOption<Sockets>,
     pub sessions: Sessions,
@@ -113,19 +113,7 @@ impl Clock {
 }
 
 /// Who has which addresses.
-#[derive(Default)]
-pub(crate) struct Snapshot {
-    pub routes: Arc<AllowedIps>,
-    /// By [`PeerId::slot`].
-    pub peers: Vec<Option<Arc<Peer>>>,
-}
-
-impl Snapshot {
-    /// The peer with the longest prefix that covers `address`.
-    pub fn route(&self, address: IpAddr) -> Option<&Arc<Peer>> {
-        self.peers.get(self.routes.lookup(address)?.slot())?.as_ref()
-    }
-}
+pub(crate) type Routes = AllowedIps<Arc<Peer>>;
 
 /// A peer as the data plane knows it.
 pub(crate) struct Peer {

@@ -11,12 +11,12 @@ use sys::udp::{Family, Udp};
 
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
-use crate::shared::{Post, Shared, Snapshot, Sockets, ToControl, ToWorker, family};
+use crate::shared::{Post, Routes, Shared, Sockets, ToControl, ToWorker, family};
 
 /// What holds for everything that is done between two waits.
 pub(crate) struct Round<'a> {
     pub shared: &'a Shared,
-    pub snapshot: &'a Snapshot,
+    pub routes: &'a Routes,
     pub sockets: Option<&'a Sockets>,
     pub now: Time,
     /// Which of the data sockets is ours.
@@ -26,10 +26,10 @@ pub(crate) struct Round<'a> {
 impl Round<'_> {
     /// Begins a round of `worker`: takes what is published at this moment.
     pub fn run<T>(shared: &Shared, worker: usize, round: impl FnOnce(&Round<'_>) -> T) -> T {
-        let (snapshot, sockets) = (shared.snapshot.load(), shared.sockets.load());
+        let (routes, sockets) = (shared.routes.load(), shared.sockets.load());
         round(&Round {
             shared,
-            snapshot: &snapshot,
+            routes: &routes,
             sockets: sockets.as_deref(),
             now: shared.clock.time(),
             worker,

@@ -1,16 +1,15 @@
 //! Cryptokey routing: which peer an inner address belongs to (paper §2).
 //!
-//! One path-compressed binary trie per family over the whole device, so that the longest prefix of
-//! *any* peer decides. Nodes live in one vector and refer to each other by position: a snapshot for
-//! the data plane is one copy of memory, and nothing recurses.
+//! The longest prefix of *any* peer decides. Prefixes nest but never overlap otherwise, so they cut
+//! the addresses into ranges, each of one owner: the data plane's snapshot is the list of these, in
+//! order, and a look-up is one binary search.
 
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::peer::PeerId;
-
-/// An address with the bits behind `length` cleared.
+/// An address with the bits behind `length` cleared. In order, it comes right before those that it
+/// covers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
     address: IpAddr,
@@ -56,41 +55,36 @@ impl fmt::Debug for Prefix {
     }
 }
 
-/// The allowed addresses of all peers of a device.
-#[derive(Clone, Debug, Default)]
-pub struct AllowedIps {
-    v4: Trie,
-    v6: Trie,
+/// The allowed addresses of all peers of a device, each of which is known as a `P`.
+#[derive(Clone, Debug)]
+pub struct AllowedIps<P> {
+    v4: Ranges<P>,
+    v6: Ranges<P>,
 }
 
-impl AllowedIps {
+impl<P: Clone> AllowedIps<P> {
+    /// Of `owners` in the order of their prefixes, no two of which are the same.
+    pub(crate) fn new(owners: impl Iterator<Item = (Prefix, P)>) -> Self {
+        let (v4, v6): (Vec<_>, Vec<_>) = owners.partition(|(prefix, _)| prefix.address.is_ipv4());
+        Self { v4: Ranges::new(v4), v6: Ranges::new(v6) }
+    }
+}
+
+impl<P> AllowedIps<P> {
     /// The peer with the longest prefix that covers `address`.
     #[must_use]
-    pub fn lookup(&self, address: IpAddr) -> Option<PeerId> {
+    pub fn lookup(&self, address: IpAddr) -> Option<&P> {
         let (bits, _) = bits(address);
         match address {
             IpAddr::V4(_) => self.v4.lookup(bits),
             IpAddr::V6(_) => self.v6.lookup(bits),
         }
     }
+}
 
-    /// Gives `prefix` to `peer` and returns who had exactly this prefix before.
-    pub(crate) fn insert(&mut self, prefix: Prefix, peer: PeerId) -> Option<PeerId> {
-        let (bits, _) = bits(prefix.address);
-        self.trie(prefix).insert(bits, prefix.length, peer)
-    }
-
-    /// Removes exactly `prefix`, if it is `peer`'s; says whether it was.
-    pub(crate) fn remove(&mut self, prefix: Prefix, peer: PeerId) -> bool {
-        let (bits, _) = bits(prefix.address);
-        self.trie(prefix).remove(bits, prefix.length, peer)
-    }
-
-    fn trie(&mut self, prefix: Prefix) -> &mut Trie {
-        match prefix.address {
-            IpAddr::V4(_) => &mut self.v4,
-            IpAddr::V6(_) => &mut self.v6,
-        }
+impl<P> Default for AllowedIps<P> {
+    fn default() -> Self {
+        Self { v4: Ranges::default(), v6: Ranges::default() }
     }
 }
 
@@ -106,173 +100,58 @@ fn mask(length: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0)
 }
 
-/// Which child of a node of `length` bits leads towards `bits`; anything below a whole address.
-fn side(bits: u128, length: u8) -> usize {
-    // Shifting one half is half of the work.
-    let half = if length < 64 { bits >> 64 } else { bits } as u64;
-    (half.rotate_left(u32::from(length) + 1) & 1) as usize
-}
-
-/// Position of a node; `None` is encoded as `u32::MAX` to keep nodes small.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Link(u32);
-
-const NOWHERE: Link = Link(u32::MAX);
-
-#[derive(Clone, Copy, Debug)]
-struct Node {
-    bits: u128,
-    children: [Link; 2],
-    peer: Option<PeerId>,
-    length: u8,
-}
-
-impl Node {
-    fn covers(&self, bits: u128) -> bool {
-        (self.bits ^ bits).checked_shr(128 - u32::from(self.length)).unwrap_or(0) == 0
-    }
-
-    fn child(&self, side: usize) -> Link {
-        self.children.get(side).copied().unwrap_or(NOWHERE)
-    }
-}
-
+/// All addresses of a family from the first owned one on, cut where the owner changes.
 #[derive(Clone, Debug)]
-struct Trie {
-    nodes: Vec<Node>,
-    /// Positions to use again.
-    free: Vec<Link>,
-    root: Link,
+struct Ranges<P> {
+    starts: Vec<u128>,
+    /// Whose the range is that starts at the same position.
+    owners: Vec<Option<P>>,
 }
 
-impl Default for Trie {
+impl<P> Default for Ranges<P> {
     fn default() -> Self {
-        Self { nodes: Vec::new(), free: Vec::new(), root: NOWHERE }
+        Self { starts: Vec::new(), owners: Vec::new() }
     }
 }
 
-impl Trie {
-    fn get(&self, link: Link) -> Option<&Node> {
-        self.nodes.get(link.0 as usize)
+impl<P> Ranges<P> {
+    fn lookup(&self, bits: u128) -> Option<&P> {
+        let behind = self.starts.partition_point(|start| *start <= bits);
+        self.owners.get(behind.checked_sub(1)?)?.as_ref()
+    }
+}
+
+impl<P: Clone> Ranges<P> {
+    fn new(owners: Vec<(Prefix, P)>) -> Self {
+        let mut ranges = Self::default();
+        // The last address of every prefix that has begun and not ended, the longest prefix last.
+        let mut open: Vec<(u128, P)> = Vec::new();
+        for (prefix, owner) in owners {
+            let (start, _) = bits(prefix.address);
+            ranges.end(&mut open, |last| last < start);
+            ranges.begin(start, Some(owner.clone()));
+            open.push((start | !mask(prefix.length), owner));
+        }
+        ranges.end(&mut open, |_| true);
+        ranges
     }
 
-    fn get_mut(&mut self, link: Link) -> Option<&mut Node> {
-        self.nodes.get_mut(link.0 as usize)
+    /// Of two ranges that begin at one place, the later is that of the longer prefix.
+    fn begin(&mut self, start: u128, owner: Option<P>) {
+        if self.starts.last() == Some(&start) {
+            self.starts.pop();
+            self.owners.pop();
+        }
+        self.starts.push(start);
+        self.owners.push(owner);
     }
 
-    fn lookup(&self, bits: u128) -> Option<PeerId> {
-        let mut best = None;
-        let mut link = self.root;
-        while let Some(node) = self.get(link) {
-            // A fork without a peer decides nothing, whether it covers the address or not.
-            if node.peer.is_some() {
-                if !node.covers(bits) {
-                    break;
-                }
-                best = node.peer;
+    /// Ends what has `ended`; behind each, the prefix around it goes on.
+    fn end(&mut self, open: &mut Vec<(u128, P)>, ended: impl Fn(u128) -> bool) {
+        while let Some((last, _)) = open.pop_if(|(last, _)| ended(*last)) {
+            if let Some(start) = last.checked_add(1) {
+                self.begin(start, open.last().map(|(_, owner)| owner.clone()));
             }
-            link = node.child(side(bits, node.length));
-        }
-        best
-    }
-
-    /// The last link on the way to `bits`/`length` whose node covers it, and the link below it.
-    fn descend(&self, bits: u128, length: u8) -> (Link, Link) {
-        let (mut parent, mut link) = (NOWHERE, self.root);
-        while let Some(node) = self.get(link) {
-            if node.length >= length || !node.covers(bits) {
-                break;
-            }
-            (parent, link) = (link, node.child(side(bits, node.length)));
-        }
-        (parent, link)
-    }
-
-    fn insert(&mut self, bits: u128, length: u8, peer: PeerId) -> Option<PeerId> {
-        let (parent, link) = self.descend(bits, length);
-        let Some(node) = self.get(link) else {
-            let leaf = self.add(bits, length, Some(peer));
-            self.attach(parent, bits, leaf);
-            return None;
-        };
-        let (node_bits, node_length) = (node.bits, node.length);
-        let common = ((node_bits ^ bits).leading_zeros() as u8).min(length).min(node_length);
-        if common == node_length {
-            // `descend` stopped at a node that is no shorter: it is this very prefix.
-            return self.get_mut(link)?.peer.replace(peer);
-        }
-        let above = if common == length {
-            self.add(bits, length, Some(peer))
-        } else {
-            let fork = self.add(bits & mask(common), common, None);
-            let leaf = self.add(bits, length, Some(peer));
-            self.set_child(fork, side(bits, common), leaf);
-            fork
-        };
-        self.set_child(above, side(node_bits, common), link);
-        self.attach(parent, bits, above);
-        None
-    }
-
-    fn remove(&mut self, bits: u128, length: u8, peer: PeerId) -> bool {
-        let (parent, link) = self.descend(bits, length);
-        let Some(node) = self.get_mut(link) else {
-            return false;
-        };
-        if node.length != length || node.bits != bits || node.peer != Some(peer) {
-            return false;
-        }
-        node.peer = None;
-        self.splice(link, parent, bits);
-        // The parent may now be a fork without a reason.
-        if let Some(node) = self.get(parent) {
-            let (bits, length) = (node.bits, node.length);
-            let (above, _) = self.descend(bits, length);
-            self.splice(parent, above, bits);
-        }
-        true
-    }
-
-    /// Takes a node that holds no peer and at most one child out of the tree.
-    fn splice(&mut self, link: Link, parent: Link, bits: u128) {
-        let Some(node) = self.get(link) else { return };
-        let only_child = match (node.peer, node.children) {
-            (None, [NOWHERE, child] | [child, NOWHERE]) => child,
-            _ => return,
-        };
-        self.attach(parent, bits, only_child);
-        if let Some(node) = self.get_mut(link) {
-            node.children = [NOWHERE; 2];
-        }
-        self.free.push(link);
-    }
-
-    fn add(&mut self, bits: u128, length: u8, peer: Option<PeerId>) -> Link {
-        let node = Node { bits, children: [NOWHERE; 2], peer, length };
-        if let Some(link) = self.free.pop()
-            && let Some(slot) = self.get_mut(link)
-        {
-            *slot = node;
-            return link;
-        }
-        self.nodes.push(node);
-        Link((self.nodes.len() - 1) as u32)
-    }
-
-    /// Hangs `child` below `parent`, or at the root.
-    fn attach(&mut self, parent: Link, bits: u128, child: Link) {
-        match self.get(parent) {
-            Some(node) => {
-                let side = side(bits, node.length);
-                self.set_child(parent, side, child);
-            }
-            None => self.root = child,
-        }
-    }
-
-    fn set_child(&mut self, parent: Link, side: usize, child: Link) {
-        if let Some(slot) = self.get_mut(parent).and_then(|node| node.children.get_mut(side)) {
-            *slot = child;
         }
     }
 }
@@ -281,23 +160,24 @@ impl Trie {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-    use super::*;
+    use alloc::collections::BTreeMap;
 
-    fn peer(n: u32) -> PeerId {
-        PeerId::new(n, 1)
-    }
+    use super::*;
 
     fn prefix(text: &str) -> Prefix {
         let (address, length) = text.split_once('/').unwrap();
         Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
     }
 
+    fn table(owners: &BTreeMap<Prefix, u8>) -> AllowedIps<u8> {
+        AllowedIps::new(owners.iter().map(|(prefix, who)| (*prefix, *who)))
+    }
+
     /// The table of the kernel's own self-test (spec §5.2, S1).
     #[test]
     fn the_longest_prefix_of_any_peer_decides() {
-        let [a, b, c, d, e, f, g, h] = [0, 1, 2, 3, 4, 5, 6, 7].map(peer);
-        let mut table = AllowedIps::default();
-        for (who, text) in [
+        let [a, b, c, d, e, f, g, h] = [0, 1, 2, 3, 4, 5, 6, 7];
+        let owners = [
             (a, "192.168.4.0/24"),
             (b, "192.168.4.4/32"),
             (c, "192.168.0.0/16"),
@@ -321,9 +201,8 @@ mod tests {
             (b, "10.1.0.4/30"),
             (c, "10.1.0.8/29"),
             (d, "10.1.0.16/29"),
-        ] {
-            table.insert(prefix(text), who);
-        }
+        ];
+        let table = table(&owners.map(|(who, text)| (prefix(text), who)).into());
         for (address, expected) in [
             ("192.168.4.20", a),
             ("192.168.4.0", a),
@@ -354,35 +233,26 @@ mod tests {
             ("10.1.0.10", c),
             ("10.1.0.20", d),
         ] {
-            assert_eq!(table.lookup(address.parse().unwrap()), Some(expected), "{address}");
+            assert_eq!(table.lookup(address.parse().unwrap()), Some(&expected), "{address}");
         }
     }
 
-    /// S1c: the tree may be 129 nodes deep.
+    /// S1c: prefixes may nest 129 deep.
     #[test]
     fn every_length_of_one_address_can_be_told_apart() {
-        let mut table = AllowedIps::default();
-        for length in 0..=128 {
-            table.insert(
-                Prefix::new(Ipv6Addr::from_bits(u128::MAX).into(), length).unwrap(),
-                peer(length.into()),
-            );
-        }
-        for bit in 0..128_u32 {
+        let ones = Ipv6Addr::from_bits(u128::MAX);
+        let owners = (0..=128).map(|length| (Prefix::new(ones.into(), length).unwrap(), length));
+        let table = table(&owners.collect());
+        for bit in 0..128 {
             let address = Ipv6Addr::from_bits(u128::MAX ^ (1 << (127 - bit)));
-            assert_eq!(table.lookup(address.into()), Some(peer(bit)));
+            assert_eq!(table.lookup(address.into()), Some(&bit));
         }
-        for length in (0..=128).rev() {
-            let prefix = Prefix::new(Ipv6Addr::from_bits(u128::MAX).into(), length).unwrap();
-            assert!(table.remove(prefix, peer(length.into())));
-        }
-        assert_eq!(table.v6.root, NOWHERE);
-        assert_eq!(table.v6.free.len(), table.v6.nodes.len());
+        assert_eq!(table.lookup(ones.into()), Some(&128));
     }
 
     /// S1e, against a list that is searched from end to end.
     #[test]
-    fn the_trie_agrees_with_a_linear_search() {
+    fn the_ranges_agree_with_a_linear_search() {
         let mut state = 1_u64;
         let mut random = move || {
             state ^= state << 13;
@@ -390,42 +260,38 @@ mod tests {
             state ^= state << 17;
             state
         };
-        let mut table = AllowedIps::default();
-        let mut list: Vec<(Prefix, PeerId)> = Vec::new();
-        for step in 0..6000 {
-            let v4 = random() % 2 == 0;
-            // Few distinct bits, so that prefixes nest and collide.
-            let address: IpAddr = if v4 {
-                Ipv4Addr::from_bits((random() as u32) & 0xf0f0_000f).into()
+        // Few distinct bits, so that prefixes nest and touch.
+        let mut address = |v4| -> IpAddr {
+            let number = random();
+            if v4 {
+                Ipv4Addr::from_bits((number as u32) & 0xf0f0_000f).into()
             } else {
-                Ipv6Addr::from_bits((u128::from(random() & 0xff) << 120) | u128::from(random() & 7))
-                    .into()
-            };
-            let length = (random() % if v4 { 33 } else { 129 }) as u8;
-            let prefix = Prefix::new(address, length).unwrap();
-            let who = peer((random() % 20) as u32);
-            if random() % 3 == 0 {
-                let had = list.iter().position(|entry| *entry == (prefix, who));
-                assert_eq!(table.remove(prefix, who), had.is_some());
-                if let Some(at) = had {
-                    list.remove(at);
-                }
-            } else {
-                let before =
-                    list.iter().position(|entry| entry.0 == prefix).map(|at| list.remove(at).1);
-                assert_eq!(table.insert(prefix, who), before, "step {step}");
-                list.push((prefix, who));
+                Ipv6Addr::from_bits(
+                    (u128::from(number & 0xff) << 120) | u128::from(number >> 8 & 7),
+                )
+                .into()
             }
-            let expected = list
-                .iter()
-                .filter(|(prefix, _)| Prefix::new(address, prefix.length) == Some(*prefix))
-                .max_by_key(|(prefix, _)| prefix.length)
-                .map(|entry| entry.1);
-            assert_eq!(table.lookup(address), expected, "step {step}");
+        };
+        for step in 0..3000_u16 {
+            let v4 = step % 2 == 0;
+            let owners: BTreeMap<_, _> = (0..step as u8 % 40)
+                .map(|who| {
+                    let place = address(v4);
+                    let [.., low, _] = Ipv6Addr::from_bits(bits(address(false)).0).octets();
+                    let length = (low ^ who.wrapping_mul(37)) % if v4 { 33 } else { 129 };
+                    (Prefix::new(place, length).unwrap(), who)
+                })
+                .collect();
+            let table = table(&owners);
+            for _ in 0..20 {
+                let place = address(v4);
+                let covers = |prefix: &Prefix| Prefix::new(place, prefix.length) == Some(*prefix);
+                let expected = owners
+                    .iter()
+                    .filter(|(prefix, _)| covers(prefix))
+                    .max_by_key(|entry| entry.0.length);
+                assert_eq!(table.lookup(place), expected.map(|entry| entry.1), "step {step}");
+            }
         }
-        for (prefix, who) in list {
-            assert!(table.remove(prefix, who));
-        }
-        assert_eq!((table.v4.root, table.v6.root), (NOWHERE, NOWHERE));
     }
 }

@@ -4,7 +4,6 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::num::NonZeroU32;
 use core::time::Duration;
 
 use crate::allowed_ips::Prefix;
@@ -20,24 +19,9 @@ use crate::time::Time;
 use crate::timers::Timers;
 use crate::traffic::Traffic;
 
-/// Names a peer of a device. A slot is used again, its generation is not.
+/// Names a peer of a device: greater for one that was created later, and never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerId {
-    slot: u32,
-    generation: NonZeroU32,
-}
-
-impl PeerId {
-    pub(crate) fn new(slot: u32, generation: u32) -> Self {
-        Self { slot, generation: NonZeroU32::new(generation).unwrap_or(NonZeroU32::MIN) }
-    }
-
-    /// A small number, unique among the peers that exist: a position in a table.
-    #[must_use]
-    pub fn slot(self) -> usize {
-        self.slot as usize
-    }
-}
+pub struct PeerId(pub(crate) u64);
 
 /// The three sessions a peer can have (paper §5.4.5, spec §1.8).
 #[derive(Default)]
@@ -77,8 +61,6 @@ impl Keypairs {
 
 pub(crate) struct Peer {
     pub public_key: PublicKey,
-    /// Greater for peers that were created later.
-    pub sequence: u64,
     pub preshared_key: PresharedKey,
     /// The agreement of both long-term keys, made when first needed; an error for low-order keys.
     static_static: Option<Result<Secret, Unauthentic>>,
@@ -106,10 +88,9 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub fn new(public_key: PublicKey, sequence: u64) -> Self {
+    pub fn new(public_key: PublicKey) -> Self {
         Self {
             public_key,
-            sequence,
             preshared_key: PresharedKey::default(),
             static_static: None,
             endpoint: None,
@@ -151,24 +132,17 @@ impl Peer {
     }
 }
 
-/// The peers of a device, by slot and by key.
+/// The peers of a device, in the order of their creation and by key.
 #[derive(Default)]
 pub(crate) struct Peers {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    peers: BTreeMap<PeerId, Box<Peer>>,
     by_key: BTreeMap<PublicKey, PeerId>,
     created: u64,
 }
 
-#[derive(Default)]
-struct Slot {
-    generation: u32,
-    peer: Option<Box<Peer>>,
-}
-
 impl Peers {
     pub fn len(&self) -> usize {
-        self.by_key.len()
+        self.peers.len()
     }
 
     pub fn find(&self, key: &PublicKey) -> Option<PeerId> {
@@ -176,47 +150,32 @@ impl Peers {
     }
 
     pub fn get(&self, id: PeerId) -> Option<&Peer> {
-        let slot = self.slots.get(id.slot())?;
-        slot.peer.as_deref().filter(|_| slot.generation == id.generation.get())
+        self.peers.get(&id).map(|peer| &**peer)
     }
 
     pub fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
-        let slot = self.slots.get_mut(id.slot())?;
-        slot.peer.as_deref_mut().filter(|_| slot.generation == id.generation.get())
+        self.peers.get_mut(&id).map(|peer| &mut **peer)
     }
 
-    pub fn add(&mut self, key: PublicKey) -> PeerId {
-        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
-        if slot as usize == self.slots.len() {
-            self.slots.push(Slot::default());
-        }
+    pub fn add(&mut self, key: PublicKey) -> (PeerId, &mut Peer) {
+        let id = PeerId(self.created);
         self.created += 1;
-        let mut generation = 1;
-        if let Some(slot) = self.slots.get_mut(slot as usize) {
-            slot.generation = slot.generation.wrapping_add(1).max(1);
-            slot.peer = Some(Box::new(Peer::new(key, self.created)));
-            generation = slot.generation;
-        }
-        let id = PeerId::new(slot, generation);
         self.by_key.insert(key, id);
-        id
+        (id, self.peers.entry(id).or_insert_with(|| Box::new(Peer::new(key))))
     }
 
     pub fn remove(&mut self, id: PeerId) -> Option<Box<Peer>> {
-        let slot =
-            self.slots.get_mut(id.slot()).filter(|slot| slot.generation == id.generation.get())?;
-        let peer = slot.peer.take()?;
-        self.free.push(id.slot);
+        let peer = self.peers.remove(&id)?;
         self.by_key.remove(&peer.public_key);
         Some(peer)
     }
 
-    /// All peers, in no particular order.
+    /// All ids first, for those who need the whole device to visit a peer.
     pub fn ids(&self) -> Vec<PeerId> {
-        self.by_key.values().copied().collect()
+        self.peers.keys().copied().collect()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Peer> {
-        self.slots.iter().filter_map(|slot| slot.peer.as_deref())
+        self.peers.values().map(|peer| &**peer)
     }
 }

@@ -123,7 +123,7 @@ pub struct Node {
     pub events: Vec<Event>,
     /// Who packets go to when nobody is named.
     pub towards: usize,
-    routes: Arc<AllowedIps>,
+    routes: AllowedIps<PeerId>,
     up: bool,
     lives: Lives,
     packets: u64,
@@ -166,7 +166,7 @@ impl Node {
             delivered: Vec::new(),
             events: Vec::new(),
             towards: usize::from(number == 0),
-            routes: Arc::default(),
+            routes: AllowedIps::default(),
             up: false,
             lives: Lives::default(),
             packets: 0,
@@ -273,7 +273,7 @@ impl Node {
         if !self.up {
             return Fate::Down;
         }
-        let route = destination(&packet).and_then(|address| self.routes.lookup(address));
+        let route = destination(&packet).and_then(|address| self.routes.lookup(address).copied());
         let Some((id, peer)) = route.and_then(|id| Some((id, self.peers.get_mut(&id)?))) else {
             return Fate::NoRoute;
         };
@@ -418,7 +418,7 @@ impl Node {
         let peer = self.peers.get(&id).ok_or(Discard::UnknownPeer)?;
         if !plaintext.is_empty() {
             let inner = inner_packet(plaintext)?;
-            if self.routes.lookup(inner.source) != Some(id) {
+            if self.routes.lookup(inner.source) != Some(&id) {
                 return Err(Discard::NotAllowed);
             }
             let packet = plaintext[..inner.length].to_vec();
@@ -496,7 +496,7 @@ impl Node {
                 self.peers.insert(id, peer);
             }
             Event::PeerRemoved(id) => drop(self.peers.remove(&id)),
-            Event::RoutesChanged => self.routes = self.device.routes(),
+            Event::RoutesChanged => self.routes = self.device.routes(Some),
             Event::EndpointChanged(id, endpoint) => {
                 self.with(id, |peer| peer.endpoint = endpoint);
             }

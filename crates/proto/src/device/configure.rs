@@ -1,9 +1,8 @@
 //! Live change of every setting (spec §1.16, §2.5, §2.6).
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
-use super::{Device, Event, Identity, each};
+use super::{Device, Event, Identity};
 use crate::allowed_ips::Prefix;
 use crate::change::{AllowedIpsChange, Change, DeviceState, PeerChange, PeerState};
 use crate::cookie::Checker;
@@ -43,7 +42,7 @@ impl Device {
             self.forget_sources(|_| true);
         }
         if change.replace_peers {
-            for id in each(&self.peers) {
+            for id in self.peers.ids() {
                 self.remove_peer(id);
             }
         }
@@ -64,7 +63,7 @@ impl Device {
     /// The interface has gone up: messages are answered, persistent keepalives begin.
     pub fn up(&mut self, now: Now) {
         self.up = true;
-        for id in each(&self.peers) {
+        for id in self.peers.ids() {
             self.start_persistent_keepalive(now, id);
         }
     }
@@ -72,7 +71,7 @@ impl Device {
     /// The interface has gone down: every session and handshake ends, every timer stops.
     pub fn down(&mut self) {
         self.up = false;
-        for id in each(&self.peers) {
+        for id in self.peers.ids() {
             if let Some(peer) = self.peers.get_mut(id) {
                 self.out.erase_keys(id, peer);
                 peer.timers = Timers::default();
@@ -87,7 +86,7 @@ impl Device {
     /// Lets the routing table choose again where messages leave from, for every endpoint that has a
     /// source and is `stale`: addresses, routes, the port or the mark have changed.
     pub fn forget_sources(&mut self, mut stale: impl FnMut(&Endpoint) -> bool) {
-        for id in each(&self.peers) {
+        for id in self.peers.ids() {
             if let Some(peer) = self.peers.get_mut(id)
                 && peer
                     .endpoint
@@ -101,9 +100,7 @@ impl Device {
     /// Everything that `get` shows.
     #[must_use]
     pub fn state(&self) -> DeviceState {
-        let mut peers: Vec<_> = self.peers.iter().collect();
-        peers.sort_unstable_by_key(|peer| peer.sequence);
-        let peers = peers.into_iter().map(|peer| {
+        let peers = self.peers.iter().map(|peer| {
             let (rx_bytes, tx_bytes) = peer.traffic.bytes();
             PeerState {
                 public_key: peer.public_key,
@@ -137,7 +134,7 @@ impl Device {
         if let Some(ourselves) = self.own_key().and_then(|key| self.peers.find(&key)) {
             self.remove_peer(ourselves);
         }
-        for id in each(&self.peers) {
+        for id in self.peers.ids() {
             if let Some(peer) = self.peers.get_mut(id) {
                 self.out.abandon_handshake(peer);
                 peer.timers.retransmit = None;
@@ -199,10 +196,8 @@ impl Device {
     }
 
     fn add_peer(&mut self, key: PublicKey) -> PeerId {
-        let id = self.peers.add(key);
-        if let Some(peer) = self.peers.get(id) {
-            self.out.events.push_back(Event::PeerAdded(id, Arc::clone(&peer.traffic)));
-        }
+        let (id, peer) = self.peers.add(key);
+        self.out.events.push_back(Event::PeerAdded(id, Arc::clone(&peer.traffic)));
         id
     }
 
@@ -217,42 +212,38 @@ impl Device {
     }
 
     fn change_allowed_ips(&mut self, id: PeerId, step: AllowedIpsChange) {
-        let routes = Arc::make_mut(&mut self.routes);
-        let changed = match step {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        match step {
             AllowedIpsChange::Insert(prefix) => {
-                if let Some(owner) = routes.insert(prefix, id) {
+                peer.allowed_ips.push(prefix);
+                if let Some(owner) = self.owners.insert(prefix, id) {
+                    // Of two of our own, the older goes.
                     self.forget_prefix(owner, prefix);
                 }
-                if let Some(peer) = self.peers.get_mut(id) {
-                    peer.allowed_ips.push(prefix);
-                }
-                true
             }
-            AllowedIpsChange::Remove(prefix) => {
-                let removed = routes.remove(prefix, id);
-                if removed {
-                    self.forget_prefix(id, prefix);
-                }
-                removed
+            AllowedIpsChange::Remove(prefix) if self.owners.get(&prefix) == Some(&id) => {
+                self.owners.remove(&prefix);
+                self.forget_prefix(id, prefix);
             }
+            AllowedIpsChange::Remove(_) => return,
+            AllowedIpsChange::Clear if peer.allowed_ips.is_empty() => return,
             AllowedIpsChange::Clear => {
-                let Some(peer) = self.peers.get_mut(id) else { return };
-                let list = core::mem::take(&mut peer.allowed_ips);
-                for prefix in &list {
-                    routes.remove(*prefix, id);
+                for prefix in core::mem::take(&mut peer.allowed_ips) {
+                    self.owners.remove(&prefix);
                 }
-                !list.is_empty()
             }
-        };
+        }
         // One announcement serves however many changes the owner has not looked at yet.
-        if changed && !matches!(self.out.events.back(), Some(Event::RoutesChanged)) {
+        if !matches!(self.out.events.back(), Some(Event::RoutesChanged)) {
             self.out.events.push_back(Event::RoutesChanged);
         }
     }
 
     fn forget_prefix(&mut self, owner: PeerId, prefix: Prefix) {
-        if let Some(peer) = self.peers.get_mut(owner) {
-            peer.allowed_ips.retain(|entry| *entry != prefix);
+        if let Some(list) = self.peers.get_mut(owner).map(|peer| &mut peer.allowed_ips)
+            && let Some(at) = list.iter().position(|entry| *entry == prefix)
+        {
+            list.remove(at);
         }
     }
 }

@@ -12,10 +12,9 @@ mod sessions;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::allowed_ips::AllowedIps;
+use crate::allowed_ips::{AllowedIps, Prefix};
 use crate::cookie::Checker;
 use crate::discard::Discard;
 use crate::endpoint::Endpoint;
@@ -42,7 +41,8 @@ pub struct Device {
     listen_port: u16,
     fwmark: u32,
     peers: Peers,
-    routes: Arc<AllowedIps>,
+    /// Whose each prefix is.
+    owners: BTreeMap<Prefix, PeerId>,
     /// The next deadline of every peer that has one.
     deadlines: BTreeSet<(Time, PeerId)>,
     limiter: Limiter,
@@ -157,7 +157,7 @@ impl Device {
             listen_port: 0,
             fwmark: 0,
             peers: Peers::default(),
-            routes: Arc::default(),
+            owners: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             limiter: Limiter::default(),
             last_under_load: None,
@@ -171,10 +171,12 @@ impl Device {
         }
     }
 
-    /// Which peer an inner address belongs to: a snapshot.
+    /// Which peer an inner address belongs to: a snapshot, in terms of what `known` makes of a peer.
+    /// One that it does not know has no addresses.
     #[must_use]
-    pub fn routes(&self) -> Arc<AllowedIps> {
-        Arc::clone(&self.routes)
+    pub fn routes<P: Clone>(&self, known: impl Fn(PeerId) -> Option<P>) -> AllowedIps<P> {
+        let owners = self.owners.iter();
+        AllowedIps::new(owners.filter_map(|(prefix, owner)| Some((*prefix, known(*owner)?))))
     }
 
     /// Who `peer` is, while it exists.
@@ -287,11 +289,6 @@ impl Output {
             self.events.push_back(Event::SessionRemoved(keypair.local_index()));
         }
     }
-}
-
-/// All ids first, since visiting a peer needs the whole device.
-fn each(peers: &Peers) -> Vec<PeerId> {
-    peers.ids()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::*;
