@@ -1,8 +1,22 @@
 //! Why a datagram or packet came to nothing.
 
-/// The reason for which foreign input was dropped: an outcome, not an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Discard {
+/// Declares the reasons once, for the type and for the list of all.
+macro_rules! reasons {
+    ($($(#[$about:meta])* $reason:ident,)+) => {
+        /// The reason for which foreign input was dropped: an outcome, not an error.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Discard {
+            $($(#[$about])* $reason,)+
+        }
+
+        impl Discard {
+            /// Every reason, in the order of [`Discard::index`].
+            pub const ALL: [Self; [$(stringify!($reason)),+].len()] = [$(Self::$reason),+];
+        }
+    };
+}
+
+reasons! {
     /// Wrong size, type or reserved bytes.
     Malformed,
     /// The device has no private key, or the interface is down.
@@ -40,27 +54,6 @@ pub enum Discard {
 }
 
 impl Discard {
-    /// Every reason, in the order of [`Discard::index`].
-    pub const ALL: [Self; 17] = [
-        Self::Malformed,
-        Self::NotReady,
-        Self::BadMac,
-        Self::CookieRequired,
-        Self::Flood,
-        Self::BadInitiation,
-        Self::UnknownPeer,
-        Self::OldTimestamp,
-        Self::TooSoon,
-        Self::UnknownIndex,
-        Self::BadResponse,
-        Self::BadCookie,
-        Self::Expired,
-        Self::NotAuthentic,
-        Self::Replay,
-        Self::BadPacket,
-        Self::NotAllowed,
-    ];
-
     /// Position in [`Discard::ALL`], for counting by reason.
     #[must_use]
     pub fn index(self) -> usize {

@@ -18,21 +18,40 @@ impl fmt::Debug for PublicKey {
     }
 }
 
+/// Bytes that are wiped when they are dropped, never printed, and compared in constant time.
+#[derive(Clone, Default)]
+struct Hidden(Zeroizing<[u8; 32]>);
+
+impl PartialEq for Hidden {
+    fn eq(&self, other: &Self) -> bool {
+        verify_slices_are_equal(&*self.0, &*other.0).is_ok()
+    }
+}
+
+impl Eq for Hidden {}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("hidden")
+    }
+}
+
 /// A Curve25519 scalar, stored clamped (RFC 7748 §5) as the kernel does.
-pub struct PrivateKey(Zeroizing<[u8; 32]>);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrivateKey(Hidden);
 
 impl PrivateKey {
     /// Clamps `bytes`. All zeros mean "no key" everywhere in WireGuard, hence `None`.
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Option<Self> {
-        let mut bytes = Zeroizing::new(bytes);
-        if verify_slices_are_equal(&*bytes, &[0; 32]).is_ok() {
+        let mut hidden = Hidden(Zeroizing::new(bytes));
+        if hidden == Hidden::default() {
             return None;
         }
-        let [first, .., last] = &mut *bytes;
+        let [first, .., last] = &mut *hidden.0;
         *first &= 0b1111_1000;
         *last = *last & 0b0111_1111 | 0b0100_0000;
-        Some(Self(bytes))
+        Some(Self(hidden))
     }
 
     /// The point that others know us by.
@@ -44,58 +63,24 @@ impl PrivateKey {
     /// The clamped scalar, for writing it where it was asked for.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl Clone for PrivateKey {
-    fn clone(&self) -> Self {
-        Self(Zeroizing::new(*self.0))
-    }
-}
-
-impl PartialEq for PrivateKey {
-    fn eq(&self, other: &Self) -> bool {
-        verify_slices_are_equal(&*self.0, &*other.0).is_ok()
-    }
-}
-
-impl Eq for PrivateKey {}
-
-impl fmt::Debug for PrivateKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
+        &self.0.0
     }
 }
 
 /// A symmetric key mixed into a handshake; all zeros are "none" (paper §5.2).
-#[derive(Clone, Default)]
-pub struct PresharedKey(Zeroizing<[u8; 32]>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PresharedKey(Hidden);
 
 impl PresharedKey {
     /// Takes the bytes as they are.
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+        Self(Hidden(Zeroizing::new(bytes)))
     }
 
     /// The bytes, for mixing and for writing them where they were asked for.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl PartialEq for PresharedKey {
-    fn eq(&self, other: &Self) -> bool {
-        verify_slices_are_equal(&*self.0, &*other.0).is_ok()
-    }
-}
-
-impl Eq for PresharedKey {}
-
-impl fmt::Debug for PresharedKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
+        &self.0.0
     }
 }

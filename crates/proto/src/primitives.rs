@@ -119,44 +119,25 @@ impl Aead {
 
     /// Encrypts in place; the caller puts the tag behind.
     pub fn seal(&self, counter: u64, aad: &[u8], text: &mut [u8]) -> [u8; TAG] {
-        self.seal_with(nonce(counter), aad, text)
-    }
-
-    /// Decrypts `text ‖ tag` in place; on success the front part is the plaintext.
-    pub fn open(
-        &self,
-        counter: u64,
-        aad: &[u8],
-        text_and_tag: &mut [u8],
-    ) -> Result<(), Unauthentic> {
-        self.open_with(nonce(counter), aad, text_and_tag)
-    }
-
-    fn seal_with(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8]) -> [u8; TAG] {
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let tag = self.0.seal_in_place_separate_tag(nonce, Aad::from(aad), text);
+        let tag = self.0.seal_in_place_separate_tag(nonce(counter), Aad::from(aad), text);
         let tag = tag.ok().and_then(|tag| tag.as_ref().try_into().ok());
         tag.expect("a message is shorter than 256 GiB and a tag has 16 bytes")
     }
 
-    fn open_with(
-        &self,
-        nonce: [u8; 12],
-        aad: &[u8],
-        text_and_tag: &mut [u8],
-    ) -> Result<(), Unauthentic> {
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        self.0.open_in_place(nonce, Aad::from(aad), text_and_tag).map(drop).map_err(|_| Unauthentic)
+    /// Decrypts `text ‖ tag` in place; on success the front part is the plaintext.
+    pub fn open(&self, counter: u64, aad: &[u8], sealed: &mut [u8]) -> Result<(), Unauthentic> {
+        let text = self.0.open_in_place(nonce(counter), Aad::from(aad), sealed);
+        text.map(drop).map_err(|_| Unauthentic)
     }
 }
 
 /// Four zero bytes, then the counter.
-fn nonce(counter: u64) -> [u8; 12] {
+fn nonce(counter: u64) -> Nonce {
     let mut nonce = [0; 12];
     for (to, from) in nonce.iter_mut().skip(4).zip(counter.to_le_bytes()) {
         *to = from;
     }
-    nonce
+    Nonce::assume_unique_for_key(nonce)
 }
 
 /// A key that serves one seal or one open, and is gone then: nonce zero cannot be used twice.
