@@ -139,7 +139,7 @@ impl End {
     }
 
     fn transmit(&mut self) -> Option<Vec<u8>> {
-        self.device.poll_transmit().map(|transmit| transmit.bytes().to_vec())
+        self.device.poll_transmit().map(|transmit| transmit.bytes)
     }
 
     fn keypair(&self) -> &Keypair {

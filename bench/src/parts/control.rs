@@ -243,5 +243,5 @@ fn with_peer(own: PrivateKey, other: PublicKey) -> Option<(Device, PeerId)> {
 /// What a device has to send, after its events.
 fn take_message(device: &mut Device) -> Option<Vec<u8>> {
     while device.poll_event().is_some() {}
-    Some(device.poll_transmit()?.bytes().to_owned())
+    Some(device.poll_transmit()?.bytes)
 }

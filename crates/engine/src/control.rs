@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use proto::limits::HANDSHAKE_QUEUE;
-use proto::{Change, Device, Endpoint, Event, PeerId, PublicKey, Report, Time};
+use proto::{Change, Device, DeviceState, Endpoint, Event, PeerId, PublicKey, Report, Time};
 use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Events, Interest, Timer};
 use sys::tun::Tun;
@@ -164,7 +164,14 @@ impl Control {
                     // The asker may have gone away meanwhile.
                     drop(answer.send(outcome));
                 }
-                ToControl::State(answer) => drop(answer.send(self.device.state())),
+                ToControl::State(answer) => {
+                    let state = self.device.state();
+                    drop(answer.send(DeviceState {
+                        listen_port: self.port,
+                        fwmark: self.mark,
+                        ..state
+                    }));
+                }
                 ToControl::TunLost | ToControl::Stop => goes_on = false,
             }
             self.settle();
@@ -279,7 +286,7 @@ impl Control {
             source: local(&transmit.to),
             tos: transmit.tos,
             segment_size: None,
-            bytes: transmit.bytes(),
+            bytes: &transmit.bytes,
         };
         let peer = transmit.peer.and_then(|id| self.peer(id));
         let mut result = group.handshake.send(&mut self.outgoing, [outgoing]);
@@ -293,7 +300,7 @@ impl Control {
             result = group.handshake.send(&mut self.outgoing, [outgoing]);
         }
         if let (Ok(_), Some(peer)) = (result, peer) {
-            peer.traffic.count_tx(transmit.bytes().len() as u64);
+            peer.traffic.count_tx(transmit.bytes.len() as u64);
         }
     }
 
@@ -356,9 +363,8 @@ impl Control {
             return Err(io::Error::from_raw_os_error(ENOSPC));
         }
         (self.port, self.mark) = (port, mark);
-        match open {
-            Some(sockets) => self.publish(sockets),
-            None => self.device.set_listen_port(port),
+        if let Some(sockets) = open {
+            self.publish(sockets);
         }
         self.ask_for_staged();
         Ok(())
@@ -427,7 +433,6 @@ impl Control {
     fn publish(&mut self, sockets: Sockets) {
         // A port that was drawn stays ours over down and up.
         self.port = sockets.port().unwrap_or(self.port);
-        self.device.set_listen_port(self.port);
         let before = self.shared.sockets.swap(Some(Arc::new(sockets)));
         self.tell_workers();
         if let Some(before) = before {

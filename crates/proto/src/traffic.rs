@@ -22,7 +22,7 @@ pub(crate) struct Since {
 
 impl Since {
     /// Starts, unless it runs. True if it started and nobody watches.
-    fn start(&self, now: Time) -> bool {
+    pub fn start(&self, now: Time) -> bool {
         // Both sides write one flag and then read the other's: that needs a single total order.
         self.stamp.load(Ordering::Relaxed) == 0 && {
             self.stamp.store(now.stamp(), Ordering::SeqCst);
@@ -41,6 +41,12 @@ impl Since {
     pub fn stop(&self) {
         self.watched.store(false, Ordering::SeqCst);
         self.stamp.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether it has run for `time`.
+    pub fn lasts(&self, now: Time, time: Duration) -> bool {
+        let since = Time::from_stamp(self.stamp.load(Ordering::Relaxed));
+        since.is_some_and(|since| now.since(since) >= time)
     }
 
     /// When it started, if it runs; from now on the device watches it exactly while it runs.
@@ -137,27 +143,10 @@ impl Traffic {
         self.asked.store(0, Ordering::Relaxed);
     }
 
-    /// The owed keepalive is about to be sent. True if another one is owed from then on.
-    pub(crate) fn pay(&self) -> bool {
+    /// No keepalive is owed any more, and the device watches none. True if another was to follow it.
+    pub(crate) fn forgive(&self) -> bool {
         self.owed.stop();
         self.more.swap(false, Ordering::Relaxed)
-    }
-
-    /// Whether data has been unanswered for `time`.
-    pub(crate) fn unanswered_for(&self, now: Time, time: Duration) -> bool {
-        let since = Time::from_stamp(self.unanswered.stamp.load(Ordering::Relaxed));
-        since.is_some_and(|since| now.since(since) >= time)
-    }
-
-    /// A keepalive is owed from `now` on.
-    pub(crate) fn owe(&self, now: Time) {
-        self.owed.start(now);
-    }
-
-    /// No keepalive is owed any more, and the device watches none.
-    pub(crate) fn forgive(&self) {
-        self.owed.stop();
-        self.more.store(false, Ordering::Relaxed);
     }
 
     /// Nothing is unanswered and nothing owed any more, and the device watches neither; byte counts stay.

@@ -467,13 +467,13 @@ impl Node {
         while let Some(transmit) = self.device.poll_transmit() {
             let peer = transmit.peer.and_then(|id| self.peers.get(&id));
             if let Some(peer) = peer {
-                peer.traffic.count_tx(transmit.bytes().len() as u64);
+                peer.traffic.count_tx(transmit.bytes.len() as u64);
             }
             self.outbox.push(Outgoing {
                 from: leaves_from(&self.addresses, &transmit.to),
                 to: transmit.to.remote,
                 tos: transmit.tos,
-                bytes: transmit.bytes().to_vec(),
+                bytes: transmit.bytes,
                 peer: peer.map(|peer| peer.key),
                 packet: None,
             });

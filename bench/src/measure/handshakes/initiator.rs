@@ -99,7 +99,7 @@ impl Initiator {
     fn take_initiation(&mut self) -> Outcome<()> {
         while self.device.poll_event().is_some() {}
         let transmit = self.device.poll_transmit().ok_or("no initiation")?;
-        self.initiation = transmit.bytes().to_owned();
+        self.initiation = transmit.bytes;
         Ok(())
     }
 }

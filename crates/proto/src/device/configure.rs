@@ -19,7 +19,7 @@ use crate::timers::Timers;
 pub struct TooManyPeers;
 
 impl Device {
-    /// Applies `change` as a whole. Sockets are the owner's: it binds a port or sets a mark first, and
+    /// Applies `change` as a whole. Sockets are the owner's: it binds a port and sets a mark itself, and
     /// comes here when that has succeeded.
     ///
     /// # Errors
@@ -31,12 +31,6 @@ impl Device {
             && kept + change.peers.iter().filter(unknown).count() > MAX_PEERS
         {
             return Err(TooManyPeers);
-        }
-        if let Some(port) = change.listen_port {
-            self.listen_port = port;
-        }
-        if let Some(mark) = change.fwmark {
-            self.fwmark = mark;
         }
         if change.listen_port.is_some() || change.fwmark.is_some() {
             self.forget_sources(|_| true);
@@ -53,11 +47,6 @@ impl Device {
             self.configure_peer(now, peer);
         }
         Ok(())
-    }
-
-    /// The port that the sockets really have, once they are bound.
-    pub fn set_listen_port(&mut self, port: u16) {
-        self.listen_port = port;
     }
 
     /// The interface has gone up: messages are answered, persistent keepalives begin.
@@ -97,7 +86,7 @@ impl Device {
         }
     }
 
-    /// Everything that `get` shows.
+    /// What `get` shows, but for the port and the mark, which are the owner's.
     #[must_use]
     pub fn state(&self) -> DeviceState {
         let peers = self.peers.iter().map(|peer| {
@@ -116,10 +105,9 @@ impl Device {
         });
         DeviceState {
             private_key: self.identity.as_ref().map(|identity| identity.private_key.clone()),
-            listen_port: self.listen_port,
-            fwmark: self.fwmark,
             last_discard: self.last_discard,
             peers: peers.collect(),
+            ..DeviceState::default()
         }
     }
 

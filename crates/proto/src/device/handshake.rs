@@ -18,6 +18,8 @@ use crate::timers::{ERASE_KEYS, REKEY_TIMEOUT};
 
 /// At most 50 initiations a second of one peer are answered.
 const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
+/// DSCP AF41, not ECN-capable.
+const HANDSHAKE_TOS: u8 = 0x88;
 
 impl Device {
     /// Takes in a message of type 1, 2 or 3 that came from `from`.
@@ -77,7 +79,8 @@ impl Device {
             Proof::Key => {
                 let random = &mut *self.out.random;
                 let reply = checker.reply(now.time, from.remote, sender, datagram, random)?;
-                self.out.transmits.push_back(Transmit::new(None, from, 0, &reply.encode()));
+                let bytes = reply.encode().to_vec();
+                self.out.transmits.push_back(Transmit { peer: None, to: from, tos: 0, bytes });
                 Err(Discard::CookieRequired)
             }
         }
@@ -123,7 +126,7 @@ impl Device {
         self.out.drop_keypairs(peer.keypairs.install_as_responder(keypair));
         peer.timers.erase_keys = Some(now.time + ERASE_KEYS);
 
-        self.out.send_handshake(now, id, peer, from, &mut response.encode());
+        self.out.send_handshake(now, id, peer, from, &response.encode());
         peer.received_handshake(now, Initiation::LEN);
         Ok(id)
     }
@@ -196,7 +199,7 @@ impl Device {
         match create_initiation(dh, &peer.public_key, &static_static, index, ephemeral, timestamp) {
             Ok((initiated, message)) => {
                 peer.handshake = Some(Box::new(initiated));
-                self.out.send_handshake(now, id, peer, endpoint, &mut message.encode());
+                self.out.send_handshake(now, id, peer, endpoint, &message.encode());
                 peer.timers.retransmit = Some(now.time + REKEY_TIMEOUT + self.out.jitter());
             }
             Err(_) => drop(self.out.indices.remove(&index)),
@@ -222,13 +225,14 @@ impl Output {
         id: PeerId,
         peer: &mut Peer,
         to: Endpoint,
-        message: &mut [u8],
+        message: &[u8],
     ) {
-        peer.jar.seal(now.time, &peer.public_key, message);
+        let mut bytes = message.to_vec();
+        peer.jar.seal(now.time, &peer.public_key, &mut bytes);
         peer.last_sent_handshake = Some(now.time);
         let _ = peer.traffic.sent(now.time, false);
         peer.arm_persistent_keepalive(now.time);
-        self.transmits.push_back(Transmit::new(Some(id), to, Transmit::HANDSHAKE_TOS, message));
+        self.transmits.push_back(Transmit { peer: Some(id), to, tos: HANDSHAKE_TOS, bytes });
     }
 
     /// Forgets an initiation that is still unanswered.

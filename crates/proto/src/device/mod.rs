@@ -12,6 +12,7 @@ mod sessions;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::allowed_ips::{AllowedIps, Prefix};
@@ -21,7 +22,7 @@ use crate::endpoint::Endpoint;
 use crate::keypair::Keypair;
 use crate::keys::{PrivateKey, PublicKey};
 use crate::limiter::Limiter;
-use crate::message::{Initiation, SessionIndex};
+use crate::message::SessionIndex;
 use crate::peer::{PeerId, Peers};
 use crate::primitives::DhKey;
 use crate::random::{self, Random};
@@ -38,8 +39,6 @@ const LOAD_LINGERS: Duration = Duration::from_secs(1);
 pub struct Device {
     identity: Option<Identity>,
     up: bool,
-    listen_port: u16,
-    fwmark: u32,
     peers: Peers,
     /// Whose each prefix is.
     owners: BTreeMap<Prefix, PeerId>,
@@ -76,27 +75,8 @@ pub struct Transmit {
     pub to: Endpoint,
     /// The type-of-service byte: AF41 for handshakes, else 0.
     pub tos: u8,
-    bytes: [u8; Initiation::LEN],
-    length: usize,
-}
-
-impl Transmit {
-    /// DSCP AF41, not ECN-capable.
-    const HANDSHAKE_TOS: u8 = 0x88;
-
-    fn new(peer: Option<PeerId>, to: Endpoint, tos: u8, message: &[u8]) -> Self {
-        let mut bytes = [0; Initiation::LEN];
-        for (to, from) in bytes.iter_mut().zip(message) {
-            *to = *from;
-        }
-        Self { peer, to, tos, bytes, length: message.len() }
-    }
-
     /// The datagram.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
+    pub bytes: Vec<u8>,
 }
 
 /// What the owner of the data plane must know or do.
@@ -154,8 +134,6 @@ impl Device {
         Self {
             identity: None,
             up: false,
-            listen_port: 0,
-            fwmark: 0,
             peers: Peers::default(),
             owners: BTreeMap::new(),
             deadlines: BTreeSet::new(),

@@ -40,7 +40,8 @@ impl Device {
         let wants_rekey = current.wants_rekey(now.time);
         let _ = peer.traffic.sent(now.time, false);
         peer.arm_persistent_keepalive(now.time);
-        self.out.transmits.push_back(Transmit::new(Some(id), to, 0, &message));
+        let bytes = message.to_vec();
+        self.out.transmits.push_back(Transmit { peer: Some(id), to, tos: 0, bytes });
         if wants_rekey {
             self.request_session(now, id);
         }
@@ -59,12 +60,8 @@ impl Device {
             Timer::PersistentKeepalive => {
                 peer.arm_persistent_keepalive(now.time);
                 // The deadline of an idle peer is not in the future.
-                if peer
-                    .timers
-                    .persistent_keepalive
-                    .take_if(|deadline| *deadline <= now.time)
-                    .is_some()
-                {
+                let deadline = &mut peer.timers.persistent_keepalive;
+                if deadline.take_if(|deadline| *deadline <= now.time).is_some() {
                     self.keepalive(now, id);
                 }
             }
@@ -88,31 +85,29 @@ impl Device {
     /// T2: a keepalive may be owed since ten seconds.
     fn owed_keepalive(&mut self, now: Now, id: PeerId) {
         let Some(peer) = self.peers.get_mut(id) else { return };
-        peer.arm_keepalive();
-        if peer.timers.keepalive.take_if(|deadline| *deadline <= now.time).is_some() {
-            let owes_another = peer.traffic.pay();
+        let is_due = peer.traffic.owed.lasts(now.time, KEEPALIVE_TIMEOUT);
+        let owes_another = is_due && peer.traffic.forgive();
+        if is_due {
             self.keepalive(now, id);
-            if let Some(peer) = self.peers.get_mut(id).filter(|_| owes_another) {
-                peer.traffic.owe(now.time);
-                peer.arm_keepalive();
-            }
         }
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        if owes_another {
+            peer.traffic.owed.start(now.time);
+        }
+        peer.arm_keepalive();
     }
 
     /// T3: what was sent may be unanswered since fifteen seconds.
     fn unanswered(&mut self, now: Now, id: PeerId) {
         let Some(peer) = self.peers.get_mut(id) else { return };
-        self.out.arm_new_handshake(peer);
-        if peer
-            .timers
-            .new_handshake
-            .take_if(|_| peer.traffic.unanswered_for(now.time, NEW_HANDSHAKE))
-            .is_some()
-        {
+        let is_due = peer.traffic.unanswered.lasts(now.time, NEW_HANDSHAKE);
+        if is_due {
             peer.traffic.unanswered.stop();
-            // A worker may have sent again in between, and told nobody.
-            self.out.arm_new_handshake(peer);
             self.out.forget_source(id, peer);
+        }
+        // Also when it was due: a worker may have sent again in between, and told nobody.
+        self.out.arm_new_handshake(peer);
+        if is_due {
             self.request_session(now, id);
         }
     }
@@ -120,12 +115,8 @@ impl Device {
     /// The data plane has begun a deadline; watch it.
     pub(super) fn arm_watched(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get_mut(id).filter(|_| self.up) else { return };
-        if peer.timers.new_handshake.is_none() {
-            self.out.arm_new_handshake(peer);
-        }
-        if peer.timers.keepalive.is_none() {
-            peer.arm_keepalive();
-        }
+        self.out.arm_new_handshake(peer);
+        peer.arm_keepalive();
     }
 
     /// Whether there is no session to send on, or none that will do for long.

@@ -91,20 +91,20 @@ fn a_response_under_the_index_of_another_session_is_not_for_the_handshake() {
     let id = alice.peers.find(&bobs).unwrap();
     let [a, b] = [0, 1].map(|number| Endpoint::new(place(number)));
     let first = initiation(&mut now, &mut alice, id);
-    bob.handle_handshake(now, a, first.bytes()).unwrap();
-    alice.handle_handshake(now, b, bob.poll_transmit().unwrap().bytes()).unwrap();
+    bob.handle_handshake(now, a, &first.bytes).unwrap();
+    alice.handle_handshake(now, b, &bob.poll_transmit().unwrap().bytes).unwrap();
     let current = alice.peers.get(id).unwrap().keypairs.current.clone().unwrap();
 
     now.time = now.time + Duration::from_secs(130);
     let second = initiation(&mut now, &mut alice, id);
-    bob.handle_handshake(now, a, second.bytes()).unwrap();
+    bob.handle_handshake(now, a, &second.bytes).unwrap();
     let genuine = bob.poll_transmit().unwrap();
-    let mut moved = genuine.bytes().to_vec();
+    let mut moved = genuine.bytes.clone();
     moved[8..12].copy_from_slice(&current.local_index().0.to_le_bytes());
     let mac1 = mac(&hash(&[b"mac1----", &alices.0]), &[&moved[..60]]);
     moved[60..76].copy_from_slice(&mac1);
     assert_eq!(alice.handle_handshake(now, b, &moved), Err(Discard::UnknownIndex));
-    assert_eq!(alice.handle_handshake(now, b, genuine.bytes()), Ok(()));
+    assert_eq!(alice.handle_handshake(now, b, &genuine.bytes), Ok(()));
 }
 
 /// Workers tell what they have seen a little later.
@@ -118,7 +118,7 @@ fn a_session_is_not_confirmed_by_what_arrived_on_another() {
     let mut next = Vec::new();
     for _ in 0..2 {
         let message = initiation(&mut now, &mut alice, id);
-        bob.handle_handshake(now, Endpoint::new(place(0)), message.bytes()).unwrap();
+        bob.handle_handshake(now, Endpoint::new(place(0)), &message.bytes).unwrap();
         next.push(bob.peers.get(other).unwrap().keypairs.next.clone().unwrap().local_index());
     }
     bob.report(now, other, Report::Confirmed(next[0]));
@@ -156,7 +156,7 @@ fn no_index_or_deadline_outlives_its_peer_handshake_or_session() {
             _ => {
                 while let Some(message) = devices[number].poll_transmit() {
                     let from = Endpoint::new(place(number));
-                    let taken = devices[1 - number].handle_handshake(now, from, message.bytes());
+                    let taken = devices[1 - number].handle_handshake(now, from, &message.bytes);
                     made += u32::from(taken.is_ok());
                 }
             }
