@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use config::key::to_hex;
 use host::{Change, Prefix, Route};
 use proto::{Kind, PrivateKey, kind};
-use sys::poll::{Epoll, Events, Interest};
+use sys::poll::{Epoll, Events};
 use sys::udp::{Family, Group, Local, Outgoing, ReceiveBatch, SendBatch, Udp};
 
 use self::initiator::Initiator;
@@ -126,7 +126,7 @@ struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     fn new(socket: &'a Udp, to: SocketAddr) -> Outcome<Self> {
         let epoll = Epoll::new()?;
-        epoll.add(socket, 0, Interest::Readable)?;
+        epoll.add(socket, 0)?;
         Ok(Self {
             socket,
             to,

@@ -5,7 +5,9 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
-use sys::poll::{Epoll, Events, Interest, wait_writable};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+use sys::poll::{Epoll, Events};
 use sys::udp::{Family, Group, Outgoing, ReceiveBatch, SendBatch, Udp};
 
 use super::{Load, PATIENCE, Shared};
@@ -70,7 +72,8 @@ fn send(socket: &Udp, to: SocketAddr, shared: &Shared) -> io::Result<()> {
                 shared.add_sent(TRAIN);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                wait_writable(socket, PATIENCE)?;
+                let patience = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+                poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&patience))?;
             }
             Err(error) => return Err(error),
         }
@@ -116,7 +119,7 @@ struct Inbox {
 impl Inbox {
     fn new(socket: &Udp) -> io::Result<Self> {
         let epoll = Epoll::new()?;
-        epoll.add(socket, 0, Interest::Readable)?;
+        epoll.add(socket, 0)?;
         Ok(Self {
             epoll,
             events: Events::new(1),

@@ -1,17 +1,15 @@
 //! The control thread: owns the protocol's state and everything that is rare.
 
-use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use proto::limits::HANDSHAKE_QUEUE;
 use proto::{Change, Device, DeviceState, Endpoint, Event, PeerId, PublicKey, Report, Time};
 use sys::netlink::{Listener, News};
-use sys::poll::{Epoll, Events, Interest, Timer};
+use sys::poll::{Epoll, Events, Timer};
 use sys::tun::Tun;
-use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Received, SendBatch};
+use sys::udp::{Family, Outgoing, ReceiveBatch, Received, SendBatch};
 
 use crate::inbound::MAX_STRAYS;
 use crate::link::{Link, State};
@@ -19,7 +17,9 @@ use crate::offload::Kind;
 use crate::outbound::Outbound;
 use crate::paths::Paths;
 use crate::send::is_stale_source;
-use crate::shared::{Peer, Shared, Sockets, Stray, ToControl, ToWorker, endpoint, family, local};
+use crate::shared::{
+    Numbered, Peer, Shared, Sockets, Stray, ToControl, ToWorker, endpoint, family, local,
+};
 use crate::worker::Round;
 use crate::{Notice, Observer};
 
@@ -27,9 +27,6 @@ use crate::{Notice, Observer};
 const SLOTS: usize = 16;
 /// They may come as a train.
 const SLOT_SIZE: usize = 65_536;
-
-/// How long a worker may need to notice that its sockets were closed.
-const PATIENCE: Duration = Duration::from_millis(200);
 
 /// What an event of epoll is about.
 mod token {
@@ -46,7 +43,7 @@ mod token {
 pub(crate) struct Control {
     shared: Arc<Shared>,
     device: Device,
-    peers: BTreeMap<PeerId, Arc<Peer>>,
+    peers: Numbered<PeerId, Arc<Peer>>,
     /// Prefixes have changed since the last publication.
     stale: bool,
     link_up: bool,
@@ -59,9 +56,6 @@ pub(crate) struct Control {
     epoll: Epoll,
     timer: Timer,
     armed: Option<Time>,
-    /// Those that were in use before, if a worker still has them.
-    closing: Weak<Sockets>,
-    incoming: ReceiveBatch,
     outgoing: SendBatch,
     outbound: Outbound,
     observer: Observer,
@@ -76,13 +70,13 @@ impl Control {
         let tun = shared.tuns.first().ok_or(io::ErrorKind::InvalidInput)?;
         let (link, epoll, timer) = (Link::open(tun)?, Epoll::new()?, Timer::new()?);
         let path_news = Listener::open(News::Paths)?;
-        epoll.add(&shared.control, token::MAILBOX, Interest::Readable)?;
-        epoll.add(&timer, token::TIMER, Interest::Readable)?;
-        epoll.add(&link.listener, token::LINK, Interest::Readable)?;
-        epoll.add(&path_news, token::PATHS, Interest::Readable)?;
+        epoll.add(&shared.control, token::MAILBOX)?;
+        epoll.add(&timer, token::TIMER)?;
+        epoll.add(&link.listener, token::LINK)?;
+        epoll.add(&path_news, token::PATHS)?;
         Ok(Self {
             device,
-            peers: BTreeMap::new(),
+            peers: Numbered::default(),
             stale: false,
             link_up: false,
             port: 0,
@@ -93,8 +87,6 @@ impl Control {
             epoll,
             timer,
             armed: None,
-            closing: Weak::new(),
-            incoming: ReceiveBatch::new(SLOTS, SLOT_SIZE),
             outgoing: SendBatch::new(1),
             outbound: Outbound::new(),
             observer,
@@ -105,6 +97,7 @@ impl Control {
     /// Works until told to stop, or until the interface is gone; then stops the workers.
     pub fn run(mut self) {
         let mut events = Events::new(token::COUNT);
+        let mut incoming = ReceiveBatch::new(SLOTS, SLOT_SIZE);
         let mut goes_on = self.follow_link();
         while goes_on && self.epoll.wait(&mut events, None).is_ok() {
             for readiness in events.iter() {
@@ -112,8 +105,8 @@ impl Control {
                     token::MAILBOX => self.read_mail(),
                     token::LINK => self.follow_link(),
                     token::PATHS => self.follow_paths(),
-                    token::V4 => self.receive(Family::V4),
-                    token::V6 => self.receive(Family::V6),
+                    token::V4 => self.receive(Family::V4, &mut incoming),
+                    token::V6 => self.receive(Family::V6, &mut incoming),
                     _ => {
                         self.timer.drain();
                         self.armed = None;
@@ -152,7 +145,7 @@ impl Control {
                     }
                 }
                 ToControl::Handshake(from, datagram) => {
-                    handshake(&mut self.device, &self.shared, &self.observer, from, &datagram);
+                    self.handshake(from, &datagram);
                 }
                 ToControl::OffloadLost(kind, error) => {
                     (self.observer)(Notice::OffloadLost(kind, error))
@@ -213,8 +206,9 @@ impl Control {
             }
             Event::RoutesChanged => self.stale = true,
             Event::EndpointChanged(id, endpoint) => {
-                endpoint.iter().for_each(|endpoint| self.paths.learn(endpoint, self.mark));
+                self.paths.learn(&endpoint, self.mark);
                 self.with(id, |peer| peer.set_endpoint(endpoint));
+                self.ask_if_staged(id);
             }
             Event::SessionAdded(id, keypair) => {
                 if let Some(peer) = self.peer(id) {
@@ -305,32 +299,26 @@ impl Control {
     }
 
     /// Takes in the handshake messages of one family, at most as many as mean load; the rest wait.
-    fn receive(&mut self, family: Family) -> bool {
+    fn receive(&mut self, family: Family, incoming: &mut ReceiveBatch) -> bool {
         let sockets = self.shared.sockets.load_full();
         let group = sockets.as_ref().and_then(|sockets| sockets.group(family));
         let Some(group) = group else { return true };
         let mut taken = 0;
         while taken < HANDSHAKE_QUEUE / 8 {
             // What the network reports to a socket concerns some datagram that was sent before.
-            let Ok(received) = group.handshake.receive(&mut self.incoming) else {
+            let Ok(received) = group.handshake.receive(incoming) else {
                 break;
             };
             taken += received;
             if taken >= HANDSHAKE_QUEUE / 8 {
                 self.device.under_load(self.shared.clock.time());
             }
-            for Received { from, local, tos, segment_size, bytes } in self.incoming.datagrams() {
+            for Received { from, local, tos, segment_size, bytes } in incoming.datagrams() {
                 for bytes in bytes.chunks(segment_size) {
                     if proto::data_receiver(bytes).is_some() {
-                        stray(&self.shared, Stray { from, local, tos, bytes: bytes.into() });
+                        self.pass_on(Stray { from, local, tos, bytes: bytes.into() });
                     } else {
-                        handshake(
-                            &mut self.device,
-                            &self.shared,
-                            &self.observer,
-                            endpoint(from, local),
-                            bytes,
-                        );
+                        self.handshake(endpoint(from, local), bytes);
                     }
                 }
             }
@@ -340,6 +328,20 @@ impl Control {
             }
         }
         true
+    }
+
+    fn handshake(&mut self, from: Endpoint, datagram: &[u8]) {
+        let outcome = self.device.handle_handshake(self.shared.clock.now(), from, datagram);
+        if let Err(reason) = outcome {
+            self.shared.discards.count(reason);
+            (self.observer)(Notice::Dropped(from.remote, reason));
+        }
+    }
+
+    fn pass_on(&self, stray: Stray) {
+        if let Some(worker) = self.shared.workers.first() {
+            worker.mailbox.post_at_most(MAX_STRAYS, ToWorker::Data(stray));
+        }
     }
 
     /// Applies a change of configuration: what can fail first, then the rest, which cannot.
@@ -366,7 +368,9 @@ impl Control {
         if let Some(sockets) = open {
             self.publish(sockets);
         }
-        self.ask_for_staged();
+        if change.private_key.is_some() {
+            self.ask_for_all_staged();
+        }
         Ok(())
     }
 
@@ -383,15 +387,20 @@ impl Control {
     }
 
     /// What waited for a key or an endpoint shall not have to wait for the next packet.
-    fn ask_for_staged(&mut self) {
-        for peer in self.peers.values().filter(|peer| !peer.staged().is_empty()) {
-            self.device.report(self.shared.clock.now(), peer.id, Report::WantsSession);
+    fn ask_if_staged(&mut self, id: PeerId) {
+        if self.peer(id).is_some_and(|peer| !peer.staged().is_empty()) {
+            self.device.report(self.shared.clock.now(), id, Report::WantsSession);
         }
+    }
+
+    fn ask_for_all_staged(&mut self) {
+        let ids: Vec<_> = self.peers.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.ask_if_staged(id));
     }
 
     /// Opens sockets on `port` and watches them; nothing is sent by them yet.
     fn open(&self, port: u16, mark: u32) -> io::Result<Sockets> {
-        let (v4, v6) = self.bind(port, mark)?;
+        let (v4, v6) = sys::udp::bind_pair(port, self.shared.workers.len(), mark)?;
         let sockets = Sockets { v4, v6 };
         let coalesce = self.shared.offloads.has(Kind::UdpGro);
         for (family, token) in [(Family::V4, token::V4), (Family::V6, token::V6)] {
@@ -403,7 +412,7 @@ impl Control {
             }
             // The kernel asks any socket of the port whether to join packets, before it chooses one.
             let _ = group.handshake.set_gro(coalesce);
-            self.epoll.add(&group.handshake, token, Interest::Readable)?;
+            self.epoll.add(&group.handshake, token)?;
         }
         for (number, worker) in self.shared.workers.iter().enumerate() {
             worker.watch_sockets(&sockets, number)?;
@@ -411,44 +420,29 @@ impl Control {
         Ok(sockets)
     }
 
-    /// A worker that has not looked up since may still hold the sockets that were closed last.
-    fn bind(&self, port: u16, mark: u32) -> io::Result<(Option<Group>, Option<Group>)> {
-        let deadline = sys::clock::boottime() + PATIENCE;
-        loop {
-            match sys::udp::bind_pair(port, self.shared.workers.len(), mark) {
-                Err(error)
-                    if error.kind() == io::ErrorKind::AddrInUse
-                        && self.closing.strong_count() > 0
-                        && sys::clock::boottime() < deadline =>
-                {
-                    std::thread::yield_now();
-                }
-                result => return result,
-            }
-        }
-    }
-
-    /// Puts `sockets` in the place of those in use, which close as soon as the last worker looks up.
-    /// If there were none, the tunnel comes to life.
+    /// Uses `sockets` from now on. If there were none, the tunnel comes to life.
     fn publish(&mut self, sockets: Sockets) {
         // A port that was drawn stays ours over down and up.
         self.port = sockets.port().unwrap_or(self.port);
-        let before = self.shared.sockets.swap(Some(Arc::new(sockets)));
-        self.tell_workers();
-        if let Some(before) = before {
-            self.closing = Arc::downgrade(&before);
-        } else {
+        if !self.replace(Some(Arc::new(sockets))) {
             self.device.up(self.shared.clock.now());
-            self.ask_for_staged();
+            self.ask_for_all_staged();
             (self.observer)(Notice::Up);
         }
     }
 
-    /// One of them may be waiting for a socket that is no more.
-    fn tell_workers(&self) {
+    /// Puts `sockets` in the place of those in use, and waits until no worker has these any more, so
+    /// that their port is free. False if there were none.
+    fn replace(&self, sockets: Option<Arc<Sockets>>) -> bool {
+        let before = self.shared.sockets.swap(sockets);
         for worker in &self.shared.workers {
+            // It may be waiting for a socket that is no more.
             worker.mailbox.post(ToWorker::Sockets);
         }
+        while before.as_ref().is_some_and(|before| Arc::strong_count(before) > 1) {
+            std::thread::yield_now();
+        }
+        before.is_some()
     }
 
     /// Something about the interface may have changed. False if it is gone.
@@ -473,7 +467,7 @@ impl Control {
     /// Listens where the interface is now.
     fn move_after(&mut self, tun: &Tun) -> io::Result<()> {
         self.link = Link::open(tun)?;
-        self.epoll.add(&self.link.listener, token::LINK, Interest::Readable)?;
+        self.epoll.add(&self.link.listener, token::LINK)?;
         (self.observer)(Notice::Moved(tun.name()?, tun.network_namespace()?));
         Ok(())
     }
@@ -494,34 +488,12 @@ impl Control {
     }
 
     fn down(&mut self) {
-        if let Some(before) = self.shared.sockets.swap(None) {
-            self.closing = Arc::downgrade(&before);
-            drop(before);
-            self.tell_workers();
+        if self.replace(None) {
             self.device.down();
             for peer in self.peers.values() {
                 peer.staged().clear();
             }
             (self.observer)(Notice::Down);
         }
-    }
-}
-
-fn handshake(
-    device: &mut Device,
-    shared: &Shared,
-    observer: &Observer,
-    from: Endpoint,
-    datagram: &[u8],
-) {
-    if let Err(reason) = device.handle_handshake(shared.clock.now(), from, datagram) {
-        shared.discards.count(reason);
-        observer(Notice::Dropped(from.remote, reason));
-    }
-}
-
-fn stray(shared: &Shared, stray: Stray) {
-    if let Some(worker) = shared.workers.first() {
-        worker.mailbox.post_at_most(MAX_STRAYS, ToWorker::Data(stray));
     }
 }

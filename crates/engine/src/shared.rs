@@ -188,9 +188,9 @@ impl Peer {
     }
 
     /// Makes `endpoint` the place to send to.
-    pub fn set_endpoint(&self, endpoint: Option<Endpoint>) {
-        let before = self.endpoint.swap(endpoint.map(Arc::new));
-        if before.map(|before| before.remote) != endpoint.map(|endpoint| endpoint.remote) {
+    pub fn set_endpoint(&self, endpoint: Endpoint) {
+        let before = self.endpoint.swap(Some(Arc::new(endpoint)));
+        if before.is_none_or(|before| before.remote != endpoint.remote) {
             self.plain_until.store(0, Ordering::Relaxed);
         }
     }
@@ -198,7 +198,7 @@ impl Peer {
     /// Follows the peer to where an authentic message came from, and has the device told.
     pub fn roam(&self, shared: &Shared, to: Endpoint) {
         if self.endpoint.load().as_deref() != Some(&to) {
-            self.set_endpoint(Some(to));
+            self.set_endpoint(to);
             self.tell_roamed(shared);
         }
     }
@@ -235,9 +235,7 @@ pub(crate) struct Session {
 
 /// Sessions by the index that their messages carry.
 #[derive(Default)]
-pub(crate) struct Sessions(
-    RwLock<HashMap<SessionIndex, Arc<Session>, BuildHasherDefault<IndexHasher>>>,
-);
+pub(crate) struct Sessions(RwLock<Numbered<SessionIndex, Arc<Session>>>);
 
 impl Sessions {
     pub fn find(&self, index: SessionIndex) -> Option<Arc<Session>> {
@@ -255,22 +253,29 @@ impl Sessions {
     }
 }
 
-/// Indices are random already, and ours: nobody can make them collide.
-#[derive(Default)]
-pub(crate) struct IndexHasher(u64);
+/// A table by numbers of our own, which are random or in a row: nobody can make them collide, and they
+/// need no hashing.
+pub(crate) type Numbered<N, T> = HashMap<N, T, BuildHasherDefault<Unhashed>>;
 
-impl Hasher for IndexHasher {
+#[derive(Default)]
+pub(crate) struct Unhashed(u64);
+
+impl Hasher for Unhashed {
     fn finish(&self) -> u64 {
-        self.0
+        // The table takes its tag from the upper bits and its place from the lower ones.
+        self.0 << 32 | self.0
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |hash, byte| hash << 8 | u64::from(*byte));
+        self.0 = bytes.iter().fold(self.0, |number, byte| number << 8 | u64::from(*byte));
     }
 
-    fn write_u32(&mut self, index: u32) {
-        // The table takes its tag from the upper bits and its place from the lower ones.
-        self.0 = u64::from(index) << 32 | u64::from(index);
+    fn write_u32(&mut self, number: u32) {
+        self.0 = number.into();
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::Time;
-use sys::poll::{Events, Interest, Readiness};
+use sys::poll::{Events, Readiness};
 use sys::tun::Tun;
 use sys::udp::{Family, Udp};
 
@@ -134,13 +134,12 @@ impl Worker {
         if self.blocked {
             post.epoll.remove(tun)?;
         } else {
-            post.epoll.add(tun, token::TUN, Interest::Readable)?;
+            post.epoll.add(tun, token::TUN)?;
         }
         if let Some(sockets) = shared.sockets.load_full() {
             for family in [Family::V4, Family::V6] {
                 let Some(socket) = sockets.data(family, self.number) else { continue };
-                let waits = if full == Some(family) { Interest::Both } else { Interest::Readable };
-                post.epoll.modify(socket, token(family), waits)?;
+                post.epoll.await_room(socket, token(family), full == Some(family))?;
             }
         }
         Ok(true)
@@ -184,8 +183,8 @@ impl Post {
     /// # Errors
     /// Those of epoll.
     pub fn watch(&self, tun: &Tun) -> io::Result<()> {
-        self.epoll.add(&self.mailbox, token::MAILBOX, Interest::Readable)?;
-        self.epoll.add(tun, token::TUN, Interest::Readable)
+        self.epoll.add(&self.mailbox, token::MAILBOX)?;
+        self.epoll.add(tun, token::TUN)
     }
 
     /// Watches the data sockets of worker `number` until they are closed.
@@ -195,8 +194,7 @@ impl Post {
     pub fn watch_sockets(&self, sockets: &Sockets, number: usize) -> io::Result<()> {
         [Family::V4, Family::V6].into_iter().try_for_each(|family| {
             let socket = sockets.data(family, number);
-            socket
-                .map_or(Ok(()), |socket| self.epoll.add(socket, token(family), Interest::Readable))
+            socket.map_or(Ok(()), |socket| self.epoll.add(socket, token(family)))
         })
     }
 }

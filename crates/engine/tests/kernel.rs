@@ -20,7 +20,7 @@ use engine::packet::coalesce::{Coalescer, Joins, MOST_PIECES, Place};
 use engine::packet::segment::Segments;
 use samples::{Random, Sample, Transport};
 use sys::namespace;
-use sys::poll::{Epoll, Events, Interest};
+use sys::poll::{Epoll, Events};
 use sys::tun::{Offload, Tun, VnetHeader};
 
 /// Two TUNs, up, and a kernel that forwards from the left to the right.
@@ -55,7 +55,7 @@ impl Router {
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
         fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
         let epoll = Epoll::new().unwrap();
-        epoll.add(&right, 0, Interest::Readable).unwrap();
+        epoll.add(&right, 0).unwrap();
         Some(Self { left, right, epoll })
     }
 

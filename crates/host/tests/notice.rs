@@ -11,13 +11,13 @@ use host::nft;
 use host::notice::{Deed, Event, Process, Watcher, What};
 use host::{Family, Prefix};
 use support::{a_namespace, prefix, said};
-use sys::poll::{Epoll, Events, Interest};
+use sys::poll::{Epoll, Events};
 
 /// All that comes until this does; fails when it does not come.
 fn heard(watcher: &mut Watcher, what: &What, deed: Deed) -> Event {
     let epoll = Epoll::new().unwrap();
     for (token, descriptor) in (0..).zip(watcher.descriptors()) {
-        epoll.add(descriptor, token, Interest::Readable).unwrap();
+        epoll.add(descriptor, token).unwrap();
     }
     let mut ready = Events::new(2);
     let mut all = Vec::new();

@@ -5,13 +5,13 @@ use std::process::{Command, id};
 use std::time::Duration;
 
 use host::signals::{Signal, Signals};
-use sys::poll::{Epoll, Events, Interest};
+use sys::poll::{Epoll, Events};
 
 #[test]
 fn signals_are_read_instead_of_ending_the_program() {
     let signals = Signals::new().unwrap();
     let (epoll, mut events) = (Epoll::new().unwrap(), Events::new(1));
-    epoll.add(&signals, 0, Interest::Readable).unwrap();
+    epoll.add(&signals, 0).unwrap();
     let mut is_readable = |time| {
         epoll.wait(&mut events, Some(time)).unwrap();
         events.iter().count() == 1

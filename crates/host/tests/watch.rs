@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use host::watch::Watch;
-use sys::poll::{Epoll, Events, Interest};
+use sys::poll::{Epoll, Events};
 
 /// A directory of one test's own, removed at its end.
 struct Directory(PathBuf);
@@ -28,7 +28,7 @@ impl Drop for Directory {
 
 fn is_readable(watch: &Watch) -> bool {
     let (epoll, mut events) = (Epoll::new().unwrap(), Events::new(1));
-    epoll.add(watch, 0, Interest::Readable).unwrap();
+    epoll.add(watch, 0).unwrap();
     epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
     events.iter().count() == 1
 }

@@ -4,9 +4,12 @@
 //! the addresses into ranges, each of one owner: the data plane's snapshot is the list of these, in
 //! order, and a look-up is one binary search.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::peer::PeerId;
 
 /// An address with the bits behind `length` cleared. In order, it comes right before those that it
 /// covers.
@@ -63,10 +66,17 @@ pub struct AllowedIps<P> {
 }
 
 impl<P: Clone> AllowedIps<P> {
-    /// Of `owners` in the order of their prefixes, no two of which are the same.
-    pub(crate) fn new(owners: impl Iterator<Item = (Prefix, P)>) -> Self {
-        let (v4, v6): (Vec<_>, Vec<_>) = owners.partition(|(prefix, _)| prefix.address.is_ipv4());
-        Self { v4: Ranges::new(v4), v6: Ranges::new(v6) }
+    /// Of the `owners` that are `known`.
+    pub(crate) fn new(
+        owners: &BTreeMap<Prefix, PeerId>,
+        known: impl Fn(PeerId) -> Option<P>,
+    ) -> Self {
+        const FIRST_V6: Prefix = Prefix { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), length: 0 };
+        let known = |(prefix, owner): (&Prefix, &PeerId)| Some((*prefix, known(*owner)?));
+        Self {
+            v4: Ranges::new(owners.range(..FIRST_V6).filter_map(&known)),
+            v6: Ranges::new(owners.range(FIRST_V6..).filter_map(&known)),
+        }
     }
 }
 
@@ -122,7 +132,8 @@ impl<P> Ranges<P> {
 }
 
 impl<P: Clone> Ranges<P> {
-    fn new(owners: Vec<(Prefix, P)>) -> Self {
+    /// Of prefixes in order.
+    fn new(owners: impl Iterator<Item = (Prefix, P)>) -> Self {
         let mut ranges = Self::default();
         // The last address of every prefix that has begun and not ended, the longest prefix last.
         let mut open: Vec<(u128, P)> = Vec::new();
@@ -160,8 +171,6 @@ impl<P: Clone> Ranges<P> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-    use alloc::collections::BTreeMap;
-
     use super::*;
 
     fn prefix(text: &str) -> Prefix {
@@ -169,8 +178,8 @@ mod tests {
         Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
     }
 
-    fn table(owners: &BTreeMap<Prefix, u8>) -> AllowedIps<u8> {
-        AllowedIps::new(owners.iter().map(|(prefix, who)| (*prefix, *who)))
+    fn table(owners: &BTreeMap<Prefix, PeerId>) -> AllowedIps<u64> {
+        AllowedIps::new(owners, |PeerId(who)| Some(who))
     }
 
     /// The table of the kernel's own self-test (spec §5.2, S1).
@@ -202,7 +211,7 @@ mod tests {
             (c, "10.1.0.8/29"),
             (d, "10.1.0.16/29"),
         ];
-        let table = table(&owners.map(|(who, text)| (prefix(text), who)).into());
+        let table = table(&owners.map(|(who, text)| (prefix(text), PeerId(who))).into());
         for (address, expected) in [
             ("192.168.4.20", a),
             ("192.168.4.0", a),
@@ -241,11 +250,12 @@ mod tests {
     #[test]
     fn every_length_of_one_address_can_be_told_apart() {
         let ones = Ipv6Addr::from_bits(u128::MAX);
-        let owners = (0..=128).map(|length| (Prefix::new(ones.into(), length).unwrap(), length));
+        let owners = (0..=128)
+            .map(|length| (Prefix::new(ones.into(), length).unwrap(), PeerId(length.into())));
         let table = table(&owners.collect());
-        for bit in 0..128 {
+        for bit in 0..128_u32 {
             let address = Ipv6Addr::from_bits(u128::MAX ^ (1 << (127 - bit)));
-            assert_eq!(table.lookup(address.into()), Some(&bit));
+            assert_eq!(table.lookup(address.into()), Some(&bit.into()));
         }
         assert_eq!(table.lookup(ones.into()), Some(&128));
     }
@@ -279,7 +289,7 @@ mod tests {
                     let place = address(v4);
                     let [.., low, _] = Ipv6Addr::from_bits(bits(address(false)).0).octets();
                     let length = (low ^ who.wrapping_mul(37)) % if v4 { 33 } else { 129 };
-                    (Prefix::new(place, length).unwrap(), who)
+                    (Prefix::new(place, length).unwrap(), PeerId(who.into()))
                 })
                 .collect();
             let table = table(&owners);
@@ -290,7 +300,11 @@ mod tests {
                     .iter()
                     .filter(|(prefix, _)| covers(prefix))
                     .max_by_key(|entry| entry.0.length);
-                assert_eq!(table.lookup(place), expected.map(|entry| entry.1), "step {step}");
+                assert_eq!(
+                    table.lookup(place),
+                    expected.map(|(_, PeerId(who))| who),
+                    "step {step}"
+                );
             }
         }
     }

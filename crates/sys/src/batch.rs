@@ -86,14 +86,6 @@ impl ReceiveBatch {
         let frames = self.frames.headers.iter().zip(&self.frames.slots).take(self.ready);
         frames.zip(buffers).filter_map(|((header, slot), buffer)| slot.read(header, buffer))
     }
-
-    /// How many of the last call were cut short, because a slot was too small for them or, on a
-    /// kernel that says more than this one, their control messages were too long. They are not
-    /// among the datagrams.
-    #[must_use]
-    pub fn truncated(&self) -> usize {
-        self.frames.headers.iter().take(self.ready).filter(|header| is_truncated(header)).count()
-    }
 }
 
 /// The lists that one call of [`Udp::send`] hands to the kernel, allocated once.

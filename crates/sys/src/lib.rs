@@ -5,8 +5,7 @@
 //! What `rustix` wraps is taken from there; what is left (batches of datagrams with control
 //! messages, the ioctls of a TUN, a reuseport filter) is here, one operation a block.
 //!
-//! On the data path nothing allocates, and nothing waits but [`poll::Epoll::wait`] and
-//! [`poll::wait_writable`].
+//! On the data path nothing allocates, and nothing waits but [`poll::Epoll::wait`].
 
 mod batch;
 pub mod clock;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, epoll, eventfd, poll};
+use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::{Errno, read, write};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -15,29 +15,13 @@ use rustix::time::{
 #[derive(Debug)]
 pub struct Epoll(OwnedFd);
 
-/// What to wait for on a descriptor. That it broke is always reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interest {
-    /// Something to read.
-    Readable,
-    /// Room to write.
-    Writable,
-    /// Either.
-    Both,
-}
-
 /// One descriptor that has something to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readiness {
     /// The number it was added with.
     pub token: u64,
-    /// A read will not block; it may return an error.
-    pub readable: bool,
-    /// A write will not block; it may return an error.
+    /// A write will not block, if that was awaited.
     pub writable: bool,
-    /// An error is pending or the other end is gone (`EPOLLERR`, `EPOLLHUP`): for a TUN, that its
-    /// interface was deleted.
-    pub broken: bool,
 }
 
 /// Where [`Epoll::wait`] puts what it found. Allocated once, reused by every call.
@@ -53,23 +37,25 @@ impl Epoll {
         Ok(Epoll(epoll::create(epoll::CreateFlags::CLOEXEC)?))
     }
 
-    /// Adds a descriptor; `token` tells it apart in [`Readiness`]. Closing its last copy removes
-    /// it.
+    /// Adds a descriptor, to wait for something to read or for its end; `token` tells it apart in
+    /// [`Readiness`]. Closing its last copy removes it.
     ///
     /// # Errors
     ///
     /// `EEXIST` if it is there already, `EPERM` if it is of a kind that cannot be waited for.
-    pub fn add(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::add(&self.0, source, epoll::EventData::new_u64(token), interest.flags())?)
+    pub fn add(&self, source: impl AsFd, token: u64) -> io::Result<()> {
+        Ok(epoll::add(&self.0, source, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?)
     }
 
-    /// Changes the token and the interest of a descriptor that was added.
+    /// Also waits for room to write on a descriptor that was added, or no more.
     ///
     /// # Errors
     ///
-    /// `ENOENT` if it was not.
-    pub fn modify(&self, source: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::modify(&self.0, source, epoll::EventData::new_u64(token), interest.flags())?)
+    /// `ENOENT` if it was not added.
+    pub fn await_room(&self, source: impl AsFd, token: u64, awaited: bool) -> io::Result<()> {
+        let mut flags = epoll::EventFlags::IN;
+        flags.set(epoll::EventFlags::OUT, awaited);
+        Ok(epoll::modify(&self.0, source, epoll::EventData::new_u64(token), flags)?)
     }
 
     /// Removes a descriptor.
@@ -105,16 +91,6 @@ impl AsFd for Epoll {
     }
 }
 
-impl Interest {
-    fn flags(self) -> epoll::EventFlags {
-        match self {
-            Interest::Readable => epoll::EventFlags::IN,
-            Interest::Writable => epoll::EventFlags::OUT,
-            Interest::Both => epoll::EventFlags::IN | epoll::EventFlags::OUT,
-        }
-    }
-}
-
 impl Events {
     /// Room for `capacity` descriptors per wait (at least one); what does not fit is reported by
     /// the next.
@@ -128,12 +104,7 @@ impl Events {
         self.0.iter().map(|event| {
             // An epoll_event is packed on x86-64, so its fields are copied out, not borrowed.
             let (flags, data) = (event.flags, event.data);
-            Readiness {
-                token: data.u64(),
-                readable: flags.contains(epoll::EventFlags::IN),
-                writable: flags.contains(epoll::EventFlags::OUT),
-                broken: flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP),
-            }
+            Readiness { token: data.u64(), writable: flags.contains(epoll::EventFlags::OUT) }
         })
     }
 }
@@ -216,22 +187,6 @@ impl Timer {
 impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-/// Waits until something can be written to `descriptor`, at most for `patience`; false if it cannot
-/// by then.
-///
-/// # Errors
-///
-/// `ENOMEM`.
-pub fn wait_writable(descriptor: impl AsFd, patience: Duration) -> io::Result<bool> {
-    let mut descriptors = [PollFd::new(&descriptor, PollFlags::OUT)];
-    let patience = Timespec::try_from(patience).map_err(|_| Errno::INVAL)?;
-    match poll(&mut descriptors, Some(&patience)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -204,7 +204,7 @@ impl Offload {
 /// the machine's byte order (virtio 1.2 §5.1.6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VnetHeader {
-    /// [`NEEDS_CSUM`](Self::NEEDS_CSUM), [`DATA_VALID`](Self::DATA_VALID) or neither.
+    /// [`NEEDS_CSUM`](Self::NEEDS_CSUM) or not.
     pub flags: u8,
     /// One of the `GSO_` kinds, perhaps with [`GSO_ECN`](Self::GSO_ECN) added.
     pub gso_type: u8,
@@ -224,8 +224,6 @@ impl VnetHeader {
 
     /// The checksum field holds only the sum of the pseudo-header.
     pub const NEEDS_CSUM: u8 = 1;
-    /// The checksum was verified.
-    pub const DATA_VALID: u8 = 2;
 
     /// A packet like any other.
     pub const GSO_NONE: u8 = 0;

@@ -34,9 +34,6 @@ pub struct Group {
     pub data: Vec<Udp>,
     /// Gets all the others.
     pub handshake: Udp,
-    /// Whether the kernel accepted the filter that tells them apart. If not, it deals datagrams out
-    /// by their addresses and ports.
-    pub steered: bool,
 }
 
 impl Group {
@@ -74,8 +71,9 @@ impl Group {
             data.push(join()?);
         }
         let handshake = join()?;
-        let steered = handshake.steer(count).is_ok();
-        Ok(Group { data, handshake, steered })
+        // Without the filter the kernel deals datagrams out by their addresses and ports.
+        let _ = handshake.steer(count);
+        Ok(Group { data, handshake })
     }
 
     /// The port that all of them are bound to.
@@ -210,12 +208,6 @@ impl Udp {
             Family::V6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
         };
         Ok(bind(&self.fd, &any)?)
-    }
-
-    /// The family of its addresses.
-    #[must_use]
-    pub fn family(&self) -> Family {
-        self.family
     }
 
     /// The port it is bound to.

@@ -181,14 +181,13 @@ fn a_train_of_one_is_a_datagram() {
 }
 
 #[test]
-fn a_datagram_larger_than_its_slot_is_left_out_and_counted() {
+fn a_datagram_larger_than_its_slot_is_left_out() {
     let (alice, bob) = (group(Family::V4), group(Family::V4));
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
     let datagrams = [&[1; 10][..], &[1; 11], &[1; 9]].map(|bytes| plain(to, bytes));
     assert_eq!(alice.handshake.send(&mut SendBatch::new(3), datagrams).unwrap(), 3);
     let mut batch = ReceiveBatch::new(8, 10);
     assert_eq!(bob.handshake.receive(&mut batch).unwrap(), 3);
-    assert_eq!(batch.truncated(), 1);
     let lengths: Vec<_> = batch.datagrams().map(|received| received.bytes.len()).collect();
     assert_eq!(lengths, [10, 9]);
 }
@@ -273,7 +272,6 @@ fn the_first_bytes_choose_the_socket() {
     for (family, ip) in LOOPBACKS {
         for data_sockets in [1, 2, 4, 128] {
             let group = Group::bind(family, 0, data_sockets, 0).unwrap();
-            assert!(group.steered);
             assert_eq!(group.data.len(), data_sockets);
             let to = address(ip, &group);
             let data = |worker: u8| (&group.data[usize::from(worker) & (data_sockets - 1)], worker);
@@ -350,8 +348,10 @@ fn a_pair_has_one_port_for_both_families() {
     let (v4, v6) = (v4.unwrap(), v6.unwrap());
     assert_ne!(v4.port().unwrap(), 0);
     assert_eq!(v4.port().unwrap(), v6.port().unwrap());
-    for (group, (family, _)) in [v4, v6].iter().zip(LOOPBACKS) {
-        assert!(group.sockets().all(|socket| socket.family() == family));
+    for (group, (_, ip)) in [v4, v6].iter().zip(LOOPBACKS) {
+        let sender = UdpSocket::bind((ip, 0)).unwrap();
+        sender.send_to(b"hello", address(ip, group)).unwrap();
+        assert!(group.sockets().any(is_readable));
     }
 }
 

@@ -2,14 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::io::Write;
-use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use sys::clock::boottime;
-use sys::poll::{self, Epoll, Event, Events, Interest, Readiness, Timer};
+use sys::poll::{Epoll, Event, Events, Readiness, Timer};
 
 const LONG: Duration = Duration::from_secs(10);
 
@@ -21,18 +20,18 @@ fn wait(epoll: &Epoll, timeout: Duration) -> Vec<Readiness> {
 
 fn is_readable(source: impl AsFd) -> bool {
     let epoll = Epoll::new().unwrap();
-    epoll.add(source, 0, Interest::Readable).unwrap();
-    wait(&epoll, Duration::ZERO).iter().any(|ready| ready.readable)
+    epoll.add(source, 0).unwrap();
+    !wait(&epoll, Duration::ZERO).is_empty()
 }
 
 #[test]
 fn a_signalled_event_wakes_a_waiting_thread() {
     let (epoll, event) = (Epoll::new().unwrap(), Event::new().unwrap());
-    epoll.add(&event, 7, Interest::Readable).unwrap();
+    epoll.add(&event, 7).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| event.signal());
         let ready = wait(&epoll, LONG);
-        let woken = Readiness { token: 7, readable: true, writable: false, broken: false };
+        let woken = Readiness { token: 7, writable: false };
         assert_eq!(ready, [woken]);
     });
 }
@@ -52,7 +51,7 @@ fn signals_that_meet_are_one() {
 #[test]
 fn what_is_not_drained_is_reported_again() {
     let (epoll, event) = (Epoll::new().unwrap(), Event::new().unwrap());
-    epoll.add(&event, u64::MAX, Interest::Readable).unwrap();
+    epoll.add(&event, u64::MAX).unwrap();
     event.signal();
     for _ in 0..2 {
         assert_eq!(wait(&epoll, Duration::ZERO)[0].token, u64::MAX);
@@ -64,7 +63,7 @@ fn more_than_fits_is_reported_in_turn() {
     let epoll = Epoll::new().unwrap();
     let events: Vec<_> = (0..5).map(|_| Event::new().unwrap()).collect();
     for (token, event) in events.iter().enumerate() {
-        epoll.add(event, token as u64, Interest::Readable).unwrap();
+        epoll.add(event, token as u64).unwrap();
         event.signal();
     }
     let mut seen = [false; 5];
@@ -78,41 +77,28 @@ fn more_than_fits_is_reported_in_turn() {
 }
 
 #[test]
-fn an_interest_can_be_changed_and_withdrawn() {
-    let (near, far) = UnixStream::pair().unwrap();
+fn room_to_write_can_be_awaited_or_not() {
+    let (mut near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
     let epoll = Epoll::new().unwrap();
-    epoll.add(&near, 1, Interest::Readable).unwrap();
+    epoll.add(&near, 1).unwrap();
     assert_eq!(wait(&epoll, Duration::ZERO), []);
-    epoll.modify(&near, 2, Interest::Both).unwrap();
-    let writable = Readiness { token: 2, readable: false, writable: true, broken: false };
-    assert_eq!(wait(&epoll, Duration::ZERO), [writable]);
-    epoll.modify(&near, 3, Interest::Writable).unwrap();
+    epoll.await_room(&near, 2, true).unwrap();
+    assert_eq!(wait(&epoll, Duration::ZERO), [Readiness { token: 2, writable: true }]);
+    while near.write(&[0; 4096]).is_ok() {}
+    assert_eq!(wait(&epoll, Duration::ZERO), []);
+    epoll.await_room(&near, 3, false).unwrap();
     drop(far);
-    let closed = Readiness { token: 3, readable: false, writable: true, broken: true };
-    assert_eq!(wait(&epoll, Duration::ZERO), [closed]);
+    assert_eq!(wait(&epoll, Duration::ZERO), [Readiness { token: 3, writable: false }]);
     epoll.remove(&near).unwrap();
     assert_eq!(wait(&epoll, Duration::ZERO), []);
     assert_eq!(epoll.remove(&near).unwrap_err().raw_os_error(), Some(libc::ENOENT));
 }
 
 #[test]
-fn room_to_write_is_awaited_with_patience() {
-    let (mut near, mut far) = UnixStream::pair().unwrap();
-    assert!(poll::wait_writable(&near, Duration::ZERO).unwrap());
-    near.set_nonblocking(true).unwrap();
-    while near.write(&[0; 4096]).is_ok() {}
-    assert!(!poll::wait_writable(&near, Duration::from_millis(1)).unwrap());
-    thread::scope(|scope| {
-        scope.spawn(|| std::io::copy(&mut far, &mut std::io::sink()).unwrap());
-        assert!(poll::wait_writable(&near, LONG).unwrap());
-        near.shutdown(Shutdown::Both).unwrap();
-    });
-}
-
-#[test]
 fn a_deadline_is_due_when_it_says_and_only_once() {
     let (epoll, timer) = (Epoll::new().unwrap(), Timer::new().unwrap());
-    epoll.add(&timer, 0, Interest::Readable).unwrap();
+    epoll.add(&timer, 0).unwrap();
     assert!(!timer.drain());
     let deadline = boottime() + Duration::from_millis(20);
     timer.set(Some(deadline)).unwrap();
@@ -126,7 +112,7 @@ fn a_deadline_is_due_when_it_says_and_only_once() {
 #[test]
 fn a_deadline_that_has_passed_is_due_at_once() {
     let (epoll, timer) = (Epoll::new().unwrap(), Timer::new().unwrap());
-    epoll.add(&timer, 0, Interest::Readable).unwrap();
+    epoll.add(&timer, 0).unwrap();
     for deadline in [Duration::ZERO, Duration::from_nanos(1), boottime()] {
         timer.set(Some(deadline)).unwrap();
         assert_eq!(wait(&epoll, LONG).len(), 1, "{deadline:?}");

@@ -498,7 +498,7 @@ impl Node {
             Event::PeerRemoved(id) => drop(self.peers.remove(&id)),
             Event::RoutesChanged => self.routes = self.device.routes(Some),
             Event::EndpointChanged(id, endpoint) => {
-                self.with(id, |peer| peer.endpoint = endpoint);
+                self.with(id, |peer| peer.endpoint = Some(endpoint));
             }
             Event::SessionAdded(peer, keypair) => {
                 let session = Session { peer, window: Window::default(), keypair };

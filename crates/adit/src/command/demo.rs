@@ -24,7 +24,7 @@ use std::thread;
 use host::isolation::{self, Isolation};
 use host::signals::Signals;
 use lexopt::{Arg, ValueExt};
-use sys::poll::{Epoll, Events, Interest};
+use sys::poll::{Epoll, Events};
 
 use self::report::Report;
 use super::words;
@@ -140,8 +140,8 @@ fn accompany(mut inner: Command) -> Outcome<ExitCode> {
     drop(inner); // and with it our copy of its end, whose closing says that the child has ended
 
     let (epoll, mut events) = (Epoll::new()?, Events::new(2));
-    epoll.add(&signals, 0, Interest::Readable)?;
-    epoll.add(&lifeline, 1, Interest::Readable)?;
+    epoll.add(&signals, 0)?;
+    epoll.add(&lifeline, 1)?;
     while events.iter().next().is_none() {
         epoll.wait(&mut events, None)?;
     }

@@ -155,8 +155,8 @@ impl Device {
         }
         let was_nowhere = peer.endpoint.is_none();
         if let Some(remote) = change.endpoint {
-            let endpoint = Some(Endpoint::new(remote));
-            peer.endpoint = endpoint;
+            let endpoint = Endpoint::new(remote);
+            peer.endpoint = Some(endpoint);
             self.out.events.push_back(Event::EndpointChanged(id, endpoint));
         }
         let was_off = peer.persistent_keepalive == 0;

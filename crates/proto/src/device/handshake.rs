@@ -253,7 +253,7 @@ impl Output {
 
     fn move_endpoint(&mut self, id: PeerId, peer: &mut Peer, to: Endpoint) {
         if peer.endpoint.replace(to) != Some(to) {
-            self.events.push_back(Event::EndpointChanged(id, Some(to)));
+            self.events.push_back(Event::EndpointChanged(id, to));
         }
     }
 

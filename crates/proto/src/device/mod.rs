@@ -89,7 +89,7 @@ pub enum Event {
     /// The prefixes have changed: publish [`Device::routes`].
     RoutesChanged,
     /// Where to send to has changed by configuration, a handshake, or a forgotten source.
-    EndpointChanged(PeerId, Option<Endpoint>),
+    EndpointChanged(PeerId, Endpoint),
     /// Messages of this session are to be accepted.
     SessionAdded(PeerId, Arc<Keypair>),
     /// No more messages of this session are to be accepted.
@@ -153,8 +153,7 @@ impl Device {
     /// One that it does not know has no addresses.
     #[must_use]
     pub fn routes<P: Clone>(&self, known: impl Fn(PeerId) -> Option<P>) -> AllowedIps<P> {
-        let owners = self.owners.iter();
-        AllowedIps::new(owners.filter_map(|(prefix, owner)| Some((*prefix, known(*owner)?))))
+        AllowedIps::new(&self.owners, known)
     }
 
     /// Who `peer` is, while it exists.

@@ -163,7 +163,7 @@ impl Output {
             && endpoint.source.take().is_some()
         {
             let endpoint = Endpoint::new(endpoint.remote);
-            self.events.push_back(Event::EndpointChanged(id, Some(endpoint)));
+            self.events.push_back(Event::EndpointChanged(id, endpoint));
         }
     }
 }

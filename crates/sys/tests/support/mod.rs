@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use sys::poll::{Epoll, Events, Interest};
+use sys::poll::{Epoll, Events};
 use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Received, SendBatch, Udp};
 
 pub const LOOPBACKS: [(Family, IpAddr); 2] =
@@ -36,7 +36,7 @@ pub fn is_readable(socket: &Udp) -> bool {
 
 pub fn is_readable_within(socket: impl AsFd, time: Duration) -> bool {
     let epoll = Epoll::new().unwrap();
-    epoll.add(socket, 0, Interest::Readable).unwrap();
+    epoll.add(socket, 0).unwrap();
     let mut events = Events::new(1);
     epoll.wait(&mut events, Some(time)).unwrap();
     events.iter().count() == 1
@@ -49,7 +49,6 @@ pub fn receive_all(socket: &Udp, bytes: usize, mut look: impl FnMut(Received<'_>
     loop {
         assert!(is_readable_within(socket, Duration::from_secs(5)), "{missing} bytes are missing");
         socket.receive(&mut batch).unwrap();
-        assert_eq!(batch.truncated(), 0);
         for received in batch.datagrams() {
             missing -= received.bytes.len();
             look(received);

@@ -12,7 +12,7 @@ use engine::Handle;
 use host::Network;
 use host::signals::{Signal, Signals};
 use host::watch::Watch;
-use sys::poll::{Epoll, Event, Events, Interest};
+use sys::poll::{Epoll, Event, Events};
 
 use super::log::{Level, Log};
 use super::socket::Socket;
@@ -60,10 +60,10 @@ impl<'a> Door<'a> {
     ) -> io::Result<Self> {
         let (epoll, closed) = (Epoll::new()?, Event::new()?);
         let watch = Watch::new(socket.path())?;
-        epoll.add(&signals, token::SIGNALS, Interest::Readable)?;
-        epoll.add(&watch, token::WATCH, Interest::Readable)?;
-        epoll.add(&socket.listener, token::CLIENT, Interest::Readable)?;
-        epoll.add(&closed, token::CLOSED, Interest::Readable)?;
+        epoll.add(&signals, token::SIGNALS)?;
+        epoll.add(&watch, token::WATCH)?;
+        epoll.add(&socket.listener, token::CLIENT)?;
+        epoll.add(&closed, token::CLOSED)?;
         Ok(Self { socket, signals, watch, closed, epoll, handle, log, clients: Arc::default() })
     }
 

@@ -24,7 +24,7 @@ use host::signals::{Signal, Signals};
 use host::watch::Watch;
 use serde_json::json;
 use sys::clock::realtime;
-use sys::poll::{Epoll, Events, Interest};
+use sys::poll::{Epoll, Events};
 
 use super::converge::{self, Tunnel};
 use super::failure::{Failure, Outcome};
@@ -112,7 +112,7 @@ impl Keeper {
         listener.set_nonblocking(true).map_err(fail)?;
         let (epoll, signals) = (Epoll::new().map_err(fail)?, Signals::new().map_err(fail)?);
         let (watcher, names) = (Watcher::open()?, Names::new().map_err(fail)?);
-        let add = |source, token| epoll.add(source, token, Interest::Readable).map_err(fail);
+        let add = |source, token| epoll.add(source, token).map_err(fail);
         use std::os::fd::AsFd;
         add(signals.as_fd(), SIGNALS)?;
         add(listener.as_fd(), CALLER)?;
@@ -247,9 +247,7 @@ impl Keeper {
         };
         self.watch = watch(&journal);
         if let Some(watch) = &self.watch {
-            self.epoll
-                .add(watch, CHANGE, Interest::Readable)
-                .map_err(|error| Failure::io("watch a file", &error))?;
+            self.epoll.add(watch, CHANGE).map_err(|error| Failure::io("watch a file", &error))?;
         }
         let mut wish = Wish::of(self.name.clone(), tunnel::applied_file(&self.name))?;
         wish.path.clone_from(&journal.note.file);
