@@ -30,7 +30,7 @@ pub(super) fn check() -> io::Result<()> {
     answer.map(drop).map_err(|failure| {
         io::Error::other(format!(
             "/etc/resolv.conf leads to systemd-resolved, which does not answer ({failure}): run \
-             `systemctl start systemd-resolved'"
+             `systemctl restart systemd-resolved'"
         ))
     })
 }

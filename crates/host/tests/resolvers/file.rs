@@ -81,7 +81,7 @@ fn what_cannot_be_done_is_refused_before_anything_is_touched() {
         symlink("/run/systemd/resolve/stub-resolv.conf", RESOLV_CONF).unwrap();
         let no_bus = refusal("wg0", "10.0.1.53");
         let cause = "which does not answer (No such file or directory): run \
-                     `systemctl start systemd-resolved'";
+                     `systemctl restart systemd-resolved'";
         assert!(no_bus.ends_with(cause), "{no_bus}");
     });
 }

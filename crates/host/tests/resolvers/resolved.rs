@@ -177,7 +177,7 @@ fn a_resolver_that_does_not_answer_is_refused() {
         eventually("the bus has noticed", || !plan.is_applied().unwrap());
         assert_eq!(undo(&plan), "", "it has forgotten all");
         let remedy = "which does not answer (The name org.freedesktop.resolve1 was not provided by \
-                      any .service files): run `systemctl start systemd-resolved'";
+                      any .service files): run `systemctl restart systemd-resolved'";
         let refusal = refusal("wg0", "10.0.1.53");
         assert!(refusal.ends_with(remedy), "{refusal}");
     });
