@@ -1,9 +1,11 @@
 //! The commands, one file each, and how one of them is chosen.
 
+mod complete;
 mod configuration;
 mod daemon;
 mod demo;
 mod help;
+mod install;
 mod keys;
 mod names;
 mod quick;
@@ -80,6 +82,17 @@ const COMMANDS: &[Command] = &[
         name: "pubkey",
         summary: "Reads a private key from stdin and writes a public key to stdout",
         run: keys::pubkey,
+    },
+    Command {
+        name: "install",
+        summary: "Installs this program with its names, pages, completions and units",
+        run: install::install,
+    },
+    Command { name: "uninstall", summary: "Removes what was installed", run: install::uninstall },
+    Command {
+        name: "complete",
+        summary: "Says what may come next on a command line, for the shells",
+        run: complete::run,
     },
     Command {
         name: "help",
