@@ -87,7 +87,8 @@ fn each_mistake_is_found_in_its_line() {
         ("[Interface]\nPrivateKey = <K>\nAddress = ,\n", &["3 value"]),
         ("[Interface]\nPrivateKey = <K>\nDNS = lan\n", &["3 dns-without-server?"]),
         ("[Interface]\nPrivateKey = <K>\nDNS = 10.0.0\n", &["3 value"]),
-        ("[Interface]\nPrivateKey = <K>\nDNS = ~corp.example\n", &["3 value"]),
+        ("[Interface]\nPrivateKey = <K>\nDNS = ::1, ~corp.example, ~.\n", &["3 dns-split?"; 2]),
+        ("[Interface]\nPrivateKey = <K>\nDNS = ::1, ~a..b\n", &["3 value"]),
         (
             "[Interface]\nPrivateKey = <K>\nMTU = 1000\nAddress = fd00::2/64\n",
             &["4 mtu-without-ipv6?"],

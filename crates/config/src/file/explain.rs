@@ -120,9 +120,10 @@ fn of_interface(key: Key, value: &[u8]) -> String {
             Some(format!("this machine is {address}{network}"))
         }),
         Key::Dns => each(text.split([',', ' ', '\t']).filter(|word| !word.is_empty()), |word| {
-            Some(match quick::is_server(word) {
-                true => format!("names are asked of {word}"),
-                false => format!("short names are looked for in {word}"),
+            Some(match word.strip_prefix('~') {
+                Some(domain) => in_domain(domain),
+                None if quick::is_server(word) => format!("names are asked of {word}"),
+                None => format!("short names are looked for in {word}"),
             })
         }),
         Key::Mtu => format!("packets of up to {text} bytes fit into the tunnel"),
@@ -194,13 +195,16 @@ fn of_extension(key: &[u8], value: &str) -> String {
             "packets may leave beside a full tunnel".to_owned()
         }
         Some("Guard") => "no packet may leave beside a full tunnel".to_owned(),
-        Some("DNS") => each(value.split([',', ' ', '\t']), |word| {
-            let domain = word.strip_prefix('~')?;
-            Some(format!("names in {domain} are asked of the tunnel's name servers"))
-        }),
+        Some("DNS") => {
+            each(value.split([',', ' ', '\t']), |word| word.strip_prefix('~').map(in_domain))
+        }
         Some(_) => format!("the peer is called {value} here"),
         None => "not understood".to_owned(),
     }
+}
+
+fn in_domain(domain: &str) -> String {
+    format!("names in {domain} are asked of the tunnel's name servers")
 }
 
 /// What each word means, of those that mean something.

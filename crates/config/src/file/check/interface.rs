@@ -64,7 +64,7 @@ impl Interface {
             Key::ListenPort => drop(value::port(value, 0)?),
             Key::FwMark => value::fwmark(value)?,
             Key::Address => self.addresses(at, value, problems)?,
-            Key::Dns => self.dns(at, value)?,
+            Key::Dns => self.dns(at, value, problems)?,
             Key::Mtu => self.mtu = Some(value::mtu(value)?),
             Key::Table => {
                 value::table(value)?;
@@ -96,18 +96,20 @@ impl Interface {
         Ok(())
     }
 
-    fn dns(&mut self, at: At, value: &[u8]) -> Result<(), Wrong> {
+    fn dns(&mut self, at: At, value: &[u8], problems: &mut Problems) -> Result<(), Wrong> {
         for word in value::words(value)? {
             if quick::is_server(word) {
                 let right = "write the addresses of name servers, and domains to search in";
                 word.parse::<IpAddr>().map_err(|_| Wrong::about("no address", word, right))?;
                 self.has_server = true;
-            } else if word.starts_with('~') {
-                return Err(Wrong::about(
-                    "no domain to search in",
-                    word,
-                    "write `#! DNS = ~DOMAIN' for a domain that alone is asked there",
-                ));
+            } else if let Some(domain) = word.strip_prefix('~') {
+                if domain != "." {
+                    value::domain(domain)?;
+                }
+                let what = format!("other tools take `{word}' for a domain to search in");
+                let instead = &format!("write `#! DNS = {word}'");
+                problems.push(Problem::warning(at.line, "dns-split", what, instead));
+                self.search.get_or_insert(at.line);
             } else {
                 value::domain(word)?;
                 self.search.get_or_insert(at.line);
