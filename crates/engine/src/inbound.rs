@@ -221,9 +221,7 @@ fn once<'m>(window: &mut Window, message: Authentic<'m>) -> Result<Authentic<'m>
 /// Writes what was admitted to the TUN.
 fn deliver(round: &Round<'_>, tun: &Tun, coalescer: &mut Coalescer, buffers: &[&[u8]]) {
     for delivery in coalescer.finish() {
-        if !tun.has_vnet_header() {
-            deliver_apart(tun, delivery, buffers);
-        } else if let Err(error) = deliver_joined(round, tun, delivery, buffers)
+        if let Err(error) = deliver_joined(round, tun, delivery, buffers)
             && delivery.packets() > 1
         {
             super_packet_refused(round, error);
@@ -250,10 +248,9 @@ fn deliver_joined(
 /// Writes the packets of `delivery` one by one, as they came.
 fn deliver_apart(tun: &Tun, delivery: &Delivery, buffers: &[&[u8]]) {
     let header = VnetHeader::default().encode();
-    let header = if tun.has_vnet_header() { header.as_slice() } else { &[] };
     for packet in delivery.packets_apart(buffers) {
         // Like everywhere on the way of a packet, no room means that it is lost.
-        let _ = tun.write_vectored(&[IoSlice::new(header), IoSlice::new(packet)]);
+        let _ = tun.write_vectored(&[IoSlice::new(&header), IoSlice::new(packet)]);
     }
 }
 

@@ -63,15 +63,10 @@ impl Offloads {
     pub fn probe(tun: &Tun, without: &[Kind], faults: Faults) -> io::Result<Self> {
         let in_use = Kind::ALL.map(|(kind, _)| AtomicBool::new(!without.contains(&kind)));
         let offloads = Self { in_use, faults };
-        if !tun.has_vnet_header() {
-            offloads.lose(Kind::TunTcp);
-            offloads.lose(Kind::TunUdp);
-            return Ok(offloads);
-        }
         let offload = |tcp, udp| Offload { checksum: tcp || udp, tcp, udp };
         let (tcp, udp) = (offloads.has(Kind::TunTcp), offloads.has(Kind::TunUdp));
         if tun.set_offload(offload(tcp, udp)).is_err() {
-            // USO is the youngest of them (Linux 6.2).
+            // USO is the youngest of them (Linux 6.2). An inherited TUN may take none.
             offloads.lose(Kind::TunUdp);
             if tun.set_offload(offload(tcp, false)).is_err() {
                 offloads.lose(Kind::TunTcp);

@@ -132,9 +132,8 @@ impl Outbound {
 
     /// Finds the peer of a packet as read from `tun`, and gathers or stages what it stands for.
     fn route(&mut self, round: &Round<'_>, tun: &Tun, read: &mut [u8]) {
-        let length = if tun.has_vnet_header() { VnetHeader::LEN } else { 0 };
-        let Some((header, packet)) = read.split_at_mut_checked(length) else { return };
-        let header = VnetHeader::decode(header).map(|(header, _)| header).unwrap_or_default();
+        let Some((header, _)) = VnetHeader::decode(read) else { return };
+        let packet = read.get_mut(VnetHeader::LEN..).unwrap_or_default();
         let Some(destination) = packet::destination(packet) else { return };
         let peer = round.routes.lookup(destination).filter(|peer| peer.endpoint.load().is_some());
         let Some(peer) = peer else {
@@ -250,9 +249,8 @@ impl Outbound {
         let Some(answer) = icmp::unreachable(packet, &mut answer) else { return };
         if self.icmp.allows(sys::clock::boottime()) {
             let header = VnetHeader::default().encode();
-            let header = if tun.has_vnet_header() { header.as_slice() } else { &[] };
             // An error message may be lost like any other packet.
-            let _ = tun.write_vectored(&[IoSlice::new(header), IoSlice::new(answer)]);
+            let _ = tun.write_vectored(&[IoSlice::new(&header), IoSlice::new(answer)]);
         }
     }
 }

@@ -15,6 +15,8 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 #[derive(Debug)]
 pub struct Tun {
     fd: OwnedFd,
+    /// Whether the kernel puts and wants a [`VnetHeader`] before each packet. Always so where we made
+    /// it.
     vnet_header: bool,
 }
 
@@ -74,13 +76,6 @@ impl Tun {
         Ok(Tun { fd, vnet_header })
     }
 
-    /// Whether each packet, read or written, stands behind a [`VnetHeader`]. Always so where
-    /// [`Tun::create`] made it.
-    #[must_use]
-    pub fn has_vnet_header(&self) -> bool {
-        self.vnet_header
-    }
-
     /// The interface's present name: it can be renamed at any time.
     ///
     /// # Errors
@@ -93,29 +88,36 @@ impl Tun {
     }
 
     /// Says what the reader of this interface takes off the kernel's hands. It holds for all its
-    /// queues. Packets may then be read that are larger than the MTU or lack a checksum; without a
-    /// [`VnetHeader`] nothing but [`Offload::NONE`] makes sense.
+    /// queues. Packets may then be read that are larger than the MTU or lack a checksum.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the kernel does not know one of them (USO before Linux 6.2) or checksums are not
-    /// among them; nothing has changed then.
+    /// `EINVAL` if the kernel does not know one of them (USO before Linux 6.2), checksums are not
+    /// among them, or its packets have no [`VnetHeader`]; nothing has changed then.
     pub fn set_offload(&self, offload: Offload) -> io::Result<()> {
+        if !self.vnet_header && offload != Offload::NONE {
+            return Err(Errno::INVAL.into());
+        }
         ioctl(self.as_fd(), Request::SetOffload(offload.flags())).map(drop)
     }
 
-    /// Reads one packet, with its [`VnetHeader`] if it has one; what does not fit into `buffer` is
-    /// cut off.
+    /// Reads one packet behind its [`VnetHeader`], which says nothing where the kernel gives none; what
+    /// does not fit into `buffer` is cut off.
     ///
     /// # Errors
     ///
     /// `WouldBlock` if there is none; `EBADFD` once the interface was deleted.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::read(&self.fd, buffer)?)
+        if self.vnet_header {
+            return Ok(rustix::io::read(&self.fd, buffer)?);
+        }
+        let (header, packet) =
+            buffer.split_first_chunk_mut::<{ VnetHeader::LEN }>().ok_or(Errno::INVAL)?;
+        *header = [0; VnetHeader::LEN];
+        Ok(VnetHeader::LEN + rustix::io::read(&self.fd, packet)?)
     }
 
-    /// Writes one packet (behind its [`VnetHeader`] if it has one), gathered from at most 1024
-    /// pieces.
+    /// Writes one packet, gathered from at most 1024 pieces, of which the first is its [`VnetHeader`].
     ///
     /// # Errors
     ///
@@ -123,6 +125,7 @@ impl Tun {
     /// packet is no IP; `EBADFD` once the interface was deleted; `ENOBUFS`, `ENOMEM` or
     /// `WouldBlock` if it has no room.
     pub fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let pieces = pieces.get(usize::from(!self.vnet_header)..).unwrap_or_default();
         Ok(rustix::io::writev(&self.fd, pieces)?)
     }
 

@@ -330,7 +330,7 @@ fn a_super_packet_that_is_written_arrives_as_a_train() {
 }
 
 #[test]
-fn an_inherited_queue_says_how_its_packets_come() {
+fn an_inherited_queue_is_like_any_other() {
     in_a_namespace(|| {
         let open = |name, flags: libc::c_int| {
             // Blocking and inheritable, as somebody else might have opened it.
@@ -347,12 +347,32 @@ fn an_inherited_queue_says_how_its_packets_come() {
             [("bare", tun, false), ("full", tun | libc::IFF_VNET_HDR, true)]
         {
             let tun = Tun::from_fd(open(name, flags)).unwrap();
-            assert_eq!(tun.has_vnet_header(), vnet_header);
+            let offload = Offload { checksum: true, tcp: true, udp: false };
+            assert_eq!(tun.set_offload(offload).is_ok(), vnet_header);
+            tun.set_offload(Offload::NONE).unwrap();
             assert_eq!(tun.name().unwrap(), name);
             assert_eq!(rustix::io::fcntl_getfd(&tun).unwrap(), FdFlags::CLOEXEC);
             ip(&format!("link set {name} addrgenmode none"));
             ip(&format!("link set {name} up"));
             assert_eq!(errno(tun.read(&mut [0; 100])), Some(libc::EAGAIN), "it does not block");
+            // Whoever reads and writes sees no difference.
+            ip(&format!("address add 10.9.0.1/24 dev {name}"));
+            let group = Group::bind(Family::V4, 0, 1, 0).unwrap();
+            let [here, there] = [[10, 9, 0, 1], [10, 9, 0, 2]].map(Ipv4Addr::from);
+            let socket = UdpSocket::bind((here, 0)).unwrap();
+            socket.send_to(b"out", (there, 9)).unwrap();
+            let mut buffer = [0xee; 100];
+            let length = tun.read(&mut buffer).unwrap();
+            let (header, packet) = VnetHeader::decode(&buffer[..length]).unwrap();
+            assert_eq!((header, &packet[28..]), (VnetHeader::default(), &b"out"[..]));
+            let ports = [2000, group.port().unwrap()];
+            let mut packet = udp_packet(there, here, ports, b"in");
+            packet[26..28].fill(0); // UDP's way to say that there is no checksum
+            let header = header.encode();
+            tun.write_vectored(&[&header[..], &packet].map(IoSlice::new)).unwrap();
+            let mut batch = ReceiveBatch::new(1, 100);
+            assert_eq!(group.handshake.receive(&mut batch).unwrap(), 1);
+            ip(&format!("address del 10.9.0.1/24 dev {name}"));
         }
         let tap = open("tap", libc::IFF_TAP | libc::IFF_NO_PI);
         assert_eq!(errno(Tun::from_fd(tap)), Some(libc::EINVAL));
