@@ -1,11 +1,14 @@
 //! The control thread: owns the protocol's state and everything that is rare.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proto::limits::HANDSHAKE_QUEUE;
-use proto::{Change, Device, DeviceState, Endpoint, Event, PeerId, PublicKey, Report, Time};
+use proto::{
+    Change, Device, DeviceState, Discard, Endpoint, Event, PeerId, PublicKey, Report, Time,
+};
 use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Events, Timer};
 use sys::tun::Tun;
@@ -298,44 +301,51 @@ impl Control {
         }
     }
 
-    /// Takes in the handshake messages of one family, at most as many as mean load; the rest wait.
+    /// Takes in the handshake messages of one family that wait, at most as many as mean load.
     fn receive(&mut self, family: Family, incoming: &mut ReceiveBatch) -> bool {
+        const LOAD: usize = HANDSHAKE_QUEUE / 8;
         let sockets = self.shared.sockets.load_full();
         let group = sockets.as_ref().and_then(|sockets| sockets.group(family));
         let Some(group) = group else { return true };
-        let mut taken = 0;
-        while taken < HANDSHAKE_QUEUE / 8 {
+        let mut waiting = Vec::new();
+        while waiting.len() < LOAD {
             // What the network reports to a socket concerns some datagram that was sent before.
-            let Ok(received) = group.handshake.receive(incoming) else {
-                break;
-            };
-            taken += received;
-            if taken >= HANDSHAKE_QUEUE / 8 {
-                self.device.under_load(self.shared.clock.time());
-            }
+            let Ok(received) = group.handshake.receive(incoming) else { break };
             for Received { from, local, tos, segment_size, bytes } in incoming.datagrams() {
                 for bytes in bytes.chunks(segment_size) {
-                    if proto::data_receiver(bytes).is_some() {
-                        self.pass_on(Stray { from, local, tos, bytes: bytes.into() });
-                    } else {
-                        self.handshake(endpoint(from, local), bytes);
+                    match proto::kind(bytes) {
+                        Ok(proto::Kind::Data) => {
+                            self.pass_on(Stray { from, local, tos, bytes: bytes.into() })
+                        }
+                        Ok(_) => waiting.push((endpoint(from, local), Box::from(bytes))),
+                        Err(reason) => self.dropped(from, reason),
                     }
                 }
             }
-            self.settle();
             if received < SLOTS {
                 break;
             }
+        }
+        if waiting.len() >= LOAD {
+            self.device.under_load(self.shared.clock.time());
+        }
+        for (from, datagram) in waiting {
+            self.handshake(from, &datagram);
+            self.settle();
         }
         true
     }
 
     fn handshake(&mut self, from: Endpoint, datagram: &[u8]) {
-        let outcome = self.device.handle_handshake(self.shared.clock.now(), from, datagram);
-        if let Err(reason) = outcome {
-            self.shared.discards.count(reason);
-            (self.observer)(Notice::Dropped(from.remote, reason));
+        let now = self.shared.clock.now();
+        if let Err(reason) = self.device.handle_handshake(now, from, datagram) {
+            self.dropped(from.remote, reason);
         }
+    }
+
+    fn dropped(&self, from: SocketAddr, reason: Discard) {
+        self.shared.discards.count(reason);
+        (self.observer)(Notice::Dropped(from, reason));
     }
 
     fn pass_on(&self, stray: Stray) {
