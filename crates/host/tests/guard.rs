@@ -1,15 +1,21 @@
 //! The guard of a full tunnel, as the kernel takes it and as programs feel it.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod support;
 
-use std::os::fd::AsFd;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use host::guard::{Guard, OnLink};
 use host::nft::Nftables;
-use host::{Family, Network};
-use support::{a_namespace, prefix, said};
+use host::{Family, Network, Prefix, Route};
+use support::{ALICE, BOB, a_namespace, prefix, said};
+use sys::namespace;
 
 /// One with everything in it.
 fn a_guard() -> Guard {
@@ -76,4 +82,119 @@ fn only_private_networks_of_other_links_are_the_lan() {
     let east = ["east 192.168.1.0/24", "east fd00:1::/64"];
     assert_eq!(found(&mut network, "west"), east);
     assert_eq!(found(&mut network, "wg0"), [&east[..], &["west 172.31.0.0/20"]].concat());
+}
+
+/// Alice, whose way to everybody is through bob.
+fn alice_and_bob() -> Option<(OwnedFd, OwnedFd)> {
+    use host::Change::{AddAddress, AddRoute, CreateVeth, MoveLink, SetUp};
+    let (alice, bob) = (a_namespace()?, a_namespace()?);
+    let (alice6, bob6) = (prefix("2001:db8::1/64"), prefix("2001:db8::2/64"));
+    let mut network = Network::open_in(bob.as_fd()).unwrap();
+    network.apply(SetUp("lo")).unwrap();
+    let mut network = Network::open_in(alice.as_fd()).unwrap();
+    network
+        .apply_all(&[
+            SetUp("lo"),
+            CreateVeth("east", "west"),
+            MoveLink("west", bob.as_fd()),
+            AddAddress("east", ALICE),
+            AddAddress("east", alice6),
+            SetUp("east"),
+        ])
+        .unwrap();
+    let mut there = Network::open_in(bob.as_fd()).unwrap();
+    there.apply_all(&[AddAddress("west", BOB), AddAddress("west", bob6), SetUp("west")]).unwrap();
+    for (destination, gateway) in [(Prefix::DEFAULT, BOB), (prefix("::/0"), bob6)] {
+        let route = Route {
+            destination,
+            gateway: Some(gateway.address),
+            link: "east".into(),
+            table: host::MAIN_TABLE,
+            origin: host::Origin::UNSPECIFIED,
+        };
+        network.apply(AddRoute(&route)).unwrap();
+    }
+    // The kernel makes an address of IPv6 usable when it finds the time.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !namespace::within(alice.as_fd(), || hears_itself("[2001:db8::1]:0", 100)).unwrap() {
+        assert!(Instant::now() < deadline, "the address does not become usable");
+    }
+    Some((alice, bob))
+}
+
+/// Whether a datagram from an address to itself arrives before so many milliseconds have passed.
+fn hears_itself(address: &str, patience: u64) -> bool {
+    let Ok(here) = UdpSocket::bind(address) else { return false };
+    here.set_read_timeout(Some(Duration::from_millis(patience))).unwrap();
+    here.send_to(b"hello", here.local_addr().unwrap()).is_ok() && here.recv(&mut [0; 8]).is_ok()
+}
+
+const STRANGERS: [&str; 4] = ["203.0.113.7", "192.0.2.2", "2001:db8:7::7", "2001:db8::2"];
+
+#[test]
+fn a_program_learns_at_once_that_it_may_not_leave() {
+    let Some((alice, _bob)) = alice_and_bob() else { return };
+    let mut filters = Nftables::open_in(alice.as_fd()).unwrap();
+    Guard { lan: false, ..a_guard() }.raise(&mut filters).unwrap();
+    let attempts = || {
+        for stranger in STRANGERS {
+            let address: IpAddr = stranger.parse().unwrap();
+            let to = SocketAddr::new(address, 443);
+            let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let refused = UdpSocket::bind(any).unwrap().send_to(b"hello", to).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{stranger}");
+            // Long before it would be tried again.
+            let patience = Duration::from_millis(900);
+            let refused = TcpStream::connect_timeout(&to, patience).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{stranger}");
+        }
+    };
+    namespace::within(alice.as_fd(), attempts).unwrap();
+}
+
+#[test]
+fn whoever_speaks_to_itself_is_left_alone() {
+    let Some((alice, _bob)) = alice_and_bob() else { return };
+    let mut filters = Nftables::open_in(alice.as_fd()).unwrap();
+    a_guard().raise(&mut filters).unwrap();
+    for address in ["127.0.0.1:0", "[::1]:0", "192.0.2.1:0", "[2001:db8::1]:0"] {
+        let heard = namespace::within(alice.as_fd(), || hears_itself(address, 10_000)).unwrap();
+        assert!(heard, "{address}");
+    }
+}
+
+#[test]
+fn there_is_no_moment_without_while_one_takes_the_place_of_another() {
+    let Some((alice, bob)) = alice_and_bob() else { return };
+    let heard = namespace::within(bob.as_fd(), || UdpSocket::bind("[::]:4444")).unwrap().unwrap();
+    let mouths = || ["0.0.0.0:0", "[::]:0"].map(|any| UdpSocket::bind(any).unwrap());
+    let mouths = namespace::within(alice.as_fd(), mouths).unwrap();
+    let shout = || {
+        for (mouth, to) in mouths.iter().zip(["192.0.2.2:4444", "[2001:db8::2]:4444"]) {
+            let _ = mouth.send_to(b"hello", to);
+        }
+    };
+    let silence = |patience| {
+        heard.set_read_timeout(Some(patience)).unwrap();
+        heard.recv(&mut [0; 8]).is_err()
+    };
+    shout();
+    assert!(!silence(Duration::from_secs(10)), "nothing can be heard");
+    while !silence(Duration::from_millis(100)) {}
+    let mut filters = Nftables::open_in(alice.as_fd()).unwrap();
+    let guards = [Guard { lan: false, ..a_guard() }, a_guard()];
+    guards[0].raise(&mut filters).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                shout();
+            }
+        });
+        for guard in guards.iter().cycle().take(300) {
+            guard.raise(&mut filters).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(silence(Duration::from_millis(100)), "something was heard");
 }
