@@ -211,9 +211,13 @@ impl Guard {
 
     /// What this machine sends.
     fn output(&self) -> Vec<Rule> {
+        let into_tunnel = Is(Field::OutputLink(self.tunnel.clone()));
         let mut rules = vec![
             vec![Is(Field::OutputLink(LOOPBACK.into())), ACCEPT],
-            vec![Is(Field::OutputLink(self.tunnel.clone())), ACCEPT],
+            // A route to the other end through the tunnel itself would have it carry its own
+            // datagrams, without an end.
+            vec![into_tunnel.clone(), Is(Field::Mark(self.mark)), DROP],
+            vec![into_tunnel, ACCEPT],
         ];
         rules.extend(self.left_alone());
         let datagram = match self.port {

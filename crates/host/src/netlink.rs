@@ -65,6 +65,12 @@ impl Message {
         filled
     }
 
+    /// As whoever it is sent to reads it.
+    pub fn reply(&self) -> Reply {
+        let kind = Messages(&self.numbered(0)).next().map_or(0, |told| told.kind);
+        Reply { kind, payload: self.0.get(HEADER..).unwrap_or_default().to_vec().into() }
+    }
+
     fn aligned(mut self) -> Self {
         let length = self.0.len().next_multiple_of(4);
         self.0.resize(length, 0);

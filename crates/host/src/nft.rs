@@ -230,6 +230,30 @@ impl Nftables {
         Ok(replies.iter().filter_map(encode::read_table).collect())
     }
 
+    /// Whether a table is there, awake, and has the rules that it should have, as far as their
+    /// chains, their order and the kinds of their expressions tell: nobody has emptied it or put
+    /// something before or between them.
+    pub fn is_intact(&mut self, table: &Table) -> Result<bool, Error> {
+        let mut ask = |question| match self.socket.request(&question) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            replies => replies.map_err(|cause| {
+                Error::new(format!("look at nftables table {} {}", table.family, table.name), cause)
+            }),
+        };
+        let found = ask(encode::get_table(table))?;
+        if found.is_empty() || found.iter().any(encode::is_dormant) {
+            return Ok(false);
+        }
+        let rules = ask(encode::list_rules(table, DUMP))?;
+        let mut rules: Vec<_> =
+            rules.iter().filter_map(|reply| encode::read_rule(table, reply)).collect();
+        let mut wanted = encode::outline(table);
+        // Chains have no order, and a stable sort keeps that of the rules in one.
+        rules.sort_by(|one, other| one.0.cmp(&other.0));
+        wanted.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(rules == wanted)
+    }
+
     /// Makes changes, all together or none.
     pub fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), Error> {
         let messages: Vec<_> = changes.iter().flat_map(encode::messages).collect();

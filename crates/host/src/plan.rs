@@ -165,8 +165,12 @@ impl Plan {
             let known = made.iter().find(|entry| entry.item.is_about_the_same(item));
             let there = observed.in_place_of(item);
             let step = match (&there, known) {
-                // A filter is known by its name only: what is in it, the journal tells.
-                (Some(Item::Filter(_)), Some(known)) if known.item == *item => None,
+                // What exactly is in a filter, only the journal tells.
+                (Some(Item::Filter(_)), Some(known))
+                    if known.item == *item && !observed.is_disturbed(item) =>
+                {
+                    None
+                }
                 (Some(there), known) if there != item || is_filter(item) => {
                     let from = known.map_or(there, |known| &known.item);
                     let from = if is_filter(item) { from } else { there };
@@ -205,6 +209,19 @@ impl Plan {
         let steps = alone.rev().filter_map(|entry| observed.undo(entry));
         let steps = steps.map(|step| (step, "the tunnel goes down")).collect();
         Self { steps, entries: Vec::new() }
+    }
+
+    /// What takes back the first so many steps, the latest first. What was only put back, since it
+    /// had been made before, stays: a repair is never worse than none.
+    pub(crate) fn way_back(&self, taken: usize, made: &[Entry]) -> Vec<Step> {
+        let is_repair = |step: &&Step| match step {
+            Step::Make(item) | Step::Change(_, item) => made.iter().any(|it| it.item == *item),
+            Step::Remove(_) => false,
+        };
+        let steps = self.steps.iter().take(taken).map(|(step, _)| step);
+        let mut back: Vec<_> = steps.filter(|it| !is_repair(it)).map(Step::inverse).collect();
+        back.reverse();
+        back
     }
 
     /// What the journal says while the steps are taken: everything that may be there.

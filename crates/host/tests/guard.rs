@@ -57,6 +57,32 @@ fn the_guard_is_as_it_says() {
 }
 
 #[test]
+fn a_table_that_somebody_has_changed_is_not_intact() {
+    let Some(namespace) = a_namespace() else { return };
+    let mut filters = Nftables::open_in(namespace.as_fd()).unwrap();
+    let guard = a_guard();
+    let tables = guard.tables();
+    let intact =
+        |filters: &mut Nftables| tables.each_ref().map(|it| filters.is_intact(it).unwrap());
+    assert_eq!(intact(&mut filters), [false, false]);
+    for (deed, expected) in [
+        ("nft list ruleset", [true, true]),
+        ("nft add table inet other", [true, true]),
+        ("nft flush table inet adit-wg0", [false, true]),
+        ("nft delete table arp adit-wg0", [true, false]),
+        ("nft insert rule inet adit-wg0 output accept", [false, true]),
+        ("nft add rule inet adit-wg0 forward accept", [false, true]),
+        ("nft delete rule inet adit-wg0 output handle 15", [false, true]),
+        ("nft add table inet adit-wg0 { flags dormant; }", [false, true]),
+        ("nft flush ruleset", [false, false]),
+    ] {
+        guard.raise(&mut filters).unwrap();
+        let Some(_) = said(&namespace, deed) else { return };
+        assert_eq!(intact(&mut filters), expected, "{deed}");
+    }
+}
+
+#[test]
 fn only_private_networks_of_other_links_are_the_lan() {
     let Some(namespace) = a_namespace() else { return };
     let mut network = Network::open_in(namespace.as_fd()).unwrap();

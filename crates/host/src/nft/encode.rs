@@ -17,6 +17,7 @@ const GET_TABLE: u8 = 1;
 const DELETE_TABLE: u8 = 2;
 const NEW_CHAIN: u8 = 3;
 const NEW_RULE: u8 = 6;
+const GET_RULE: u8 = 7;
 /// `nfgenmsg`: family, version, reserved.
 const HEADER: usize = 1 + 1 + 2;
 
@@ -31,6 +32,7 @@ const HOOK_PRIORITY: u16 = 2;
 const RULE_TABLE: u16 = 1;
 const RULE_CHAIN: u16 = 2;
 const RULE_EXPRESSIONS: u16 = 4;
+const ELEMENT_NAME: u16 = 1;
 
 /// The register of everything that is compared or copied, and that of verdicts.
 const REGISTER: u32 = 1;
@@ -57,6 +59,44 @@ pub(super) fn messages(change: &Change<'_>) -> Vec<Message> {
 /// The question for the tables of every family.
 pub(super) fn list_tables(flags: u16) -> Message {
     Message::new(kind(GET_TABLE), flags, &[0; HEADER])
+}
+
+/// The question for a table.
+pub(super) fn get_table(table: &Table) -> Message {
+    request(GET_TABLE, 0, table.family).with(TABLE_NAME, &terminated(&table.name))
+}
+
+/// Whether it is asleep: a table that is there, but whose chains see no packet.
+pub(super) fn is_dormant(reply: &Reply) -> bool {
+    const FLAGS: u16 = 2;
+    const DORMANT: u8 = 1;
+    let flags = Attributes::after(HEADER, &reply.payload).get(FLAGS);
+    flags.and_then(<[u8]>::last).is_some_and(|flags| flags & DORMANT != 0)
+}
+
+/// The question for the rules of a table.
+pub(super) fn list_rules(table: &Table, flags: u16) -> Message {
+    request(GET_RULE, flags, table.family).with(RULE_TABLE, &terminated(&table.name))
+}
+
+/// A rule of this table, by the chain that it is in and the names of its expressions.
+pub(super) fn read_rule(table: &Table, reply: &Reply) -> Option<(String, Vec<String>)> {
+    let is_of = table_of(&reply.payload)? == (table.family, table.name.clone());
+    let attributes = Attributes::after(HEADER, &reply.payload);
+    let chain = text(attributes.get(RULE_CHAIN)?)?;
+    let expressions = Attributes::after(0, attributes.get(RULE_EXPRESSIONS).unwrap_or_default());
+    let names = expressions
+        .filter_map(|(_, element)| text(Attributes::after(0, element).get(ELEMENT_NAME)?));
+    (is_of && reply.kind == kind(NEW_RULE)).then(|| (chain, names.collect()))
+}
+
+/// The same of the rules that a table is to have, in their order.
+pub(super) fn outline(table: &Table) -> Vec<(String, Vec<String>)> {
+    let rules = table
+        .chains
+        .iter()
+        .flat_map(|chain| chain.rules.iter().map(|rule| new_rule(table, chain, rule).reply()));
+    rules.filter_map(|reply| read_rule(table, &reply)).collect()
 }
 
 /// What a notice tells of the packet filters.
@@ -429,9 +469,10 @@ fn immediate(list: Message, to: u32, fill: impl FnOnce(Message) -> Message) -> M
 
 fn element(list: Message, name: &str, fill: impl FnOnce(Message) -> Message) -> Message {
     const ELEMENT: u16 = 1;
-    const NAME: u16 = 1;
     const DATA: u16 = 2;
-    list.nested(ELEMENT, &[], |nest| nest.with(NAME, &terminated(name)).nested(DATA, &[], fill))
+    list.nested(ELEMENT, &[], |nest| {
+        nest.with(ELEMENT_NAME, &terminated(name)).nested(DATA, &[], fill)
+    })
 }
 
 fn numbers(message: Message, numbers: &[(u16, u32)]) -> Message {

@@ -73,7 +73,7 @@ impl Machine {
         &mut self,
         items: impl IntoIterator<Item = &'a Item>,
     ) -> Result<Observed, Error> {
-        let (mut settings, mut dns) = (BTreeMap::new(), Vec::new());
+        let (mut settings, mut dns, mut disturbed) = (BTreeMap::new(), Vec::new(), Vec::new());
         for item in items {
             match item {
                 Item::Setting(path, _) => {
@@ -82,10 +82,14 @@ impl Machine {
                 Item::Dns(wanted, record) if dns::Plan::again(wanted, record).is_applied()? => {
                     dns.push(item.clone());
                 }
+                Item::Filter(table) if !self.filters.is_intact(table).unwrap_or(true) => {
+                    disturbed.push((table.family, table.name.clone()));
+                }
                 _ => {}
             }
         }
         Ok(Observed {
+            disturbed,
             settings,
             dns,
             links: self.network.links()?,
@@ -113,9 +117,7 @@ impl Machine {
         for (number, (step, _)) in (1..).zip(&plan.steps) {
             let taken = carrier.may_go_on().and_then(|()| self.take(step, carrier));
             if let Err(cause) = taken {
-                let taken = plan.steps.iter().take(number).rev();
-                let inverses: Vec<Step> = taken.map(|(step, _)| step.inverse()).collect();
-                let left = self.take_all(&inverses, carrier);
+                let left = self.take_all(&plan.way_back(number, &made), carrier);
                 if left.is_empty() {
                     journal.entries = made;
                 }

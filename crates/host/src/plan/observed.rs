@@ -18,6 +18,8 @@ pub struct Observed {
     pub rules: Vec<Rule>,
     /// Every packet filter by its name.
     pub filters: Vec<(nft::Family, String)>,
+    /// Those of the filters that a plan is about whose rules are not as it has them.
+    pub disturbed: Vec<(nft::Family, String)>,
     /// The settings that a plan is about.
     pub settings: BTreeMap<String, String>,
     /// The DNS that a plan is about, as far as it holds.
@@ -31,6 +33,12 @@ impl Observed {
     #[must_use]
     pub fn has(&self, item: &Item) -> bool {
         self.in_place_of(item).as_ref() == Some(item)
+    }
+
+    /// Whether an item is a filter that somebody has changed.
+    pub(super) fn is_disturbed(&self, item: &Item) -> bool {
+        let Item::Filter(table) = item else { return false };
+        self.disturbed.iter().any(|(family, name)| (*family, name) == (table.family, &table.name))
     }
 
     /// What is there that has the place of an item, perhaps with another value.

@@ -67,6 +67,7 @@ fn after() -> Observed {
         routes: vec![route()],
         rules: vec![rule],
         filters: vec![(nft::Family::Inet, "adit-wg0".into())],
+        disturbed: Vec::new(),
         settings: [("net/ipv4/conf/all/src_valid_mark".to_owned(), "1".to_owned())].into(),
         dns: vec![dns()],
         shared: Vec::new(),
@@ -107,6 +108,24 @@ fn what_others_made_is_used_and_never_undone() {
     assert_eq!(words(&plan), ["~ packet filter adit-wg0"], "of this name it is ours");
     let undone = Plan::undo(&plan.entries, &after());
     assert_eq!(words(&undone), ["- packet filter adit-wg0"]);
+}
+
+#[test]
+fn a_filter_that_others_have_changed_is_set_again() {
+    let made = Plan::new(&all(), &[], &before()).entries;
+    let disturbed = after().filters;
+    let plan = Plan::new(&all(), &made, &Observed { disturbed, ..after() });
+    assert_eq!(words(&plan), ["~ packet filter adit-wg0"]);
+    assert_eq!(plan.entries, made);
+}
+
+#[test]
+fn a_plan_that_fails_takes_back_what_is_new_and_leaves_what_was_only_put_back() {
+    let first = Plan::new(&all(), &[], &before());
+    let back: Vec<_> = first.way_back(3, &[]).iter().map(Step::to_string).collect();
+    assert_eq!(back, ["- address 10.0.0.1/24 dev wg0", "- link wg0", "- packet filter adit-wg0"]);
+    let again = Plan::new(&all(), &first.entries, &before());
+    assert!(again.steps.len() > 3 && again.way_back(3, &first.entries).is_empty());
 }
 
 #[test]

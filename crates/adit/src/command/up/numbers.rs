@@ -69,6 +69,8 @@ pub fn mtu(wish: &Wish, network: &mut Network, found: &Found, mark: Option<u32>)
     // A peer that cannot be reached now has no say.
     let endpoints = found.values().filter_map(|endpoint| routable(*endpoint));
     let paths = endpoints.filter_map(|to| network.path_of_marked(to, mark.unwrap_or(0)).ok());
+    // Through the tunnel itself leads no way to a peer, whatever somebody's route says.
+    let paths = paths.filter(|path| path.link != wish.name);
     let narrowest = paths.map(|path| path.mtu).min();
     let mtu = match narrowest {
         Some(mtu) => mtu,
