@@ -1,0 +1,139 @@
+//! What neighbours on the LAN may learn of a tunnel or do to it, and what two tunnels do to each
+//! other.
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use crate::BOTH;
+use crate::machine::Machine;
+use crate::stage::{ENDPOINT, OURS, Program, Stage, join};
+
+/// CVE-2019-14899, and ARP for an address that another link has.
+#[test]
+fn the_address_of_the_tunnel_does_not_answer_outside() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "#! ExcludeIPs = lan");
+    stage.tunnel("up");
+    assert!(stage.reaches_the_other_end());
+    let inside = stage.client.within(|| UdpSocket::bind("[::]:7777")).unwrap();
+    inside.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    for route in ["via 192.168.77.2 dev lan0", "dev lan0"] {
+        stage.router.run(&format!("ip route replace 10.9.0.2/32 {route}"));
+        stage.router.run("ip -6 route replace fd00:9::2/128 via 2001:db8:77::2 dev lan0");
+        stage.forget();
+        stage.router.attempt("ping -n -q -f -c 100 -l 10 -w 2 -W 0.1 10.9.0.2");
+        stage.router.attempt("ping -n -q -f -c 100 -l 10 -w 2 -W 0.1 fd00:9::2");
+        stage.router.within(|| {
+            let outside = UdpSocket::bind("[::]:0").unwrap();
+            for to in ["[::ffff:10.9.0.2]:7777", "[fd00:9::2]:7777", "[fd00:9::2]:9"] {
+                let _ = outside.send_to(b"hello", to);
+            }
+            for to in ["10.9.0.2:22", "[fd00:9::2]:22"] {
+                let patience = Duration::from_millis(100);
+                let _ = std::net::TcpStream::connect_timeout(&to.parse().unwrap(), patience);
+            }
+        });
+        assert!(inside.recv(&mut [0; 16]).is_err(), "it was heard");
+        let leaks = stage.leaks();
+        assert_eq!(leaks.count(), 0, "{route}:\n{leaks}");
+    }
+    assert!(stage.reaches_the_other_end());
+}
+
+/// A guest behind the client, whose packets get the client's address.
+fn a_guest(stage: &mut Stage) -> Machine {
+    let mut guest = Machine::start().unwrap();
+    join(&stage.client, "guest0", &guest, "eth0");
+    stage.client.run(
+        "sysctl -q net.ipv4.ip_forward=1
+         ip address add 172.20.0.1/24 dev guest0
+         ip link set guest0 up
+         nft add table ip nat
+         nft 'add chain ip nat out { type nat hook postrouting priority srcnat; }'
+         nft add rule ip nat out oifname eth0 masquerade
+         nft add rule ip nat out oifname wg0 masquerade",
+    );
+    guest.run(
+        "ip address add 172.20.0.2/24 dev eth0
+         ip link set eth0 up
+         ip route add default via 172.20.0.1",
+    );
+    guest
+}
+
+#[test]
+fn whoever_is_behind_this_machine_is_behind_the_tunnel() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    let mut guest = a_guest(&mut stage);
+    stage.configure(BOTH, "DNS = 10.9.0.1");
+    stage.tunnel("up");
+    stage.forget();
+    let sent = guest.within(crate::probe::datagrams_and_connections);
+    guest.attempt("ping -n -q -f -c 100 -l 10 -w 1 -W 0.1 192.0.2.99");
+    assert!(sent > 50);
+    stage.probes += sent + 100;
+    let leaks = stage.leaks();
+    assert_eq!(leaks.count(), 0, "{leaks}");
+    // It is of the LAN, and must be reached for answers.
+    stage.configure(BOTH, "DNS = 10.9.0.1\n#! ExcludeIPs = lan");
+    stage.tunnel("reload");
+    guest.run("ping -n -q -c 3 -i 0.1 -w 20 10.9.0.1");
+    stage.forget();
+    guest.within(crate::probe::datagrams_and_connections);
+    let leaks = stage.leaks();
+    assert_eq!(leaks.count(), leaks.to("192.168.77.1"), "{leaks}");
+    assert_eq!(leaks.to_port(53) + leaks.to_port(853), 0, "{leaks}");
+}
+
+/// A neighbour's connection that got our port would get our datagrams (CVE-2021-3773).
+#[test]
+fn nobody_behind_this_machine_gets_the_port_of_the_tunnel() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    let guest = a_guest(&mut stage);
+    let thief = guest.within(|| UdpSocket::bind("172.20.0.2:51820")).unwrap();
+    thief.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let stolen = |stage: &Stage, port: u16| {
+        let peer = stage.server.within(|| UdpSocket::bind((ENDPOINT, port))).unwrap();
+        thief.send_to(b"mine", (ENDPOINT, port)).unwrap();
+        peer.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let _ = peer.recv(&mut [0; 16]);
+        peer.send_to(b"yours", ("192.168.77.2", 51820)).unwrap();
+        thief.recv(&mut [0; 16]).is_ok()
+    };
+    assert!((1000..1100).any(|port| stolen(&stage, port)), "the attack does not work at all");
+    // Also where the guest may speak with the endpoint beside the tunnel.
+    stage.configure(BOTH, "ListenPort = 51820\n#! ExcludeIPs = 203.0.113.0/24");
+    stage.tunnel("up");
+    for port in 2000..2100 {
+        assert!(!stolen(&stage, port), "at port {port}");
+    }
+    assert!(stage.reaches_the_other_end());
+}
+
+#[test]
+fn two_tunnels_at_once_have_a_table_each() {
+    let trials = if std::env::var_os("ADIT_LONG").is_some() { 200 } else { 10 };
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "");
+    stage.client.run(
+        "sed 's/10.9.0.2/10.8.0.2/; s/fd00:9/fd00:8/' /etc/wireguard/wg0.conf \
+         > /etc/wireguard/wg1.conf",
+    );
+    for trial in 0..trials {
+        let both = |verb: &str| {
+            let one = |name| format!("{OURS} wg-quick {verb} {name} & {name}=$!");
+            format!("{}; {}; wait $wg0 && wait $wg1", one("wg0"), one("wg1"))
+        };
+        stage.client.run(&both("up"));
+        let marks = stage.client.run("wg show wg0 fwmark; wg show wg1 fwmark");
+        let marks: Vec<&str> = marks.split_whitespace().collect();
+        assert_ne!(marks[0], marks[1], "trial {trial}");
+        for (name, mark) in ["wg0", "wg1"].iter().zip(marks) {
+            let routes = stage.client.run(&format!("ip -4 route show table $(({mark}))"));
+            assert_eq!(routes.trim(), format!("default dev {name} scope link"), "trial {trial}");
+        }
+        stage.client.run(&both("down"));
+        let rules = stage.client.run("ip -4 rule; ip -6 rule");
+        assert!(!rules.contains("fwmark") && !rules.contains("suppress"), "{trial}: {rules}");
+    }
+}

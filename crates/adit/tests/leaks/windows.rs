@@ -1,0 +1,219 @@
+//! Moments: coming up, going down, and everything that can happen in between.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use host::nft::{self, Nftables};
+
+use crate::stage::{Program, Stage};
+use crate::wire::Leaks;
+use crate::{BOTH, assert_tight};
+
+/// The guard's table.
+fn is_up(filters: &mut Nftables) -> bool {
+    let wanted = (nft::Family::Inet, "adit-wg0".to_owned());
+    filters.tables().unwrap().contains(&wanted)
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+}
+
+/// When the guard was seen first and last while something was done.
+fn seen_during(stage: &mut Stage, act: impl FnOnce(&mut Stage)) -> (Duration, Duration) {
+    let mut filters = Nftables::open_in(stage.client.network()).unwrap();
+    let (done, is_done) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || {
+        let (mut first, mut last) = (None, None);
+        while is_done.try_recv() == Err(TryRecvError::Empty) {
+            let before = now();
+            if is_up(&mut filters) {
+                first.get_or_insert_with(now);
+                last = Some(before);
+            }
+        }
+        first.zip(last)
+    });
+    act(stage);
+    drop(done);
+    watch.join().unwrap().expect("there is a guard at some time")
+}
+
+#[test]
+fn nothing_leaves_from_the_first_moment_to_the_last() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "DNS = 10.9.0.1");
+    for _ in 0..3 {
+        let (first, frames) =
+            stage.frames_during(500, |stage| seen_during(stage, |stage| stage.tunnel("up")).0);
+        // What was sent just before may have been on its way for a moment.
+        let margin = Duration::from_millis(100);
+        let late = |frame: &&crate::wire::Frame| frame.at > first + margin;
+        let late: Vec<_> = frames.iter().filter(late).cloned().collect();
+        assert!(!late.is_empty());
+        let leaks = Leaks::of(&late, &stage.allowed);
+        assert_eq!(leaks.count(), 0, "while it came up:\n{leaks}");
+
+        assert_tight(&mut stage, 500, "up");
+
+        let (last, frames) =
+            stage.frames_during(500, |stage| seen_during(stage, |stage| stage.tunnel("down")).1);
+        let before: Vec<_> = frames.iter().filter(|frame| frame.at < last).cloned().collect();
+        let leaks = Leaks::of(&before, &stage.allowed);
+        assert_eq!(leaks.count(), 0, "while it went down:\n{leaks}");
+        let all = Leaks::of(&frames, &stage.allowed);
+        assert!(all.count() > 0, "the probes are seen when the guard has gone");
+    }
+}
+
+#[test]
+fn nothing_leaves_when_the_peer_is_lost() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "");
+    stage.tunnel("up");
+    assert!(stage.reaches_the_other_end());
+    let leaks = stage.leaks_during(1000, |stage| drop(stage.server.run("ip link del wg0")));
+    assert_eq!(leaks.count(), 0, "{leaks}");
+    // Nor when it is not even a neighbour of anyone.
+    let leaks = stage.leaks_during(500, |stage| drop(stage.router.run("ip link set wan0 down")));
+    assert_eq!(leaks.count(), 0, "{leaks}");
+}
+
+#[test]
+fn nothing_leaves_while_settings_change() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "");
+    stage.tunnel("up");
+    for change in [
+        "DNS = 10.9.0.1",
+        "#! ExcludeIPs = 198.51.100.0/24",
+        "ListenPort = 51999",
+        "MTU = 1300",
+        "",
+    ] {
+        stage.configure(BOTH, change);
+        let leaks = stage.leaks_during(400, |stage| stage.tunnel("reload"));
+        assert_eq!(leaks.count(), 0, "{change}:\n{leaks}");
+        assert!(stage.reaches_the_other_end(), "{change}");
+    }
+}
+
+#[test]
+fn nothing_leaves_when_everything_is_killed() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "DNS = 10.9.0.1");
+    stage.tunnel("up");
+    assert!(stage.reaches_the_other_end());
+    for _ in 0..3 {
+        let leaks = stage.leaks_during(1000, |stage| {
+            drop(stage.client.run("kill -9 $(pidof adit)"));
+        });
+        assert_eq!(leaks.count(), 0, "killed:\n{leaks}");
+        let leaks = stage.leaks_during(300, |stage| stage.tunnel("up"));
+        assert_eq!(leaks.count(), 0, "up again:\n{leaks}");
+        assert!(stage.reaches_the_other_end());
+    }
+    stage.client.run("kill -9 $(pidof adit)");
+    stage.tunnel("down");
+    let left = stage.client.run("nft list ruleset; ip rule; cat /etc/resolv.conf");
+    assert!(!left.contains("adit") && !left.contains("fwmark"), "{left}");
+    assert!(left.contains("192.168.77.1"), "{left}");
+}
+
+#[test]
+fn nothing_leaves_when_the_network_changes() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.router.run("ip address add 192.168.78.1/24 dev lan0");
+    stage.configure(BOTH, "");
+    stage.tunnel("up");
+    let mut own = "192.168.77.2";
+    for (network, address) in [("78", "192.168.78.2"), ("77", "192.168.77.2")] {
+        let leaks = stage.leaks_during(1000, |stage| {
+            stage.client.run(&format!(
+                "ip address del {own}/24 dev eth0
+                 ip address add {address}/24 dev eth0
+                 ip route replace default via 192.168.{network}.1 dev eth0"
+            ));
+            stage.own = address.parse().unwrap();
+        });
+        own = address;
+        assert_eq!(leaks.count(), 0, "{address}:\n{leaks}");
+        assert!(stage.reaches_the_other_end(), "{address}");
+    }
+    let leaks = stage.leaks_during(500, |stage| {
+        stage.client.run(
+            "ip link set eth0 down
+             ip link set eth0 up
+             ip address replace 2001:db8:77::2/64 dev eth0 nodad
+             ip route replace default via 192.168.77.1 dev eth0
+             ip -6 route replace default via 2001:db8:77::1 dev eth0",
+        );
+    });
+    assert_eq!(leaks.count(), 0, "the link came again:\n{leaks}");
+    assert!(stage.reaches_the_other_end());
+}
+
+#[test]
+fn what_others_delete_is_put_back() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "");
+    stage.tunnel("up");
+    let before = state(&mut stage);
+    for deed in [
+        "nft flush ruleset",
+        "nft delete table inet adit-wg0",
+        "nft flush table inet adit-wg0",
+        "ip rule del table 51820 && ip -6 rule del table 51820",
+        "ip route flush table 51820 && ip -6 route flush table 51820",
+    ] {
+        stage.client.run(deed);
+        let begin = Instant::now();
+        while state(&mut stage) != before {
+            assert!(begin.elapsed() < Duration::from_secs(10), "{deed} was not undone");
+        }
+        println!("{deed}: undone after {:?}", begin.elapsed());
+    }
+    assert_tight(&mut stage, 500, "all is back");
+    assert!(stage.reaches_the_other_end());
+}
+
+/// Filters, rules and routes, without what counts, as a heap of lines.
+fn state(stage: &mut Stage) -> BTreeSet<String> {
+    let words = "nft list ruleset; ip rule; ip -6 rule; ip route show table all";
+    let said = stage.client.run(words);
+    let lines = said.lines().map(|line| line.split("counter").next().unwrap_or_default());
+    lines.map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn no_query_leaves_whatever_answers_names() {
+    let resolvconf = "#!/bin/sh
+        case $1 in
+            -a) cat > /run/resolvconf.now; cp /run/resolvconf.now /etc/resolv.conf ;;
+            -d) echo nameserver 192.168.77.1 > /etc/resolv.conf ;;
+        esac";
+    for helper in [None, Some(resolvconf)] {
+        let Some(mut stage) = Stage::new(Program::Ours) else { return };
+        if let Some(script) = helper {
+            stage.client.run(&format!(
+                "cat > /run/bin/resolvconf <<'END'\n{script}\nEND\nchmod +x /run/bin/resolvconf"
+            ));
+        }
+        let ask = "getent ahosts a.example; getent ahosts b.example; true";
+        stage.forget();
+        stage.client.run(ask);
+        assert!(stage.leaks().to_port(53) > 0, "nobody asks");
+        stage.configure(BOTH, "DNS = 10.9.0.1\n#! ExcludeIPs = lan");
+        stage.tunnel("up");
+        stage.forget();
+        stage.client.run(ask);
+        stage.client.run("kill -9 $(pidof adit)");
+        stage.client.run(ask);
+        // Even if somebody writes the name server of the LAN there.
+        stage.client.run(&format!("echo nameserver 192.168.77.1 > /etc/resolv.conf; {ask}"));
+        let leaks = stage.leaks();
+        assert_eq!(leaks.to_port(53) + leaks.to_port(853), 0, "{leaks}");
+    }
+}
