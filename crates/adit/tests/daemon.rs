@@ -9,12 +9,13 @@ use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use host::{Change, Network};
 use proto::{Discard, PrivateKey};
@@ -242,6 +243,24 @@ fn a_signal_ends_it_and_nothing_is_left() {
         assert_eq!(child.wait().unwrap().code(), Some(0));
         assert!(lab.nothing_is_left());
     }
+}
+
+#[test]
+fn a_service_manager_is_told_when_it_serves() {
+    let Some(lab) = Lab::new() else { return };
+    let path = std::env::temp_dir().join(&lab.name);
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut command = Command::new(ADIT);
+    command.args(["daemon", "-f", &lab.name]).env("NOTIFY_SOCKET", &path);
+    let mut child = lab.within(|| command.spawn().unwrap());
+    let mut said = [0; 16];
+    let length = manager.recv(&mut said);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(&said[..length.unwrap()], b"READY=1");
+    assert_eq!(lab.ask("get=1\n\n"), "errno=0\n\n");
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod help;
 mod install;
 mod keys;
 mod names;
+mod notify;
 mod quick;
 mod source;
 mod up;

@@ -29,6 +29,8 @@ use failure::Failure;
 use log::Log;
 use socket::Socket;
 
+use super::notify::notify;
+
 const USAGE: &str = "\
 Usage: adit daemon [-f | --foreground] INTERFACE
 
@@ -149,6 +151,8 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
         scope.spawn(|| door.keep());
         if background::is_here() {
             background::tell(Ok(()));
+        } else {
+            notify("READY=1");
         }
         tunnel.wait();
         door.close();

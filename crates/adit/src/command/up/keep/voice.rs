@@ -1,11 +1,10 @@
 //! What a keeper says: on stderr, where somebody stays to read it, else to the system's log; and to
 //! a service manager that wants to know how it is (sd_notify(3)).
 
-use std::env;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::process;
+
+use crate::command::notify::notify;
 
 /// Where the system's log listens.
 const LOG: &str = "/dev/log";
@@ -36,12 +35,8 @@ impl Voice {
 
     /// Tells the service manager, if there is one.
     pub fn notify(&self, state: &str) {
-        let Some(path) = env::var_os("NOTIFY_SOCKET").filter(|_| self.is_heard) else { return };
-        let address = match path.as_bytes().strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name),
-            None => SocketAddr::from_pathname(&path),
-        };
-        // One that does not listen loses nothing but this.
-        let _ = address.and_then(|to| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &to));
+        if self.is_heard {
+            notify(state);
+        }
     }
 }
