@@ -26,10 +26,10 @@ const MACHINE: &str = "-accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nodefaul
                        -no-reboot -monitor none";
 const KERNEL_WORDS: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off";
 /// What tests run, besides busybox, whose `timeout` would run its own `ip`.
-const PROGRAMS: [&str; 7] = ["bash", "ip", "nft", "sysctl", "timeout", "wg", "wg-quick"];
+const PROGRAMS: [&str; 8] = ["bash", "ip", "nft", "sysctl", "timeout", "unshare", "wg", "wg-quick"];
 /// What tests need of the kernel, besides what that needs.
-const MODULES: [&str; 8] =
-    ["wireguard", "tun", "veth", "dummy", "nft_ct", "nft_fib_ipv4", "nft_fib_ipv6", "nft_masq"];
+const MODULES: [&str; 7] =
+    ["wireguard", "tun", "veth", "overlay", "nft_ct", "nft_fib_ipv4", "nft_fib_ipv6"];
 /// The line that ends a play, with the exit status of the tests.
 const END: &str = "adit-guest: ";
 
@@ -129,14 +129,27 @@ impl Guest {
         }
         let programs = self.programs.iter().chain([&test, &self.adit]);
         let libraries: BTreeSet<_> = programs.flat_map(|program| libraries(program)).collect();
-        for path in self.programs.iter().chain(&libraries) {
-            archive.file(&in_usr(path), 0o755, &fs::read(path).expect("a program"));
+        for path in &libraries {
+            archive.file(&in_usr(path), 0o755, &fs::read(path).expect("a library"));
         }
-        for name in ["bin", "sbin", "lib", "lib64"] {
-            archive.link(Path::new("/").join(name).as_path(), &format!("usr/{name}"));
+        // In one folder, so that nobody finds what busybox has by the same name.
+        for path in &self.programs {
+            let name = path.file_name().unwrap_or_default();
+            let content = fs::read(path).expect("a program");
+            archive.file(&Path::new("/usr/bin").join(name), 0o755, &content);
         }
+        for (name, target) in
+            [("bin", "usr/bin"), ("sbin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
+        {
+            archive.link(&Path::new("/").join(name), target);
+        }
+        archive.link(Path::new("/usr/sbin"), "bin");
         archive.link(Path::new("/usr/bin/sh"), "busybox");
-        for folder in ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc/wireguard", "/var"] {
+        // Some tests know it by the place where it was built.
+        archive.link(&self.adit, "/adit/debug/adit");
+        for folder in
+            ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc/wireguard", "/etc/iproute2", "/var"]
+        {
             archive.folder(Path::new(folder));
         }
         archive.link(Path::new("/var/run"), "/run");
@@ -150,14 +163,15 @@ fn init(modules: &str, words: &[&str]) -> String {
     let words = words.join(" ");
     format!(
         r#"#!/bin/sh
-export PATH=/usr/sbin:/usr/bin:/applets HOME=/ RUST_BACKTRACE=1
+export PATH=/usr/bin HOME=/ RUST_BACKTRACE=1
 busybox mount -t proc proc /proc
-busybox mkdir /applets
-busybox --install -s /applets
+# It says what is there already.
+busybox --install -s /usr/bin 2>&-
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
+ln -s /proc/self/fd /dev/fd
+ln -s fd/0 /dev/stdin
 mount -t tmpfs run /run
-mount -t tmpfs tmp /tmp
 for module in {modules}; do insmod $module; done
 ip link set lo up
 /adit/debug/deps/test --ignored {words}
@@ -189,7 +203,7 @@ fn libraries(program: &Path) -> Vec<PathBuf> {
     words.map(PathBuf::from).filter(|path| path.is_file()).collect()
 }
 
-/// Where a file is when /bin, /sbin and /lib are links into /usr.
+/// Where a file is when /lib and /lib64 are links into /usr.
 fn in_usr(path: &Path) -> PathBuf {
     if path.starts_with("/usr") {
         path.to_owned()

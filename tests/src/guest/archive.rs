@@ -35,8 +35,9 @@ impl Archive {
         self.entry(path, FILE | mode, content);
     }
 
-    /// Adds a symbolic link.
+    /// Adds a symbolic link, and the folders that it is in.
     pub fn link(&mut self, path: &Path, target: &str) {
+        path.parent().into_iter().for_each(|parent| self.folder(parent));
         self.entry(path, LINK | 0o777, target.as_bytes());
     }
 

@@ -1,5 +1,5 @@
-//! Tunnels of a real kernel, in a guest that has one: `adit wg` and `adit wg-quick` beside those of
-//! Debian, to the byte, and adit as a peer of the kernel.
+//! Tunnels of a real kernel, in a guest that has one: `adit wg` beside Debian's `wg`, to the byte, and
+//! adit as a peer of the kernel.
 
 mod tunnel;
 mod words;

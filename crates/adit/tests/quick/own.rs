@@ -1,10 +1,8 @@
 //! What has no counterpart, or must be more exact than a comparison can be.
 
-use std::path::Path;
-
 use crate::cases::Case;
 use crate::record::Record;
-use crate::stage::{Program, Stage};
+use crate::stage::{Program, Stage, has_wireguard};
 
 const FULL: &str = "@interface
 Address = 10.0.0.2/24, fd00::2/64
@@ -28,7 +26,7 @@ fn steps_are_told_in_the_order_in_which_nothing_leaks() {
 [!] Missing WireGuard kernel module. Falling back to slow userspace implementation.
 [#] adit daemon wg0
 ";
-    let carrier = if Path::new("/sys/module/wireguard").exists() { "" } else { carrier };
+    let carrier = if has_wireguard() { "" } else { carrier };
     let expected = "\
 [#] true 1 wg0
 [#] wg addconf wg0 /dev/fd/63
