@@ -389,3 +389,77 @@ fn packages_install_and_go_again() {
     dpkg(&["-P", "adit-wireguard-tools", "adit"]);
     assert!(!system.join("usr").exists() && !system.join("etc").exists());
 }
+
+/// Up, reload and down with the capabilities of the unit alone; then the system calls that were made
+/// without its leave.
+const WALLS: &str = r#"
+set -e
+mount -t tmpfs none /run && mkdir -p /run/wireguard /run/etc /run/work /run/lib
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/work none /etc
+mount --bind /run/lib /var/lib
+mkdir -p -m 700 /etc/wireguard && rm -rf /etc/wireguard/*
+ip link set lo up
+ip link add outside type veth peer name far && ip link set far up && ip link set outside up
+ip address add 192.0.2.2/24 dev outside && ip route add default via 192.0.2.1
+umask 077
+key=$("$ADIT" genkey)
+cat > /etc/wireguard/walls.conf <<END
+[Interface]
+PrivateKey = $key
+Address = 10.0.0.2/24, fd00::2/64
+DNS = 10.0.0.1
+PostUp = true
+[Peer]
+PublicKey = $("$ADIT" genkey | "$ADIT" pubkey)
+AllowedIPs = 0.0.0.0/0, ::/0
+Endpoint = 192.0.2.7:51820
+END
+# The shell says its number and becomes adit under it.
+strace -f -qq -o /run/trace setpriv --bounding-set="-all$CAPABILITIES" --no-new-privs \
+    sh -c 'echo $$ > /run/number; exec "$ADIT" up --foreground walls' > /run/said 2>&1 &
+until "$ADIT" reload walls > /run/reload 2>&1; do
+    kill -0 $! 2>&- || { cat /run/said /run/reload; exit 1; }
+done
+ping -c 1 -W 1 10.0.0.9 > /run/ping || true
+kill -TERM "$(cat /run/number)"
+wait $! || { cat /run/said; exit 1; }
+if ip link show walls 2>&-; then echo "it is still there"; fi
+calls() {
+    systemd-analyze syscall-filter "$1" | grep -vE '^ *#|^@' | while read -r name; do
+        case $name in @*) calls "$name" ;; *) echo "$name" ;; esac
+    done
+}
+calls @system-service | sort -u > /run/allowed
+sed -nE 's/^[0-9]+ +([a-z0-9_]+)\(.*/\1/p' /run/trace | sort -u > /run/made
+grep -qx sendmsg /run/made && grep -qx sendmsg /run/allowed
+comm -23 /run/made /run/allowed
+"#;
+
+#[test]
+fn the_walls_of_the_unit_leave_room_for_the_work() {
+    const UNSHARE: [&str; 6] =
+        ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let tools = ["systemd-analyze", "strace", "setpriv", "ping"];
+    let may = run("unshare", &[&UNSHARE[..], &["true"]].concat()).status.success();
+    if !tools.iter().all(|tool| find(tool)) || !may || !Path::new("/dev/net/tun").exists() {
+        eprintln!("skipped: this needs {tools:?}, /dev/net/tun and the right to make namespaces");
+        return;
+    }
+    let unit = include_str!("../share/systemd/adit@.service");
+    let capabilities =
+        unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    let capabilities: String = capabilities
+        .split(' ')
+        .map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_ascii_lowercase()))
+        .collect();
+    assert!(unit.contains("\nSystemCallFilter=@system-service\n"));
+    let output = Command::new("timeout")
+        .args(["120", "unshare"])
+        .args(UNSHARE)
+        .args(["bash", "-c", WALLS])
+        .envs([("ADIT", OURS), ("CAPABILITIES", &capabilities)])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(text(&output.stdout), "", "system calls that the unit forbids");
+}
