@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use host::nft::{self, Nftables};
 
-use crate::stage::{Program, Stage};
+use crate::stage::{OURS, Program, Stage};
 use crate::wire::Leaks;
 use crate::{BOTH, assert_tight};
 
@@ -175,6 +175,11 @@ fn what_others_delete_is_put_back() {
         }
         println!("{deed}: undone after {:?}", begin.elapsed());
     }
+    let told = stage.client.run(&format!("{OURS} status --json wg0"));
+    assert!(
+        told.contains("nft (process ") && told.contains("removed nftables table inet"),
+        "{told}"
+    );
     assert_tight(&mut stage, 500, "all is back");
     assert!(stage.reaches_the_other_end());
 }
