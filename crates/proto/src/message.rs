@@ -1,5 +1,7 @@
 //! The four messages on the wire (paper §5.4.2–5.4.7). All integers are little-endian.
 
+use alloc::vec::Vec;
+
 use crate::discard::Discard;
 use crate::keys::PublicKey;
 use crate::tai64n::Timestamp;
@@ -14,6 +16,18 @@ pub const DATA_OVERHEAD: usize = DATA_HEADER + TAG;
 /// How a receiver finds a handshake or session again: random, unique within a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionIndex(pub u32);
+
+impl From<[u8; 4]> for SessionIndex {
+    fn from(bytes: [u8; 4]) -> Self {
+        Self(u32::from_le_bytes(bytes))
+    }
+}
+
+impl From<SessionIndex> for [u8; 4] {
+    fn from(SessionIndex(number): SessionIndex) -> Self {
+        number.to_le_bytes()
+    }
+}
 
 /// What a datagram is, by its first four bytes and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +59,7 @@ pub fn kind(datagram: &[u8]) -> Result<Kind, Discard> {
 pub fn data_receiver(datagram: &[u8]) -> Option<SessionIndex> {
     match datagram {
         [4, 0, 0, 0, a, b, c, d, ..] if datagram.len() >= DATA_OVERHEAD => {
-            Some(SessionIndex(u32::from_le_bytes([*a, *b, *c, *d])))
+            Some([*a, *b, *c, *d].into())
         }
         _ => None,
     }
@@ -53,133 +67,70 @@ pub fn data_receiver(datagram: &[u8]) -> Option<SessionIndex> {
 
 pub(crate) const DATA_TYPE: u32 = 4;
 
-/// The fields of a message, taken from its front one by one.
-struct Reader<'a>(&'a [u8]);
+/// Declares a message: its type, its fields in the order of the wire, each as long as its type, and how
+/// many bytes follow that are not read here, and are zero in what is made here.
+macro_rules! message {
+    ($(#[$about:meta])* $name:ident = $number:literal { $($field:ident: $kind:ty,)+ } + $behind:expr) => {
+        $(#[$about])*
+        pub(crate) struct $name {
+            $(pub $field: $kind,)+
+        }
 
-impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Discard> {
-        let (field, rest) = self.0.split_first_chunk().ok_or(Discard::Malformed)?;
-        self.0 = rest;
-        Ok(*field)
-    }
+        impl $name {
+            pub const TYPE: u32 = $number;
+            pub const LEN: usize = 4 $(+ size_of::<$kind>())+ + $behind;
 
-    /// Skips the type, which [`kind`] has judged.
-    fn open(datagram: &[u8], length: usize) -> Result<Reader<'_>, Discard> {
-        let mut reader = Reader(datagram);
-        reader.take::<4>()?;
-        if datagram.len() == length { Ok(reader) } else { Err(Discard::Malformed) }
-    }
+            /// The type was judged by [`kind`].
+            pub fn parse(datagram: &[u8]) -> Result<Self, Discard> {
+                let (_, mut rest) = datagram.split_first_chunk::<4>().ok_or(Discard::Malformed)?;
+                $(let $field = take::<{ size_of::<$kind>() }>(&mut rest)?.into();)+
+                if rest.len() == $behind { Ok(Self { $($field,)+ }) } else { Err(Discard::Malformed) }
+            }
 
-    fn index(&mut self) -> Result<SessionIndex, Discard> {
-        Ok(SessionIndex(u32::from_le_bytes(self.take()?)))
-    }
+            pub fn encode(&self) -> Vec<u8> {
+                let mut bytes = Vec::from(Self::TYPE.to_le_bytes());
+                $(bytes.extend(<[u8; size_of::<$kind>()]>::from(self.$field));)+
+                bytes.resize(Self::LEN, 0);
+                bytes
+            }
+        }
+    };
 }
 
-/// Copies `fields` one behind the other.
-fn write<const N: usize>(fields: &[&[u8]]) -> [u8; N] {
-    let mut bytes = [0; N];
-    for (to, from) in bytes.iter_mut().zip(fields.iter().copied().flatten()) {
-        *to = *from;
-    }
-    bytes
+message! {
+    /// Message 1. Its two MACs are `cookie`'s concern: they cover the bytes as sent.
+    Initiation = 1 {
+        sender: SessionIndex,
+        ephemeral: PublicKey,
+        encrypted_static: [u8; 32 + TAG],
+        encrypted_timestamp: [u8; Timestamp::LEN + TAG],
+    } + MACS
 }
 
-/// Message 1. Its two MACs are `cookie`'s concern: they cover the bytes as sent.
-pub(crate) struct Initiation {
-    pub sender: SessionIndex,
-    pub ephemeral: PublicKey,
-    pub encrypted_static: [u8; 32 + TAG],
-    pub encrypted_timestamp: [u8; Timestamp::LEN + TAG],
+message! {
+    /// Message 2, with MACs as message 1.
+    Response = 2 {
+        sender: SessionIndex,
+        receiver: SessionIndex,
+        ephemeral: PublicKey,
+        encrypted_nothing: [u8; TAG],
+    } + MACS
 }
 
-impl Initiation {
-    pub const TYPE: u32 = 1;
-    pub const LEN: usize = 4 + 4 + 32 + (32 + TAG) + (Timestamp::LEN + TAG) + MACS;
-
-    pub fn parse(datagram: &[u8]) -> Result<Self, Discard> {
-        let mut reader = Reader::open(datagram, Self::LEN)?;
-        Ok(Self {
-            sender: reader.index()?,
-            ephemeral: PublicKey(reader.take()?),
-            encrypted_static: reader.take()?,
-            encrypted_timestamp: reader.take()?,
-        })
-    }
-
-    /// The message with both MACs still zero.
-    pub fn encode(&self) -> [u8; Self::LEN] {
-        write(&[
-            &Self::TYPE.to_le_bytes(),
-            &self.sender.0.to_le_bytes(),
-            &self.ephemeral.0,
-            &self.encrypted_static,
-            &self.encrypted_timestamp,
-        ])
-    }
+message! {
+    /// Message 3.
+    CookieReply = 3 {
+        receiver: SessionIndex,
+        nonce: [u8; 24],
+        encrypted_cookie: [u8; 16 + TAG],
+    } + 0
 }
 
-/// Message 2.
-pub(crate) struct Response {
-    pub sender: SessionIndex,
-    pub receiver: SessionIndex,
-    pub ephemeral: PublicKey,
-    pub encrypted_nothing: [u8; TAG],
-}
-
-impl Response {
-    pub const TYPE: u32 = 2;
-    pub const LEN: usize = 4 + 4 + 4 + 32 + TAG + MACS;
-
-    pub fn parse(datagram: &[u8]) -> Result<Self, Discard> {
-        let mut reader = Reader::open(datagram, Self::LEN)?;
-        Ok(Self {
-            sender: reader.index()?,
-            receiver: reader.index()?,
-            ephemeral: PublicKey(reader.take()?),
-            encrypted_nothing: reader.take()?,
-        })
-    }
-
-    /// The message with both MACs still zero.
-    pub fn encode(&self) -> [u8; Self::LEN] {
-        write(&[
-            &Self::TYPE.to_le_bytes(),
-            &self.sender.0.to_le_bytes(),
-            &self.receiver.0.to_le_bytes(),
-            &self.ephemeral.0,
-            &self.encrypted_nothing,
-        ])
-    }
-}
-
-/// Message 3.
-pub(crate) struct CookieReply {
-    pub receiver: SessionIndex,
-    pub nonce: [u8; 24],
-    pub encrypted_cookie: [u8; 16 + TAG],
-}
-
-impl CookieReply {
-    pub const TYPE: u32 = 3;
-    pub const LEN: usize = 4 + 4 + 24 + (16 + TAG);
-
-    pub fn parse(datagram: &[u8]) -> Result<Self, Discard> {
-        let mut reader = Reader::open(datagram, Self::LEN)?;
-        Ok(Self {
-            receiver: reader.index()?,
-            nonce: reader.take()?,
-            encrypted_cookie: reader.take()?,
-        })
-    }
-
-    pub fn encode(&self) -> [u8; Self::LEN] {
-        write(&[
-            &Self::TYPE.to_le_bytes(),
-            &self.receiver.0.to_le_bytes(),
-            &self.nonce,
-            &self.encrypted_cookie,
-        ])
-    }
+/// The first `N` bytes, which are then not there any more.
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Discard> {
+    let (field, behind) = rest.split_first_chunk().ok_or(Discard::Malformed)?;
+    *rest = behind;
+    Ok(*field)
 }
 
 /// mac1 and mac2, at the end of messages 1 and 2.

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Device, Event, Identity, Output, Transmit};
@@ -79,7 +80,7 @@ impl Device {
             Proof::Key => {
                 let random = &mut *self.out.random;
                 let reply = checker.reply(now.time, from.remote, sender, datagram, random)?;
-                let bytes = reply.encode().to_vec();
+                let bytes = reply.encode();
                 self.out.transmits.push_back(Transmit { peer: None, to: from, tos: 0, bytes });
                 Err(Discard::CookieRequired)
             }
@@ -109,24 +110,23 @@ impl Device {
             return Err(self.out.fail(id, peer, reason));
         }
 
-        peer.latest_timestamp = verified.timestamp;
-        peer.last_initiation = Some(now.time);
-        self.out.abandon_handshake(peer);
-        self.out.move_endpoint(id, peer, from);
-
-        let remote = verified.sender();
+        let (timestamp, remote) = (verified.timestamp, verified.sender());
         let index = self.out.new_index(id);
         let ephemeral = self.out.new_ephemeral();
         let Ok((response, keys)) = verified.respond(&peer.preshared_key, index, &ephemeral) else {
             self.out.indices.remove(&index);
             return Err(Discard::BadInitiation);
         };
+        peer.latest_timestamp = timestamp;
+        peer.last_initiation = Some(now.time);
+        self.out.abandon_handshake(peer);
+        self.out.move_endpoint(id, peer, from);
         let keypair = Arc::new(Keypair::new(&keys, false, index, remote, now.time));
         self.out.events.push_back(Event::SessionAdded(id, Arc::clone(&keypair)));
         self.out.drop_keypairs(peer.keypairs.install_as_responder(keypair));
         peer.timers.erase_keys = Some(now.time + ERASE_KEYS);
 
-        self.out.send_handshake(now, id, peer, from, &response.encode());
+        self.out.send_handshake(now, id, peer, from, response.encode());
         peer.received_handshake(now, Initiation::LEN);
         Ok(id)
     }
@@ -199,7 +199,7 @@ impl Device {
         match create_initiation(dh, &peer.public_key, &static_static, index, ephemeral, timestamp) {
             Ok((initiated, message)) => {
                 peer.handshake = Some(Box::new(initiated));
-                self.out.send_handshake(now, id, peer, endpoint, &message.encode());
+                self.out.send_handshake(now, id, peer, endpoint, message.encode());
                 peer.timers.retransmit = Some(now.time + REKEY_TIMEOUT + self.out.jitter());
             }
             Err(_) => drop(self.out.indices.remove(&index)),
@@ -225,9 +225,8 @@ impl Output {
         id: PeerId,
         peer: &mut Peer,
         to: Endpoint,
-        message: &[u8],
+        mut bytes: Vec<u8>,
     ) {
-        let mut bytes = message.to_vec();
         peer.jar.seal(now.time, &peer.public_key, &mut bytes);
         peer.last_sent_handshake = Some(now.time);
         let _ = peer.traffic.sent(now.time, false);

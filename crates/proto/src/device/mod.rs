@@ -172,7 +172,8 @@ impl Device {
         self.out.events.pop_front()
     }
 
-    /// When to call [`Device::handle_timeout`] at the latest, and why. Exact: there is something to do then.
+    /// When to call [`Device::handle_timeout`], and why. What the data plane has stamped meanwhile may have
+    /// put it off.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Time, Timer)> {
         let (_, peer) = self.deadlines.first()?;
