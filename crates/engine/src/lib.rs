@@ -34,7 +34,7 @@ use sys::tun::Tun;
 
 use control::Control;
 use mailbox::Mailbox;
-use offload::{Faults, Kind, Offloads};
+use offload::{Kind, Offloads};
 use shared::{Clock, Post, Shared, ToControl};
 use worker::Worker;
 
@@ -43,15 +43,15 @@ use worker::Worker;
 pub struct Options {
     /// Offloads that are not to be used.
     pub without: Vec<Kind>,
-    /// Errors to be made up.
-    pub faults: Faults,
+    /// Errors (errno) to be made up where an offload is used.
+    pub faults: Vec<(Kind, i32)>,
     /// How many times as fast as the machine's clock the protocol's runs.
     pub time_scale: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { without: Vec::new(), faults: Faults::default(), time_scale: 1 }
+        Self { without: Vec::new(), faults: Vec::new(), time_scale: 1 }
     }
 }
 
@@ -108,7 +108,7 @@ impl Tunnel {
             .first()
             .filter(|_| tuns.len().is_power_of_two())
             .ok_or(io::ErrorKind::InvalidInput)?;
-        let offloads = Offloads::probe(first, &options.without, options.faults)?;
+        let offloads = Offloads::probe(first, &options.without, &options.faults)?;
         let posts = tuns.iter().map(|tun| {
             let post = Post { epoll: Epoll::new()?, mailbox: Mailbox::new()? };
             post.watch(tun)?;

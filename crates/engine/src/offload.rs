@@ -42,27 +42,19 @@ impl FromStr for Kind {
     }
 }
 
-/// Errors to be made up, so that falling back can be tested where nothing fails by itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Faults {
-    /// What sending a train shall fail with.
-    pub udp_segment: Option<i32>,
-    /// What writing a super-packet to the TUN shall fail with.
-    pub tun_super_packet: Option<i32>,
-}
-
 /// What is in use at present. Shared by all threads.
 #[derive(Debug)]
 pub(crate) struct Offloads {
     in_use: [AtomicBool; Kind::ALL.len()],
-    pub faults: Faults,
+    /// What to make up, so that falling back can be tested where nothing fails by itself.
+    faults: Vec<(Kind, i32)>,
 }
 
 impl Offloads {
     /// Everything but `without`, as far as the TUN takes it.
-    pub fn probe(tun: &Tun, without: &[Kind], faults: Faults) -> io::Result<Self> {
+    pub fn probe(tun: &Tun, without: &[Kind], faults: &[(Kind, i32)]) -> io::Result<Self> {
         let in_use = Kind::ALL.map(|(kind, _)| AtomicBool::new(!without.contains(&kind)));
-        let offloads = Self { in_use, faults };
+        let offloads = Self { in_use, faults: faults.to_vec() };
         let offload = |tcp, udp| Offload { checksum: tcp || udp, tcp, udp };
         let (tcp, udp) = (offloads.has(Kind::TunTcp), offloads.has(Kind::TunUdp));
         if tun.set_offload(offload(tcp, udp)).is_err() {
@@ -78,6 +70,12 @@ impl Offloads {
 
     pub fn has(&self, kind: Kind) -> bool {
         self.in_use.get(kind as usize).is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// Asked before `kind` is used: fails as that would, if it is to.
+    pub fn make_up(&self, kind: Kind) -> io::Result<()> {
+        let fault = self.faults.iter().find(|(known, _)| *known == kind);
+        fault.map_or(Ok(()), |(_, errno)| Err(io::Error::from_raw_os_error(*errno)))
     }
 
     /// Does without `kind` from now on; true the first time.

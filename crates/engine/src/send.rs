@@ -84,8 +84,8 @@ impl Dispatch<'_> {
         endpoint: &Endpoint,
         segment: Option<u16>,
     ) -> io::Result<Progress> {
-        if let (Some(_), Some(made_up)) = (segment, self.shared.offloads.faults.udp_segment) {
-            return Err(io::Error::from_raw_os_error(made_up));
+        if segment.is_some() {
+            self.shared.offloads.make_up(Kind::UdpSegment)?;
         }
         let piece = if segment.is_some() { self.messages.len() } else { self.stride };
         let mut progress = Progress { passed: 0, sent: 0 };

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use std::str::FromStr;
 
 use engine::Options;
-use engine::offload::{Faults, Kind};
+use engine::offload::Kind;
 
 use super::failure::Failure;
 use super::log::Level;
@@ -91,18 +91,14 @@ fn options() -> Result<Options, Failure> {
     Ok(options)
 }
 
-fn faults(list: &str) -> Option<Faults> {
-    let mut faults = Faults::default();
-    for fault in list.split(',') {
+fn faults(list: &str) -> Option<Vec<(Kind, i32)>> {
+    let fault = |fault: &str| {
         let (name, errno) = fault.split_once('=')?;
-        let errno = Some(errno.parse().ok().filter(|errno| (1..=MAX_ERRNO).contains(errno))?);
-        match name.parse().ok()? {
-            Kind::UdpSegment => faults.udp_segment = errno,
-            Kind::TunTcp => faults.tun_super_packet = errno,
-            Kind::TunUdp | Kind::UdpGro => return None,
-        }
-    }
-    Some(faults)
+        let kind = name.parse().ok();
+        let errno = errno.parse().ok().filter(|errno| (1..=MAX_ERRNO).contains(errno))?;
+        Some((kind.filter(|kind| matches!(kind, Kind::UdpSegment | Kind::TunTcp))?, errno))
+    };
+    list.split(',').map(fault).collect()
 }
 
 fn number<T>(name: &'static str, range: RangeInclusive<T>) -> Result<Option<T>, Failure>
