@@ -122,6 +122,34 @@ fn nothing_leaves_when_everything_is_killed() {
     assert!(left.contains("192.168.77.1"), "{left}");
 }
 
+/// Whatever a kill leaves behind: where there is a guard, it holds, and what comes next ends well.
+#[test]
+fn nothing_leaves_when_what_brings_it_up_is_killed_at_any_moment() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "DNS = 10.9.0.1");
+    let mut filters = Nftables::open_in(stage.client.network()).unwrap();
+    let before = state(&mut stage);
+    let mut guarded = 0;
+    for moment in 0..12 {
+        let delay = f64::from(moment) * 0.02;
+        stage.client.run(&format!("{OURS} up wg0 & sleep {delay}; kill -9 $(pidof adit); true"));
+        if is_up(&mut filters) {
+            guarded += 1;
+            assert_tight(&mut stage, 100, &format!("killed after {delay} s"));
+        }
+        if moment % 2 == 0 {
+            stage.tunnel("up");
+            assert!(stage.reaches_the_other_end(), "killed after {delay} s");
+        }
+        if moment % 2 == 0 || guarded > 0 {
+            let said = stage.attempt("down");
+            assert!([0, 4].contains(&said.code), "killed after {delay} s: {said:?}");
+        }
+        assert_eq!(state(&mut stage), before, "killed after {delay} s");
+    }
+    assert!(guarded > 0);
+}
+
 #[test]
 fn nothing_leaves_when_the_network_changes() {
     let Some(mut stage) = Stage::new(Program::Ours) else { return };
