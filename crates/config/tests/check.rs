@@ -11,7 +11,7 @@ use config::wg::{Machine, Mode, Refusal, Secret, from_file};
 
 const PRIVATE: &str = "gJnSoFwHT6MgW23t6QkDfLOsw1Y2lwvEoVWVIp5rbkc=";
 /// The most of it that may be told is less.
-const SECRET: &str = "gJnSoFwHT6MgW23t6QkDfLOsw1Y2";
+const SECRET: &str = "gJnSoFwHT6MgW23t6QkD";
 /// The public key of that.
 const OWN: &str = "4kH+nkDGqDuwhJlpehu6pLmDEVE/mwg0u6VqSTXqvWw=";
 const A: &str = "089pIdFJufCU8IIwrpqGtpopdocCh6uWqD06JXpwr5o=";

@@ -7,6 +7,7 @@ use config::quick::File;
 use config::wg::peer_names;
 
 const PRIVATE: &str = "gJnSoFwHT6MgW23t6QkDfLOsw1Y2lwvEoVWVIp5rbkc=";
+const B: &str = "kYlQj78geDqd4w14Zf82eOjJPCeNqDeOsanqN2AFuzo=";
 const A: &str = "089pIdFJufCU8IIwrpqGtpopdocCh6uWqD06JXpwr5o=";
 
 fn tidied(text: &str) -> String {
@@ -71,6 +72,17 @@ fn sense(content: &[u8]) -> impl PartialEq + std::fmt::Debug {
     (quick, peer_names(&text), Extensions::parse(content).ok())
 }
 
+/// Whatever has become of the file, nobody sees much of its private key.
+fn assert_no_secret(file: &[u8]) {
+    let told = explain(file, &Surroundings::default());
+    for (one, part) in told.iter().flat_map(|one| {
+        PRIVATE.trim_end_matches('=').as_bytes().windows(20).map(move |it| (one, it))
+    }) {
+        let part = str::from_utf8(part).unwrap();
+        assert!(!one.text.contains(part) && !one.meaning.contains(part), "{one:?}");
+    }
+}
+
 /// Random edits of a file with everything in it: tidied it says the same, and is tidy.
 #[test]
 fn a_tidied_file_says_the_same() {
@@ -78,7 +90,7 @@ fn a_tidied_file_says_the_same() {
         "# top\n[Interface]\nPrivateKey = {PRIVATE}\nAddress = 10.0.0.2/24, fd00::2/64\nDNS = 10.0.0.1 \
          lan\nMTU = 1420\nPostUp = echo a,b  # c\nPreDown=x\nSaveConfig = true\n#! ExcludeIPs = lan, \
          10.0.0.0/8\n#! Guard = off\n\n# ann\n[Peer]\nPublicKey = {A}\nAllowedIPs = 10.0.0.7,::/0\n### \
-         end ann ###\n### begin bob ###\n[Peer]\nPublicKey = {PRIVATE}\nEndpoint = a:1\n#! Name = x\n"
+         end ann ###\n### begin bob ###\n[Peer]\nPublicKey = {B}\nEndpoint = a:1\n#! Name = x\n"
     );
     let pieces: &[&[u8]] = &[
         b"=",
@@ -117,6 +129,7 @@ fn a_tidied_file_says_the_same() {
             let end = (at + random(3)).min(file.len());
             file.splice(at..end, pieces[random(pieces.len())].iter().copied());
         }
+        assert_no_secret(&file);
         let Ok(tidy_file) = tidy(&file) else { continue };
         tidied += 1;
         let shown = String::from_utf8_lossy(&file);
@@ -125,6 +138,25 @@ fn a_tidied_file_says_the_same() {
     }
     println!("{tidied} files were tidied");
     assert!(tidied > 4_000, "{tidied}");
+}
+
+#[test]
+fn bytes_that_are_no_file_at_all_are_no_trouble() {
+    let mut state = 0x1234_5678_9abc_def1_u64;
+    for _ in 0..2_000 {
+        let file: Vec<u8> = (0..200)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let byte = (state >> 56) as u8;
+                // Line ends, so that there are lines.
+                if byte < 24 { b'\n' } else { byte }
+            })
+            .collect();
+        let count = lines(&file).count();
+        assert_eq!(explain(&file, &Surroundings::default()).len(), count);
+        drop(tidy(&file));
+        drop(Extensions::parse(&file));
+    }
 }
 
 #[test]

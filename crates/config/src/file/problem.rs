@@ -82,12 +82,16 @@ pub(super) fn quoted(text: &[u8]) -> String {
     format!("`{shown}'")
 }
 
-/// Whether so much of a key may be in this that it must not be shown.
+/// Whether so much of a key may be in this that it must not be shown: whoever knows half of a secret
+/// scalar can find the rest. Paths are of the same letters, but seldom of both cases.
 pub(super) fn may_hold_key(text: &[u8]) -> bool {
-    const TOO_MUCH: usize = 32;
+    const TOO_MUCH: usize = 20;
     let is_of_key = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     let mut runs = text.chunk_by(|one, other| is_of_key(one) && is_of_key(other));
-    runs.any(|run| run.len() >= TOO_MUCH)
+    runs.any(|run| {
+        let has = |is: fn(&u8) -> bool| run.iter().any(is);
+        run.len() >= TOO_MUCH && has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase)
+    })
 }
 
 /// The same letter, or a mark in place of what cannot be seen or changes how others are seen.

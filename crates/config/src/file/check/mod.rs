@@ -216,11 +216,9 @@ impl Problems {
 }
 
 fn unknown_key(line: usize, name: &[u8]) -> Problem {
-    if may_hold_key(name) {
-        return no_setting(line, "this line");
-    }
     let instead = match likeliest(name, Key::ALL.into_iter().map(Key::name)) {
         Some(key) => format!("did you mean `{key}'?"),
+        None if may_hold_key(name) => return no_setting(line, "this line"),
         None if Extensions::KEYS
             .iter()
             .any(|(key, _)| name.eq_ignore_ascii_case(key.as_bytes())) =>
