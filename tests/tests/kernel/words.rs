@@ -283,3 +283,22 @@ fn two_thousand_peers_are_applied_and_shown_alike() {
     let lines = ["setconf wg0 crowd", "syncconf wg0 half", "addconf wg0 crowd"];
     alike(&lines, &["show wg0 dump", "show wg0 allowed-ips", "showconf wg0"]);
 }
+
+/// Linux before 6.16 cannot do that in one step.
+#[test]
+#[ignore = "in a guest"]
+fn single_addresses_are_taken_away_by_their_owner_only() {
+    let set = |words: String| assert_eq!(Ours.say(&words), format!("$ wg {words}\nSome(0)\n"));
+    let shown = apart(|| {
+        run("ip link add wg0 type wireguard");
+        set(format!("set wg0 peer {A} allowed-ips 10.0.0.0/8,10.0.0.1/32,fd00::/64"));
+        set(format!("set wg0 peer {B} allowed-ips 10.7.0.0/16,10.8.0.0/16"));
+        // Its own, that of another, that of nobody, and one that comes back.
+        let away = "-10.0.0.1/32,-10.7.0.0/16,-10.9.0.0/16,-fd00::/64,+fd00::/64,+fd01::/64";
+        set(format!("set wg0 peer {A} allowed-ips {away},-fd01::/64"));
+        set(format!("set wg0 peer {B} allowed-ips 10.8.0.0/16 peer {B} allowed-ips -10.8.0.0/16"));
+        Ours.say("show wg0 allowed-ips")
+    });
+    let expected = format!("{A}\t10.0.0.0/8 fd00::/64\n{B}\t(none)\n");
+    assert_eq!(shown, format!("$ wg show wg0 allowed-ips\nSome(0)\n{expected}"));
+}

@@ -1,5 +1,6 @@
 //! Interfaces of the kernel, by the family `wireguard` of generic netlink (linux/wireguard.h).
 
+mod detour;
 mod read;
 mod write;
 
@@ -10,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use config::wg::Settings;
 use host::Network;
 use host::generic::{DUMP, Generic};
-use proto::DeviceState;
+use proto::{DeviceState, PublicKey};
 
 const FAMILY: &str = "wireguard";
 const VERSION: u8 = 1;
@@ -79,6 +80,18 @@ pub(super) fn state(name: &OsStr) -> io::Result<DeviceState> {
 ///
 /// As for [`state`].
 pub(super) fn configure(name: &OsStr, settings: &Settings) -> io::Result<()> {
+    const EINVAL: i32 = 22;
+    match send(name, settings) {
+        Err(error) if error.raw_os_error() == Some(EINVAL) && detour::is_needed(settings) => {
+            let mut stranger = PublicKey([0; 32]);
+            sys::random::fill(&mut stranger.0);
+            send(name, &detour::around(settings, &state(name)?, stranger))
+        }
+        outcome => outcome,
+    }
+}
+
+fn send(name: &OsStr, settings: &Settings) -> io::Result<()> {
     let mut family = open()?;
     for part in write::parts(settings) {
         let request = family.command(WG_CMD_SET_DEVICE, 0);

@@ -158,3 +158,53 @@ fn socket_address(address: SocketAddr) -> Vec<u8> {
         .concat(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::PublicKey;
+
+    use super::*;
+
+    fn crowd(peers: u8, addresses: u32) -> Settings {
+        let entry = |number: u32| AllowedIp {
+            address: IpAddr::V4(number.into()),
+            length: 32,
+            remove: false,
+        };
+        let peer = |number| {
+            let allowed_ips = (0..addresses).map(entry).collect();
+            PeerSettings { allowed_ips, ..PeerSettings::new(PublicKey([number; 32])) }
+        };
+        Settings { peers: (0..peers).map(peer).collect(), ..Settings::default() }
+    }
+
+    #[test]
+    fn every_address_of_every_peer_is_in_one_request_and_none_is_too_large() {
+        for (peers, addresses) in
+            [(0, 0), (1, 0), (255, 0), (1, 679), (1, 680), (1, 681), (9, 5000)]
+        {
+            let settings = crowd(peers, addresses);
+            let parts = parts(&settings);
+            let pieces = || parts.iter().flat_map(|part| &part.peers);
+            assert_eq!(pieces().filter(|piece| piece.first).count(), usize::from(peers));
+            for peer in &settings.peers {
+                let of_peer = pieces().filter(|piece| piece.peer == peer);
+                let found: Vec<_> = of_peer.flat_map(|piece| piece.allowed_ips).collect();
+                assert!(found.into_iter().eq(&peer.allowed_ips), "{peers} {addresses}");
+            }
+            for part in &parts {
+                let size = |piece: &Piece<'_>| PEER + piece.allowed_ips.len() * ENTRY;
+                assert!(part.peers.iter().map(size).sum::<usize>() <= ROOM);
+            }
+            let heads = parts.iter().map(|part| part.interface.is_some());
+            assert!(heads.eq((0..parts.len()).map(|number| number == 0)), "only the first");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_goes_needs_no_more_than_its_key() {
+        let mut settings = crowd(1, 5000);
+        settings.peers.iter_mut().for_each(|peer| peer.remove = true);
+        assert_eq!(parts(&settings).len(), 1);
+    }
+}
