@@ -132,9 +132,22 @@ state() {
     done
 }
 
+# Daemons go some time after their links, on a busy machine much later.
+settle() {
+    local socket name
+    for socket in /run/wireguard/*.sock; do
+        name=${socket##*/}
+        for _ in {1..100}; do
+            [ -e "$socket" ] && ! ip link show dev "${name%.sock}" > /run/link 2>&1 || break
+            sleep 0.05
+        done
+    done
+}
+
 step() {
     "$PROGRAM" "$@" > /run/out 2> /run/err
     code=$?
+    settle
     section "$1: code"; echo "$code"
     section "$1: stdout"; cat /run/out
     section "$1: stderr"; cat /run/err
