@@ -9,7 +9,7 @@ use config::wg::Settings;
 use host::signals::Signals;
 use host::{Change, Error, Network, plan};
 
-use super::tunnel::Hooks;
+use super::tunnel::{self, Hooks};
 use crate::command::quick::transcript::{Transcript, run};
 use crate::command::quick::up::ourselves;
 use crate::command::wg::interface;
@@ -36,9 +36,17 @@ impl plan::Carrier for Carrier<'_> {
         } else {
             // It is soon there; a Ctrl-C meanwhile must not leave it in between.
             let mut daemon = ourselves();
-            daemon.args(["daemon", "--", link]).process_group(0);
             let attempt = || format!("start a daemon for {link}");
-            run(&mut daemon, None).map_err(|failure| because(attempt(), failure))?;
+            let fail = |error| Error::new(attempt(), error);
+            let starting = tunnel::announce_start(link).map_err(fail)?;
+            daemon.args(["daemon", "--", link]).process_group(0);
+            daemon.stdin(starting.try_clone().map_err(fail)?);
+            let started = run(&mut daemon, None);
+            // Its copy is open until then, too.
+            drop((daemon, starting));
+            tunnel::await_start(link)
+                .map_err(|failure| Error::new(attempt(), io::Error::other(failure.to_string())))?;
+            started.map_err(|failure| because(attempt(), failure))?;
         }
         hooks("PreUp", &self.hooks.pre_up, link)?;
         interface::configure(link.as_ref(), self.settings)

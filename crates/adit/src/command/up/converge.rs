@@ -9,7 +9,7 @@ use host::signals::Signals;
 use host::{dns, plan};
 use proto::{DeviceState, PublicKey};
 
-use super::carrier::{self, Carrier};
+use super::carrier::{self, Carrier, End};
 use super::failure::{Failure, Kind, Outcome};
 use super::sync::{self, Found};
 use super::tunnel::{self, Hooks, Journal, Lock, Note};
@@ -23,6 +23,9 @@ use crate::command::wg::interface;
 pub fn up(options: &Options, must_run: bool) -> Outcome {
     let name = wish::name(&options.argument)?;
     let lock = if options.dry_run { None } else { Some(Lock::of(&name)?) };
+    if !options.dry_run {
+        tunnel::await_start(&name)?;
+    }
     let journal = tunnel::journal(&name)?;
     if must_run && journal.is_none() {
         return Err(not_running(&name));
@@ -46,11 +49,9 @@ pub fn up(options: &Options, must_run: bool) -> Outcome {
     }
     outcome?;
     tunnel::keep_file(&tunnel.wish)?;
-    if options.foreground {
-        drop((lock, tunnel));
-        return keep::stay(&name);
-    }
-    keep::ensure(&name)
+    // A keeper looks under the same lock.
+    drop((lock, tunnel));
+    if options.foreground { keep::stay(&name) } else { keep::ensure(&name) }
 }
 
 /// What a look at a tunnel is for.
@@ -87,13 +88,16 @@ impl Tunnel {
     pub fn look(wish: Wish, mut journal: Journal, purpose: Purpose) -> Outcome<Self> {
         let mut machine = Machine::open()?;
         let name = wish.name.as_str();
-        let present = present(name, &journal, &mut machine)?;
+        let present = present(name, &journal, &mut machine, &purpose)?;
         // Checked before anything is touched.
         let dns = wish.dns.as_ref().map(|settings| dns::choose(name, settings)).transpose()?;
         let is_told = matches!(purpose, Purpose::Tell);
-        let table = numbers::table(&wish, &mut machine, &mut journal, is_told)?;
-        journal.note.table = table;
         let found = found(&wish, &journal.note, present.as_ref(), purpose);
+        // Until the number is in the journal, nobody else may find it free.
+        let lock = if is_told { None } else { Some(Lock::of_all()?) };
+        let reserved = journal.note.table;
+        let table = numbers::table(&wish, &mut machine, &journal.note)?;
+        journal.note.table = table;
         let settings = sync::everything(&wish, &found, table);
         let wanted_port = settings.listen_port.filter(|port| *port != 0);
         let circumstances = Circumstances {
@@ -106,6 +110,10 @@ impl Tunnel {
             may_set: numbers::may_set(),
         };
         let wanted = want::wanted(&wish, &circumstances)?;
+        if !is_told && table != reserved {
+            journal.write()?;
+        }
+        drop(lock);
         let signals = None;
         Ok(Self { wish, journal, present, machine, circumstances, wanted, settings, signals })
     }
@@ -273,7 +281,12 @@ fn told(failure: plan::Failure) -> Failure {
 }
 
 /// The interface as it is now; none if it is not there.
-fn present(name: &str, journal: &Journal, machine: &mut Machine) -> Outcome<Option<DeviceState>> {
+fn present(
+    name: &str,
+    journal: &Journal,
+    machine: &mut Machine,
+    purpose: &Purpose,
+) -> Outcome<Option<DeviceState>> {
     if !machine.network.has_link(name)? {
         return Ok(None);
     }
@@ -284,12 +297,17 @@ fn present(name: &str, journal: &Journal, machine: &mut Machine) -> Outcome<Opti
         );
         return Err(Failure::new(Kind::Failed, text));
     }
-    match interface::state(name.as_ref()) {
-        Ok(state) => Ok(Some(state)),
-        Err(error) => {
-            let text = format!("ask {name} for its state (`adit down {name}' ends it)");
-            Err(Failure::io(text, &error))
-        }
+    match (interface::state(name.as_ref()), purpose) {
+        (Ok(state), _) => Ok(Some(state)),
+        (Err(error), Purpose::Tell) => Err(Failure::io(
+            format!("ask {name} for its state (`adit up {name}' heals it)"),
+            &error,
+        )),
+        // Its daemon is dead or dying, and the link goes with it.
+        (Err(_), _) => match plan::Carrier::end(&mut End, name, &mut machine.network) {
+            Err(error) if machine.network.has_link(name)? => Err(error.into()),
+            _ => Ok(None),
+        },
     }
 }
 

@@ -8,7 +8,7 @@ use host::plan::Machine;
 
 use super::failure::{Failure, Kind, Outcome};
 use super::sync::Found;
-use super::tunnel::{self, Journal, Lock};
+use super::tunnel::{self, Note};
 use super::want::{FIRST_TABLE, full};
 use super::wish::Wish;
 
@@ -18,24 +18,17 @@ const OVERHEAD: u32 = 40 + 8 + 16 + 16;
 /// Of an Ethernet, when nothing better is known.
 const USUAL: u32 = 1500;
 
-/// The mark and table of a full tunnel: those that it has, the mark in the file, or free ones, which
-/// are in its journal before anybody else can find them free.
-pub fn table(
-    wish: &Wish,
-    machine: &mut Machine,
-    journal: &mut Journal,
-    dry_run: bool,
-) -> Outcome<Option<u32>> {
+/// The mark and table of a full tunnel: those that it has, the mark in the file, or free ones.
+pub fn table(wish: &Wish, machine: &mut Machine, note: &Note) -> Outcome<Option<u32>> {
     if full(wish).is_empty() {
         return Ok(None);
     }
     if let Some(mark) = wish.settings.fwmark.filter(|mark| *mark != 0) {
         return Ok(Some(mark));
     }
-    if let Some(table) = journal.note.table.filter(|table| *table >= FIRST_TABLE) {
+    if let Some(table) = note.table.filter(|table| *table >= FIRST_TABLE) {
         return Ok(Some(table));
     }
-    let lock = if dry_run { None } else { Some(Lock::of_all()?) };
     let others = tunnel::names().into_iter().filter(|name| *name != wish.name);
     let reserved: Vec<u32> =
         others.filter_map(|name| tunnel::journal(&name).ok()??.note.table).collect();
@@ -47,11 +40,6 @@ pub fn table(
     {
         free += 1;
     }
-    journal.note.table = Some(free);
-    if !dry_run {
-        journal.write()?;
-    }
-    drop(lock);
     Ok(Some(free))
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -183,6 +183,33 @@ pub fn names() -> Vec<String> {
     names
 }
 
+/// Where somebody says that a daemon is starting.
+fn start_file(name: &str) -> PathBuf {
+    Path::new(RUNTIME).join(format!("{name}.start"))
+}
+
+/// Says that a daemon of a tunnel is starting, for as long as the file or a copy of it is open
+/// anywhere: whoever starts it may be killed meanwhile, and it comes up all the same.
+pub fn announce_start(name: &str) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(start_file(name))?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Waits until no daemon of a tunnel is starting any more, if somebody left one alone with that.
+pub fn await_start(name: &str) -> Outcome {
+    let path = start_file(name);
+    let waited = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file.and_then(|file| file.lock()),
+    };
+    waited
+        .and_then(|()| fs::remove_file(&path))
+        .map_err(|error| Failure::io(format!("wait for {}", path.display()), &error))
+}
+
 /// Whoever holds it is the only one who changes something. Let go when dropped.
 #[derive(Debug)]
 pub struct Lock {
@@ -194,6 +221,11 @@ impl Lock {
     /// That of one tunnel.
     pub fn of(name: &str) -> Outcome<Self> {
         Self::take(Path::new(RUNTIME).join(format!("{name}.lock")))
+    }
+
+    /// That of starting the keeper of one tunnel.
+    pub fn of_keeper(name: &str) -> Outcome<Self> {
+        Self::take(Path::new(RUNTIME).join(format!("{name} keeper.lock")))
     }
 
     /// That of what all tunnels share: the numbers of tables and marks.

@@ -1,6 +1,7 @@
 //! Calling the keeper of a tunnel, and starting one.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fs;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use crate::command::quick::up::ourselves;
 use crate::command::up::failure::{Failure, Kind, Outcome};
-use crate::command::up::tunnel;
+use crate::command::up::tunnel::{self, Lock};
 
 /// What a keeper says when it keeps.
 const READY: &str = "ready";
@@ -24,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts a keeper unless there is one, which is told to look.
 pub fn ensure(name: &str) -> Outcome {
-    if call(name, LOOK).is_some() {
+    let _lock = Lock::of_keeper(name)?;
+    if call(name, LOOK).is_some_and(|answer| answer.is_none_or(|answer| !answer.is_empty())) {
         return Ok(());
     }
     let fail = |text: String| {
@@ -57,20 +59,26 @@ pub fn tell_starter() {
 /// Tells the keeper of a tunnel that is down, and waits for its end.
 pub fn end(name: &str) {
     // If it does not end, it will when it looks the next time.
-    let _ = call(name, LOOK);
+    if call(name, LOOK).is_none() {
+        // It was killed, perhaps, and left its file behind.
+        let _ = fs::remove_file(tunnel::keeper_socket(name));
+    }
 }
 
 /// What the keeper knows.
 pub fn ask(name: &str) -> Option<Value> {
-    serde_json::from_str(&call(name, TELL)?).ok()
+    serde_json::from_str(&call(name, TELL)??).ok()
 }
 
-/// Its answer; none if there is no keeper any more.
-fn call(name: &str, word: &str) -> Option<String> {
+/// Its answer, which is empty if it ends, and none if it takes too long; none at all if there is no
+/// keeper.
+fn call(name: &str, word: &str) -> Option<Option<String>> {
     let mut stream = UnixStream::connect(tunnel::keeper_socket(name)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    writeln!(stream, "{word}").ok()?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer).filter(|answer| !answer.is_empty())
+    let asked = writeln!(stream, "{word}").and_then(|()| stream.read_to_string(&mut answer));
+    match asked {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Some(None),
+        _ => Some(Some(answer)),
+    }
 }

@@ -88,6 +88,8 @@ struct Keeper {
     /// Of the file that others write over.
     watch: Option<Watch>,
     voice: Voice,
+    /// What this process is called.
+    program: Option<String>,
     names: Names,
     repairs: VecDeque<Repair>,
     /// Why the last attempt to restore something failed, and when the next one is.
@@ -130,6 +132,7 @@ impl Keeper {
             epoll,
             watch: None,
             voice: Voice::new(name, foreground),
+            program: fs::read_to_string("/proc/self/comm").ok().map(|it| it.trim_end().into()),
             names,
             repairs: VecDeque::new(),
             failure: None,
@@ -209,7 +212,10 @@ impl Keeper {
 
     /// Whether something of the tunnel may be different now, by somebody else's hand.
     fn concerns_us(&self, event: &Event) -> bool {
-        let own = event.by.as_ref().is_some_and(|by| by.number == process::id());
+        // In a process namespace of our own, our number is not the one that is told.
+        let own = event.by.as_ref().is_some_and(|by| {
+            by.number == process::id() || by.name.is_some() && by.name == self.program
+        });
         let concerns = match &event.what {
             What::Table(_, name) => *name == host::guard::Guard::table_name(&self.name),
             What::Link(name) => *name == self.name,

@@ -1,0 +1,151 @@
+//! What a keeper puts back, and what becomes of a tunnel whose processes are killed at any moment.
+
+use crate::stage::Stage;
+
+#[test]
+fn what_others_delete_is_back_within_a_second_and_it_is_known_who_did_it() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        check adit up wg0
+        stable() { snapshot | sort; }
+        stable > up
+        back() { diff up <(stable); }
+        gone() {
+            local start=${EPOCHREALTIME/./}
+            check "$@"
+            await back
+            local took=$((${EPOCHREALTIME/./} - start))
+            [ $took -lt 1000000 ] || echo "slow: $took us for $*"
+        }
+        gone nft delete table inet adit-wg0
+        gone nft flush ruleset
+        gone ip rule del pref 20000
+        gone ip -6 rule del pref 20000
+        gone ip route flush table 51820
+        gone ip addr del 10.9.0.2/24 dev wg0
+        gone ip link set wg0 mtu 1280
+        gone ip link set wg0 down
+        gone sh -c 'echo nameserver 127.0.0.1 > /etc/resolv.conf.new; mv /etc/resolv.conf.new /etc/resolv.conf'
+        repairs() { adit status --json wg0 | grep '"what"'; }
+        repairs | grep -q 'nft .*removed.*put back: + packet filter adit-wg0' || fail "$(repairs)"
+        repairs | grep -q 'put back: + IPv4 rule 20000' || fail "$(repairs)"
+        "##,
+    );
+}
+
+#[test]
+fn a_daemon_that_was_killed_is_started_again_and_nothing_opens() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        full 'PostUp = echo up >> /run/hooks' 'PersistentKeepalive = 25'
+        check adit up wg0
+        await ping -c 1 -W 1 10.9.0.1
+        for round in 1 2 3; do
+            pkill -9 -f 'adit daemon -- wg0'
+            # Beside the tunnel nothing leaves, with a link or without.
+            ping -c 1 -W 1 192.0.2.1 > /dev/null 2>&1 && fail 'a packet left' || true
+            await ping -c 1 -W 1 10.9.0.1
+        done
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
+fn whatever_is_killed_whenever_the_next_command_heals() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        RANDOM=7
+        full '' ''
+        snapshot > before
+        # Kills a process of the tunnel, or the command itself, at some moment of it.
+        killed() {
+            "$ADIT" "$@" > /dev/null 2>&1 & local command=$! spin=$((RANDOM % 4000))
+            while [ $spin -gt 0 ]; do spin=$((spin - 1)); done
+            case $((RANDOM % 3)) in
+                0) kill -9 $command ;;
+                # The one that serves, not the one that waits until it does.
+                1) pkill -9 -n -f 'adit daemon -- wg0' ;;
+                2) pkill -9 -f 'adit keep wg0' ;;
+            esac
+            wait $command 2> /dev/null
+        }
+        for round in {1..100}; do
+            killed up wg0 || true
+            if [ $((RANDOM % 2)) = 0 ]; then killed down wg0 || true; fi
+            if [ $((RANDOM % 2)) = 0 ]; then
+                check adit up wg0
+                [ -z "$(adit up --dry-run wg0)" ] || fail "$round: $(adit up --dry-run wg0)"
+                check adit status wg0 > /dev/null
+            fi
+            code=0; adit down wg0 2> errors || code=$?
+            [ $code = 0 ] || [ $code = 4 ] || fail "$round: down: $(cat errors)"
+            # The wounded may take a moment to die.
+            settled() { diff before <(snapshot); }
+            await settled
+        done
+        "##,
+    );
+}
+
+#[test]
+fn three_hundred_times_up_and_down_leave_nothing() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        snapshot > before
+        for round in {1..300}; do
+            check adit up wg0
+            check adit down wg0
+        done
+        same before 'after 300 times'
+        "##,
+    );
+}
+
+#[test]
+fn after_a_power_cut_the_file_that_was_changed_is_given_back() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        cp /etc/resolv.conf before
+        check adit up wg0
+        # All that the kernel knew is gone, and what is on the disk is not.
+        pkill -9 -f 'adit keep wg0'; pkill -9 -f 'adit daemon -- wg0'
+        nft flush ruleset; ip rule del pref 20000; ip -6 rule del pref 20000
+        sysctl -q net.ipv4.conf.all.src_valid_mark=0 net.ipv4.conf.all.send_redirects=1
+        rm -rf /run/adit /run/wireguard
+        sed -i 's/"boot":"[^"]*"/"boot":"another"/' /var/lib/adit/wg0.journal
+        cmp -s before /etc/resolv.conf && fail 'it was not changed'
+        check adit down wg0
+        check cmp before /etc/resolv.conf
+        code 4 adit down wg0 2> errors
+        "##,
+    );
+}
+
+#[test]
+fn a_name_that_nobody_knows_yet_is_found_later() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        split '' ''
+        sed -i 's/192.0.2.1:51820/later.test:51820/; s/^DNS.*//' /etc/wireguard/wg0.conf
+        check adit up wg0
+        adit status wg0 | grep -q 'later.test:51820, which nobody has found yet' || fail "$(adit status)"
+        adit status --json wg0 | tr -d ' \n' | grep -q '"waitingFor":\["later.test:51820"\]' ||
+            fail "$(adit status --json)"
+        echo '192.0.2.1 later.test' >> /etc/hosts
+        await ping -c 1 -W 1 10.9.0.1
+        adit status wg0 | grep -q 'far  at 192.0.2.1:51820' || fail "$(adit status)"
+        "##,
+    );
+}

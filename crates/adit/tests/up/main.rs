@@ -1,0 +1,10 @@
+//! `adit up`, `reload`, `down` and `status` on machines of their own: what they make, what they
+//! leave, and what becomes of it when something goes wrong.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod healing;
+mod reloading;
+mod stage;
+mod status;
+mod transaction;

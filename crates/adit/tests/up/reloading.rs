@@ -1,0 +1,134 @@
+//! What a reload changes, and what it leaves alone.
+
+use crate::stage::Stage;
+
+/// Each key is changed while packets flow: the session stays, and none is lost.
+#[test]
+fn each_key_is_applied_without_a_break() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        wg set far0 peer "$OURS" allowed-ips 10.9.0.0/24,fd09::/64
+        split '' 'PersistentKeepalive = 25'
+        check adit up wg0
+        await ping -c 1 -W 1 10.9.0.1
+        session() { wg show wg0 latest-handshakes | grep "$FAR"; }
+        handshake=$(session)
+        daemon=$(pgrep -f 'adit daemon -- wg0')
+        ping -i 0.02 -W 1 -w 60 10.9.0.1 > pings & pings=$!
+        reload() {
+            check adit reload wg0
+            [ -z "$(adit reload --dry-run wg0)" ] || fail "$(adit reload --dry-run wg0)"
+            [ "$(session)" = "$handshake" ] || fail "a new session after: $*"
+            [ "$(pgrep -f 'adit daemon -- wg0')" = "$daemon" ] || fail "a new daemon after: $*"
+        }
+        edit() { sed -i "$1" /etc/wireguard/wg0.conf; reload "$1"; }
+        has() { "${@:2}" | grep -q -- "$1" || fail "no $1 in $*: $("${@:2}")"; }
+        lacks() { "${@:2}" | grep -q -- "$1" && fail "$1 in $*" || true; }
+
+        edit 's|^Address.*|Address = 10.9.0.2/24, 10.9.0.3/24, fd09::2/64|'
+        has 10.9.0.3 ip addr show wg0
+        edit 's|^AllowedIPs.*|AllowedIPs = 10.9.0.0/24, 10.7.0.0/16, fd07::/64|'
+        has 10.7.0.0/16 ip route; has fd07:: ip -6 route; lacks 10.8.0.0/16 ip route
+        edit 's|^\[Peer\]|MTU = 1300\n[Peer]|'
+        has 'mtu 1300' ip link show wg0
+        edit 's|^MTU.*|DNS = 10.9.0.1|'
+        has 'mtu 1420' ip link show wg0; has 10.9.0.1 cat /etc/resolv.conf
+        edit 's|^DNS.*|DNS = 10.9.0.9, lab.example|'
+        has 10.9.0.9 cat /etc/resolv.conf; has lab.example cat /etc/resolv.conf
+        edit '/^DNS/d'
+        has 127.0.0.1 cat /etc/resolv.conf
+        edit 's|^PersistentKeepalive.*|PersistentKeepalive = 7|'
+        has 7 wg show wg0 persistent-keepalive
+        printf '[Peer]\nPublicKey = %s\nAllowedIPs = 10.6.0.0/16\n' "$OTHER" >> /etc/wireguard/wg0.conf
+        reload 'a peer more'; has "$OTHER" wg show wg0 peers; has 10.6.0.0/16 ip route
+        edit 's|^AllowedIPs = 10.6.0.0/16|AllowedIPs = 10.6.0.0/16\nPresharedKey = '"$PSK"'|'
+        has "$PSK" wg show wg0 preshared-keys
+        edit '/^PresharedKey/d'; lacks "$PSK" wg show wg0 preshared-keys
+        head -n -3 /etc/wireguard/wg0.conf > less; cat less > /etc/wireguard/wg0.conf
+        reload 'a peer less'; lacks "$OTHER" wg show wg0 peers; lacks 10.6.0.0/16 ip route
+        # The only one that carries the pings; from now on they come from the second.
+        kill -INT $pings; wait $pings
+        has ' 0% packet loss' cat pings
+        edit 's|^Address.*|Address = 10.9.0.3/24|'
+        has 10.9.0.3 ip addr show wg0; lacks 10.9.0.2 ip addr show wg0
+        check ping -c 1 -W 1 10.9.0.1 > /dev/null
+        # Everything, and back.
+        ping -i 0.02 -W 1 -w 60 10.9.0.1 > pings & pings=$!
+        edit 's|^AllowedIPs.*|AllowedIPs = 0.0.0.0/0, ::/0|'
+        has 51820 ip rule; has adit-wg0 nft list tables
+        edit 's|^\[Peer\]|#! Guard = off\n[Peer]|'; lacks 'table inet' nft list tables
+        edit '/^#!/d'; has 'table inet adit-wg0' nft list tables
+        edit 's|^AllowedIPs.*|AllowedIPs = 10.9.0.0/24|'
+        lacks 51820 ip rule; lacks adit-wg0 nft list tables
+        kill -INT $pings; wait $pings
+        has ' 0% packet loss' cat pings
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
+fn a_peer_that_has_moved_is_not_called_back() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        check adit up wg0
+        wg set wg0 peer "$FAR" endpoint 192.0.2.99:7
+        sed -i 's|^Address.*|Address = 10.9.0.7/24|' /etc/wireguard/wg0.conf
+        check adit reload wg0
+        wg show wg0 endpoints | grep -q 192.0.2.99:7 || fail "$(wg show wg0 endpoints)"
+        sed -i 's|^Endpoint.*|Endpoint = 192.0.2.1:8|' /etc/wireguard/wg0.conf
+        check adit up wg0
+        wg show wg0 endpoints | grep -q 192.0.2.1:8 || fail "$(wg show wg0 endpoints)"
+        "##,
+    );
+}
+
+#[test]
+fn hooks_run_again_only_when_one_has_changed() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        hooks() {
+            split "PreUp = echo preup $1 >> /run/hooks
+PostUp = echo postup $1 %i >> /run/hooks
+PreDown = echo predown $1 >> /run/hooks
+PostDown = echo postdown $1 >> /run/hooks" "PersistentKeepalive = $2"
+        }
+        expect() {
+            [ "$(cat /run/hooks | tr '\n' ' ')" = "$1" ] || fail "$(cat /run/hooks)"
+            : > /run/hooks
+        }
+        : > /run/hooks
+        hooks 1 5; check adit up wg0; expect 'preup 1 postup 1 wg0 '
+        hooks 1 6; check adit reload wg0; expect ''
+        hooks 2 6; check adit reload wg0
+        expect 'predown 1 postdown 1 preup 2 postup 2 wg0 '
+        hooks 3 6; check adit down wg0; expect 'predown 2 postdown 2 '
+        "##,
+    );
+}
+
+#[test]
+fn a_reload_that_fails_leaves_everything_as_it_was() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        check adit up wg0
+        snapshot > up; wg showconf wg0 > conf
+        ip route add 10.5.0.0/16 dev eth1
+        sed -i 's|^AllowedIPs.*|AllowedIPs = 10.5.0.0/16, 10.4.0.0/16|; s|10.9.0.2|10.9.0.5|' /etc/wireguard/wg0.conf
+        printf 'PersistentKeepalive = 3\n[Peer]\nPublicKey = %s\n' "$OTHER" >> /etc/wireguard/wg0.conf
+        code 1 adit reload wg0
+        grep -q 'add route 10.5.0.0/16 dev wg0: File exists' errors || fail "$(cat errors)"
+        ip route del 10.5.0.0/16 dev eth1
+        same up 'after a reload that failed'
+        diff conf <(wg showconf wg0) || fail 'peers'
+        check adit reload wg0
+        "##,
+    );
+}

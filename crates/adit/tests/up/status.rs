@@ -1,0 +1,93 @@
+//! What `adit status` tells.
+
+use serde_json::Value;
+
+use crate::stage::Stage;
+
+#[test]
+fn status_tells_of_a_tunnel_before_and_after_its_first_packet() {
+    let Some(stage) = Stage::new() else { return };
+    let said = stage.play(
+        r##"
+        adit status --json
+        far_up
+        full '' ''
+        sed -i 's|^Endpoint.*|Endpoint = peer.test:51820|' /etc/wireguard/wg0.conf
+        check adit up wg0
+        echo '--- before'; adit status --json
+        await ping -c 3 -i 0.1 -W 1 10.9.0.1
+        echo '--- after'; adit status --json wg0
+        echo '--- text'; adit status
+        "##,
+    );
+    let parts: Vec<&str> = said.split("--- ").collect();
+    let json = |part: &str| -> Value {
+        let (_, text) = part.split_once('\n').unwrap_or(("", part));
+        serde_json::from_str(text).unwrap()
+    };
+    assert_eq!(serde_json::from_str::<Value>(parts[0]).unwrap(), serde_json::json!({}));
+    for (part, lit) in [(parts[1], false), (parts[2], true)] {
+        let tunnel = &json(part)["wg0"];
+        let peer = tunnel["peers"].as_object().unwrap().values().next().unwrap();
+        for light in ["handshaked", "receives", "isAnswered"] {
+            assert_eq!(peer[light], lit, "{light}: {said}");
+        }
+        assert_eq!((&peer["name"], &peer["endpoint"]), (&"far".into(), &"192.0.2.1:51820".into()));
+        assert_eq!(peer["endpointInFile"], "peer.test:51820");
+        assert_eq!((&tunnel["guard"], &tunnel["mtu"]), (&"on".into(), &1420.into()));
+        assert_eq!(tunnel["dns"], serde_json::json!({ "servers": ["10.9.0.1"], "holds": true }));
+        assert_eq!(tunnel["file"], "/etc/wireguard/wg0.conf");
+        assert_eq!((&tunnel["up"], &tunnel["backend"]), (&true.into(), &"adit".into()));
+        assert!(tunnel["keeper"]["process"].is_u64() && tunnel["missing"] == Value::Array(vec![]));
+    }
+    for words in ["wg0  up ", "MTU 1420  guard on  DNS 10.9.0.1", "far  at 192.0.2.1:51820"] {
+        assert!(parts[3].contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
+fn every_field_of_the_object_is_documented() {
+    let Some(stage) = Stage::new() else { return };
+    let said = stage.play("full '' ''; check adit up wg0; adit status --json");
+    let object: Value = serde_json::from_str(&said).unwrap();
+    let page = include_str!("../../../../docs/up.md");
+    let (_, page) = page.split_once("## status --json").unwrap();
+    let tunnel = object["wg0"].as_object().unwrap();
+    let peer = tunnel["peers"].as_object().unwrap().values().next().unwrap();
+    let keeper = tunnel["keeper"].as_object().unwrap();
+    for field in tunnel.keys().chain(peer.as_object().unwrap().keys()).chain(keeper.keys()) {
+        assert!(page.contains(&format!("`{field}`")), "{field}");
+    }
+}
+
+#[test]
+fn in_the_foreground_a_service_manager_is_told_and_a_signal_ends_everything() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        snapshot > before
+        python3 - <<'END' &
+import os, socket
+told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+told.bind('/run/told')
+while True:
+    with open('/run/said', 'ab') as said:
+        said.write(told.recv(99) + b'\n')
+END
+        manager=$!
+        await test -S /run/told
+        NOTIFY_SOCKET=/run/told "$ADIT" up --foreground wg0 & adit=$!
+        await grep -q READY=1 /run/said
+        sed -i 's|10.9.0.2|10.9.0.4|' /etc/wireguard/wg0.conf
+        kill -HUP $adit
+        await sh -c 'ip addr show wg0 | grep -q 10.9.0.4'
+        adit status wg0 > /dev/null || fail 'nobody answers'
+        kill -TERM $adit
+        check wait $adit
+        grep -q STOPPING=1 /run/said || fail "$(cat /run/said)"
+        kill $manager; wait $manager 2> /dev/null || true
+        same before 'after SIGTERM'
+        "##,
+    );
+}

@@ -1,0 +1,219 @@
+//! Plans, carried out or not: everything, or nothing.
+
+use crate::stage::Stage;
+
+#[test]
+fn a_dry_run_tells_everything_and_changes_nothing() {
+    let Some(stage) = Stage::new() else { return };
+    let said = stage.play(
+        r##"
+        full $'#! ExcludeIPs = lan, 100.64.0.0/10\nPostUp = touch /run/hook' ''
+        snapshot > before
+        check adit up --dry-run wg0
+        same before 'after a dry run'
+        [ ! -e /run/hook ] || fail 'a hook ran'
+        check adit up wg0 > /dev/null
+        snapshot > up
+        echo '--- again'
+        check adit up --dry-run wg0
+        check adit up wg0
+        same up 'after a second up'
+        echo '--- down'
+        check adit down --dry-run wg0
+        same up 'after a dry run of down'
+        "##,
+    );
+    let (first, rest) = said.split_once("--- again\n").unwrap();
+    let (again, down) = rest.split_once("--- down\n").unwrap();
+    for line in [
+        "+ packet filter adit-wg0",
+        "+ link wg0",
+        "+ address 10.9.0.2/24 dev wg0",
+        "+ MTU 1420 of wg0",
+        "+ DNS: ask 10.9.0.1 for all names, search in corp.example",
+        "+ IPv4 rule 19999: from all to 192.168.7.0/24 lookup main",
+        "+ IPv4 rule 19999: from all to 100.64.0.0/10 lookup main",
+        "+ IPv4 rule 20000: not from all fwmark 0xca6c lookup 51820",
+        "+ route ::/0 dev wg0 table 51820",
+        "+ peer far",
+        "! PostUp: touch /run/hook",
+    ] {
+        assert!(first.lines().any(|it| it.starts_with(line)), "{line}:\n{first}");
+    }
+    assert!(first.lines().filter(|it| it.starts_with(['+', '~'])).count() > 15, "{first}");
+    assert_eq!(again, "", "a tunnel that is up needs nothing");
+    assert!(down.lines().all(|it| it.starts_with(['-', '~'])) && !down.is_empty(), "{down}");
+}
+
+#[test]
+fn the_machine_is_the_same_after_up_and_down() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        snapshot > before
+        for tunnel in full split; do
+            for more in '' 'Table = 7' 'Table = off' '#! Guard = off' 'MTU = 1300' \
+                '#! ExcludeIPs = lan' 'FwMark = 0x99'; do
+                $tunnel "$more" 'PersistentKeepalive = 25'
+                check adit up wg0
+                check ip link show wg0 > /dev/null
+                check adit down wg0
+                same before "$tunnel $more"
+            done
+        done
+        "##,
+    );
+}
+
+#[test]
+fn a_step_that_fails_takes_all_others_back() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        try() {
+            snapshot > before
+            code 1 adit up wg0
+            [ $(grep -c '^adit:' errors) = 1 ] || fail "not one line: $(cat errors)"
+            grep -q "$2" errors || fail "$1: $(cat errors)"
+            same before "$1"
+        }
+        # Another has the route.
+        split '' ''
+        ip route add 10.8.0.0/16 dev eth1
+        try 'a route' 'add route 10.8.0.0/16 dev wg0: File exists'
+        ip route del 10.8.0.0/16 dev eth1
+        # The kernel does not take the MTU, which comes after addresses.
+        full 'MTU = 70000' ''
+        try 'an MTU' 'MTU of wg0 to 70000'
+        # Hooks, first and last.
+        full 'PreUp = exit 3' ''
+        try 'PreUp' 'PreUp hook'
+        full 'PostUp = exit 3' ''
+        try 'PostUp' 'PostUp hook'
+        full '' ''
+        # A link that somebody else has made stays.
+        ip link add wg0 type veth peer name wg0far
+        try 'a link' 'wg0 is there already'
+        ip link del wg0
+        check adit up wg0
+        "##,
+    );
+}
+
+#[test]
+fn a_signal_takes_back_what_was_done() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        snapshot > before
+        for signal in INT TERM HUP; do
+            full "PreUp = kill -$signal \$PPID" ''
+            code 1 adit up wg0
+            grep -q 'a signal came' errors || fail "$(cat errors)"
+            same before $signal
+        done
+        "##,
+    );
+}
+
+#[test]
+fn what_others_have_changed_is_not_overwritten() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        check adit up wg0
+        pkill -9 -f 'adit keep wg0'
+        sysctl -q net.ipv4.conf.all.src_valid_mark=2
+        echo 'nameserver 192.168.7.53' > /etc/resolv.conf
+        check adit down wg0
+        [ $(sysctl -n net.ipv4.conf.all.src_valid_mark) = 2 ] || fail 'the setting of another is gone'
+        [ "$(cat /etc/resolv.conf)" = 'nameserver 192.168.7.53' ] || fail "$(cat /etc/resolv.conf)"
+        "##,
+    );
+}
+
+#[test]
+fn two_tunnels_at_once_have_numbers_of_their_own_and_share_settings() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full 'FwMark = off' ''
+        sed 's/10.9.0.2/10.10.0.2/; s/fd09/fd10/; /^DNS/d' /etc/wireguard/wg0.conf > /etc/wireguard/wg1.conf
+        snapshot > before
+        for round in 1 2 3 4 5; do
+            adit up wg0 & first=$!
+            adit up wg1 & second=$!
+            check wait $first; check wait $second
+            marks=$(wg show wg0 fwmark; wg show wg1 fwmark)
+            [ "$(sort <<< "$marks" | tr '\n' ' ')" = '0xca6c 0xca6d ' ] || fail "$marks"
+            for name in wg0 wg1; do
+                table=$(($(wg show $name fwmark)))
+                [ "$(ip route show table $table)" = "default dev $name proto 173 scope link " ] ||
+                    fail "$(ip route show table $table)"
+            done
+            check adit down wg0
+            [ $(sysctl -n net.ipv4.conf.all.src_valid_mark) = 1 ] || fail 'wg1 needs it still'
+            check adit down wg1
+            same before 'two tunnels'
+        done
+        "##,
+    );
+}
+
+#[test]
+fn hooks_run_only_from_a_file_that_only_root_can_write() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full 'PreUp = touch /run/hook' ''
+        try() {
+            code 3 adit up "$1"
+            grep -q 'its hooks would run as root' errors || fail "$(cat errors)"
+            [ ! -e /run/hook ] || fail "a hook ran"
+        }
+        chmod 666 /etc/wireguard/wg0.conf
+        try wg0
+        chmod 600 /etc/wireguard/wg0.conf
+        chown nobody /etc/wireguard/wg0.conf
+        try wg0
+        chown root /etc/wireguard/wg0.conf
+        mkdir -m 777 /run/open
+        cp /etc/wireguard/wg0.conf /run/open/wg0.conf
+        try /run/open/wg0.conf
+        ln -s /run/open/wg0.conf /etc/wireguard/wg1.conf
+        try wg1
+        check adit up wg0
+        [ -e /run/hook ] || fail 'no hook ran'
+        "##,
+    );
+}
+
+#[test]
+fn exit_codes_say_what_is_wrong() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        one_line() { [ $(wc -l < errors) = 1 ] || fail "not one line: $(cat errors)"; }
+        try() { code "$@"; one_line; }
+        full '' ''
+        snapshot > before
+        try 2 adit up
+        try 2 adit up wg0 wg1
+        try 2 adit up --what wg0
+        try 2 adit up 'not a name'
+        try 3 adit up wg7
+        try 4 adit down wg0
+        try 4 adit reload wg0
+        try 4 adit status wg0
+        try 5 setpriv --reuid 65534 "$ADIT" up wg0
+        for line in 'Adress = 1' 'MTU = much' 'Address = 1.2.3.4/77' 'DNS = a_%b' 'Table = nowhere' \
+            '#! ExcludeIPs = all' 'SaveConfig = maybe' 'PrivateKey = short'; do
+            full "$line" ''
+            try 3 adit up wg0
+            grep -q /etc/wireguard/wg0.conf errors || fail "$line: $(cat errors)"
+        done
+        same before 'after nothing but errors'
+        "##,
+    );
+}
