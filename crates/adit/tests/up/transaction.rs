@@ -82,6 +82,13 @@ fn a_step_that_fails_takes_all_others_back() {
         ip route add 10.8.0.0/16 dev eth1
         try 'a route' 'add route 10.8.0.0/16 dev wg0: File exists'
         ip route del 10.8.0.0/16 dev eth1
+        # Another has the port.
+        adit daemon other
+        wg set other listen-port 5000
+        ip link set other up
+        split 'ListenPort = 5000' ''
+        try 'a port' 'ListenPort = 5000: another program'
+        ip link del other
         # The kernel does not take the MTU, which comes after addresses.
         full 'MTU = 70000' ''
         try 'an MTU' 'MTU of wg0 to 70000'

@@ -91,6 +91,9 @@ impl Tunnel {
         let present = present(name, &journal, &mut machine, &purpose)?;
         // Checked before anything is touched.
         let dns = wish.dns.as_ref().map(|settings| dns::choose(name, settings)).transpose()?;
+        if let (Purpose::Make, None, Some(port)) = (&purpose, &present, wish.settings.listen_port) {
+            numbers::await_free(port)?;
+        }
         let is_told = matches!(purpose, Purpose::Tell);
         let found = found(&wish, &journal.note, present.as_ref(), purpose);
         // Until the number is in the journal, nobody else may find it free.

@@ -1,7 +1,11 @@
-//! Numbers that the file leaves open: the mark and table of a full tunnel, and the MTU.
+//! Numbers that the file leaves open, or that may be somebody else's: the mark and table of a full
+//! tunnel, the MTU, the port.
 
 use std::fs::OpenOptions;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use host::Network;
 use host::plan::Machine;
@@ -65,6 +69,31 @@ pub fn mtu(wish: &Wish, network: &mut Network, found: &Found, mark: Option<u32>)
         None => network.default_path()?.map_or(USUAL, |path| path.mtu),
     };
     Ok(mtu.saturating_sub(OVERHEAD))
+}
+
+/// Makes sure that the datagrams of a tunnel that is not there yet can come in at `port`: a daemon
+/// that cannot open it carries nothing. One that was killed a moment ago may still have it.
+pub fn await_free(port: u16) -> Outcome {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let deadline = Instant::now() + PATIENCE;
+    while is_taken(port) {
+        if Instant::now() > deadline {
+            let text = format!(
+                "ListenPort = {port}: another program has this port (`ss -ulnp' names it); end it, \
+                 or write another number"
+            );
+            return Err(Failure::new(Kind::Failed, text));
+        }
+        // Nobody tells when a port is given back.
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+fn is_taken(port: u16) -> bool {
+    let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let taken = |error: io::Error| error.kind() == io::ErrorKind::AddrInUse;
+    port != 0 && any.iter().any(|it| UdpSocket::bind((*it, port)).is_err_and(taken))
 }
 
 /// Whether the kernel's settings can be changed.
