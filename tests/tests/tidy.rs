@@ -203,8 +203,10 @@ fn test_files(path: &str, text: &str) -> Vec<String> {
         Some(folder) => folder,
         None => path.trim_end_matches(".rs"),
     };
-    let after = text.split("#[cfg(test)]\nmod ").skip(1);
-    let names = after.filter_map(|rest| rest.lines().next()?.strip_suffix(';'));
+    let after = text.split("#[cfg(test)]\n").skip(1).filter_map(|rest| rest.lines().next());
+    let names = after.filter_map(|item| {
+        item.trim_start_matches("pub(crate) ").strip_prefix("mod ")?.strip_suffix(';')
+    });
     names.map(|name| format!("{folder}/{name}.rs")).collect()
 }
 

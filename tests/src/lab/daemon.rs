@@ -101,7 +101,7 @@ pub struct Daemon {
     pub interface: String,
     /// Where it was started, and where its UDP sockets are.
     pub home: Namespace,
-    /// Where its interface is: `wg` finds those of the kernel only there.
+    /// Where the kernel's interface is: `wg` finds it only there.
     place: Mutex<Namespace>,
     /// The kernel has none.
     process: Option<Child>,
@@ -212,7 +212,10 @@ impl Daemon {
     #[track_caller]
     pub fn move_to(&self, inside: &Namespace) {
         self.home.ip(&format!("link set {} netns {}", self.interface, inside.name()));
-        *self.place.lock().expect("no holder of this lock panics") = inside.clone();
+        // Whoever is held cannot be deleted, which is what some scenarios are about.
+        if self.process.is_none() {
+            *self.place.lock().expect("no holder of this lock panics") = inside.clone();
+        }
     }
 
     fn place(&self) -> Namespace {
