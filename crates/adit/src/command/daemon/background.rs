@@ -5,6 +5,7 @@
 //! there: that it is serving, or why it cannot.
 
 use std::env;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -32,7 +33,6 @@ pub fn start(wants_log: bool) -> Result<(), Failure> {
         // So that no file system is kept busy, and no terminal's Ctrl-C reaches it.
         .current_dir("/")
         .process_group(0)
-        .stdin(Stdio::null())
         .stdout(Stdio::piped());
     if !wants_log {
         command.stderr(Stdio::null());
@@ -49,12 +49,18 @@ pub fn start(wants_log: bool) -> Result<(), Failure> {
     }
 }
 
-/// In the second process: tells the first how it went.
-pub fn tell(outcome: Result<(), &Failure>) {
+/// In the second process: tells the first how it went, and that it may go.
+///
+/// # Errors
+/// When nobody is there who wants to know.
+pub fn tell(outcome: Result<(), &Failure>) -> io::Result<()> {
     let mut stdout = io::stdout();
-    // If the first process was killed meanwhile, nobody wants to know.
-    let _ = match outcome {
-        Ok(()) => writeln!(stdout, "{SERVING}"),
+    match outcome {
+        Ok(()) => {
+            writeln!(stdout, "{SERVING}")?;
+            // Whoever lent it its stdin knows by this that nothing more is to come.
+            Ok(rustix::stdio::dup2_stdin(File::open("/dev/null")?)?)
+        }
         Err(failure) => writeln!(stdout, "{failure}"),
-    };
+    }
 }

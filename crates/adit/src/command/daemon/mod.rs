@@ -74,7 +74,8 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 
 fn fail(failure: &Failure) -> ExitCode {
     if background::is_here() {
-        background::tell(Err(failure));
+        // If the first process was killed meanwhile, nobody wants to know.
+        let _ = background::tell(Err(failure));
     } else {
         eprintln!("adit: {failure}");
     }
@@ -149,10 +150,11 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     let door = Door::new(&socket, signals, tunnel.handle(), log).map_err(Failure::Start)?;
     thread::scope(|scope| {
         scope.spawn(|| door.keep());
-        if background::is_here() {
-            background::tell(Ok(()));
-        } else {
+        if !background::is_here() {
             notify("READY=1");
+        } else if background::tell(Ok(())).is_err() {
+            // Who asked for it was killed, and will not look for it.
+            tunnel.handle().stop();
         }
         tunnel.wait();
         door.close();
