@@ -224,13 +224,18 @@ impl Tunnel {
         for (when, commands) in hooks.iter().filter(|(when, _)| is_early(when)) {
             carrier::hooks(when, commands, &self.wish.name)?;
         }
-        let change = self.change();
+        let mut change = self.change();
+        // Until the rule and the guard of a full tunnel are gone, datagrams need its mark.
+        let unmarked = change.as_mut().and_then(|it| it.fwmark.take_if(|mark| *mark == 0));
         if let Some(change) = &change {
             self.set(change)?;
         }
         let late = hooks.iter().filter(|(when, _)| *when == "PostUp");
         let late: Vec<_> = late.flat_map(|(_, commands)| commands.clone()).collect();
         let outcome = self.apply().and_then(|()| {
+            if let Some(fwmark) = unmarked {
+                self.set(&Settings { fwmark: Some(fwmark), ..Settings::default() })?;
+            }
             self.journal.note.follow(&self.wish);
             self.journal.write()?;
             Ok(carrier::hooks("PostUp", &late, &self.wish.name)?)
