@@ -97,7 +97,7 @@ pub fn read_state(answer: impl BufRead, zone: ZoneIndex) -> Result<DeviceState, 
     for_each_line(answer, |name, value| {
         match (name, state.peers.last_mut()) {
             ("errno", _) => errno = Ok(number(value)?),
-            ("public_key", _) => state.peers.push(peer(PublicKey(*key::from_hex(value)?))),
+            ("public_key", _) => state.peers.push(stranger(PublicKey(*key::from_hex(value)?))),
             (name, None) => of_interface(&mut state, name, value)?,
             (name, Some(peer)) => of_peer(peer, name, value, zone)?,
         }
@@ -132,7 +132,9 @@ fn for_each_line(
     }
 }
 
-fn peer(public_key: PublicKey) -> PeerState {
+/// A peer of which nothing is known but its key.
+#[must_use]
+pub fn stranger(public_key: PublicKey) -> PeerState {
     PeerState {
         public_key,
         preshared_key: PresharedKey::default(),

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
+use config::wg::stranger;
 use host::generic::Attributes;
 use proto::{DeviceState, PeerState, Prefix, PresharedKey, PrivateKey, PublicKey};
 
@@ -39,21 +40,6 @@ fn add_peer(peers: &mut Vec<PeerState>, attributes: Attributes<'_>) -> Option<()
             peers.push(peer);
             Some(())
         }
-    }
-}
-
-/// A peer of which nothing is known but its key.
-fn stranger(public_key: PublicKey) -> PeerState {
-    PeerState {
-        public_key,
-        preshared_key: PresharedKey::default(),
-        endpoint: None,
-        last_handshake: None,
-        rx_bytes: 0,
-        tx_bytes: 0,
-        persistent_keepalive: 0,
-        allowed_ips: Vec::new(),
-        last_discard: None,
     }
 }
 
