@@ -60,25 +60,33 @@ impl Source {
         let Some(metadata) = &self.metadata else {
             return Some("nobody knows who wrote it".to_owned());
         };
-        let name = self.path.display();
-        if let Some(who) = other_writer(metadata) {
-            return Some(format!("{who} can write to {name}"));
-        }
-        // Whoever may write to a folder on the way can put another file there.
-        let ways = [Some(self.path.clone()), fs::canonicalize(&self.path).ok()];
-        let ways = ways.iter().flatten().filter_map(|path| std::path::absolute(path).ok());
-        for folder in
-            ways.flat_map(|path| path.ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>())
-        {
-            let metadata = fs::metadata(&folder).ok()?;
-            // In a sticky folder everybody's files are their own.
-            let is_sticky = metadata.uid() == 0 && metadata.permissions().mode() & 0o1000 != 0;
-            if let Some(who) = other_writer(&metadata).filter(|_| !is_sticky) {
-                return Some(format!("{who} can replace what is in {}", folder.display()));
-            }
-        }
-        None
+        let (what, who) = foreign_writer(&self.path, metadata)?;
+        let verb = if what == self.path { "write to" } else { "replace what is in" };
+        Some(format!("{who} can {verb} {}", what.display()))
     }
+}
+
+/// Through what somebody who is not root can change the file at `path`, which has this `metadata`,
+/// and who that is: the file itself, or a folder on the way, in which another can be put in its place.
+pub fn foreign_writer(path: &Path, metadata: &Metadata) -> Option<(PathBuf, String)> {
+    if let Some(who) = other_writer(metadata) {
+        return Some((path.to_owned(), who));
+    }
+    let ways = [Some(path.to_owned()), fs::canonicalize(path).ok()];
+    let ways = ways.into_iter().flatten().filter_map(|way| std::path::absolute(way).ok());
+    let mut folders =
+        ways.flat_map(|way| way.ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>());
+    folders.find_map(|folder| {
+        let who = match fs::metadata(&folder) {
+            Ok(metadata) => {
+                // In a sticky folder everybody's files are their own.
+                let is_sticky = metadata.uid() == 0 && metadata.mode() & 0o1000 != 0;
+                other_writer(&metadata).filter(|_| !is_sticky)?
+            }
+            Err(_) => "nobody knows who".to_owned(),
+        };
+        Some((folder, who))
+    })
 }
 
 /// All that is in a file, a pipe or a device.

@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use config::file::Extensions;
@@ -16,6 +15,7 @@ use proto::PublicKey;
 use zeroize::Zeroizing;
 
 use super::failure::{Failure, Kind, Outcome};
+use crate::command::source::foreign_writer;
 use crate::command::wg::Here;
 use crate::command::words;
 
@@ -140,25 +140,14 @@ fn read(path: &Path) -> Outcome<(Zeroizing<Vec<u8>>, Option<String>)> {
     Ok((content, others_write(path, &metadata)))
 }
 
-/// Whoever can write the file, or put another in its place, could have its hooks run as root.
+/// Whoever can change the file could have its hooks run as root.
 fn others_write(path: &Path, file: &fs::Metadata) -> Option<String> {
-    const OTHERS: u32 = 0o022;
-    const STICKY: u32 = 0o1000;
-    let text = |what: &Path| {
-        format!(
-            "its hooks would run as root, and others can write {}: move the file to \
-             /etc/wireguard, owned by root with mode 600, or remove its hooks",
-            what.display()
-        )
-    };
-    if file.uid() != 0 || file.mode() & OTHERS != 0 {
-        return Some(text(path));
-    }
-    let is_safe = |directory: &&Path| {
-        fs::metadata(directory)
-            .is_ok_and(|it| it.uid() == 0 && (it.mode() & OTHERS == 0 || it.mode() & STICKY != 0))
-    };
-    path.ancestors().skip(1).find(|directory| !is_safe(directory)).map(text)
+    let (what, _) = foreign_writer(path, file)?;
+    Some(format!(
+        "its hooks would run as root, and others can write {}: move the file to /etc/wireguard, \
+         owned by root with mode 600, or remove its hooks",
+        what.display()
+    ))
 }
 
 fn has_hooks(file: &quick::File) -> bool {
