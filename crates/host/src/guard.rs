@@ -6,13 +6,14 @@
 //! a route says nothing about an IP version that the tunnel does not carry. The tables belong to
 //! nobody: they outlive every process of ours, and only [`Guard::lower`] takes them away.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::nft::{
     Base, Chain, Change, Expression, FILTER, Family as Packets, Field, Hook, MANGLE, Nftables, RAW,
     Refusal, Rule, SOURCE_NAT, Table, Transport, Verdict,
 };
-use crate::{Error, Family, Network, Prefix};
+use crate::{Error, Family, Link, MAIN_TABLE, Network, Prefix, Route};
 use Expression::{Is, IsNot};
 
 /// What a full tunnel is kept in by.
@@ -33,7 +34,7 @@ pub struct Guard {
     pub tunnelled: Vec<Family>,
     /// The networks of other links, as [`on_link`] finds them.
     pub on_link: Vec<OnLink>,
-    /// Whether they may be reached.
+    /// Whether all of them may be reached. Those within this machine may be in any case.
     pub lan: bool,
     /// Networks to be reached beside the tunnel because somebody named them.
     pub excluded: Vec<Prefix>,
@@ -49,6 +50,8 @@ pub struct OnLink {
     pub link: String,
     /// The network.
     pub network: Prefix,
+    /// Whether only containers and virtual machines of this machine are in it.
+    pub within: bool,
 }
 
 /// The private networks (RFC 1918, RFC 3927, RFC 4193, RFC 4291 §2.5.6) of all links but the tunnel
@@ -56,6 +59,7 @@ pub struct OnLink {
 /// its addresses, and could make any host of the Internet a neighbour.
 pub fn on_link(network: &mut Network, tunnel: &str) -> Result<Vec<OnLink>, Error> {
     let links = network.links()?;
+    let inner = inner_bridges(network, &links)?;
     let mut found = Vec::new();
     for address in network.addresses()? {
         let Some(link) = links.iter().find(|link| link.index == address.link) else { continue };
@@ -63,12 +67,31 @@ pub fn on_link(network: &mut Network, tunnel: &str) -> Result<Vec<OnLink>, Error
         if link.name == tunnel || !PRIVATE.iter().any(|private| private.contains(network)) {
             continue;
         }
-        let on_link = OnLink { link: link.name.clone(), network };
+        let within = inner.contains(&link.index);
+        let on_link = OnLink { link: link.name.clone(), network, within };
         if !found.contains(&on_link) {
             found.push(on_link);
         }
     }
     Ok(found)
+}
+
+/// The indices of bridges that lead nowhere but to containers and virtual machines: each port has
+/// its other end there, and no way to elsewhere goes through them.
+fn inner_bridges(network: &mut Network, links: &[Link]) -> Result<Vec<u32>, Error> {
+    let leads_out = |bridge: &Link| {
+        let mut ports = links.iter().filter(|it| it.bridge == Some(bridge.index));
+        ports.any(|port| !["veth", "tun"].contains(&port.kind.as_str()))
+    };
+    let mut bridges: Vec<&Link> = links.iter().filter(|it| it.kind == "bridge").collect();
+    bridges.retain(|bridge| !leads_out(bridge));
+    if !bridges.is_empty() {
+        let routes = network.routes_of(MAIN_TABLE)?;
+        let is_way =
+            |route: &Route, bridge: &Link| route.gateway.is_some() && route.link == bridge.name;
+        bridges.retain(|bridge| !routes.iter().any(|route| is_way(route, bridge)));
+    }
+    Ok(bridges.iter().map(|bridge| bridge.index).collect())
 }
 
 /// The versions of IP of which these prefixes leave no address out.
@@ -114,7 +137,9 @@ const CALLS: [Prefix; 5] = [
 /// DNS, and DNS over TLS or QUIC (RFC 7858, RFC 9250).
 const DNS_PORTS: [u16; 2] = [53, 853];
 const LOOPBACK: &str = "lo";
-/// The chains of what is about to leave beside the tunnel, and of what must not.
+/// The chains of what may stay within this machine, of what is about to leave beside the tunnel, and
+/// of what must not.
+const WITHIN: &str = "within";
 const BESIDE: &str = "beside";
 const REFUSE: &str = "refuse";
 const TCP: u8 = Transport::Tcp as u8;
@@ -160,6 +185,7 @@ impl Guard {
             base("output", Hook::Output, FILTER, Verdict::Drop, self.output()),
             base("forward", Hook::Forward, FILTER, Verdict::Drop, self.forward()),
             base("shadows", Hook::Postrouting, SOURCE_NAT + 1, accept, self.shadows()),
+            rest(WITHIN, self.within()),
             rest(BESIDE, self.beside()),
             rest(REFUSE, refuse()),
         ];
@@ -228,7 +254,7 @@ impl Guard {
         // Nobody outside is to learn of them.
         rules.extend(self.global_addresses().map(|it| vec![Is(Field::Source(it)), goto(REFUSE)]));
         rules.extend(housekeeping());
-        rules.push(vec![goto(BESIDE)]);
+        rules.push(vec![goto(WITHIN)]);
         rules
     }
 
@@ -239,9 +265,13 @@ impl Guard {
         let from_tunnel = Is(Field::InputLink(self.tunnel.clone()));
         rules.extend(self.on_link.iter().map(|it| {
             let mut rule = vec![from_tunnel.clone()];
+            // The other end has no business with containers, but to answer them.
+            rule.extend((it.within && !self.lan).then_some(Is(Field::Reply)));
             rule.extend(to(it));
             rule
         }));
+        let inner = links(self.on_link.iter().filter(|it| it.within));
+        rules.extend(inner.map(|link| vec![Is(Field::InputLink(link)), goto(WITHIN)]));
         rules.push(vec![goto(BESIDE)]);
         rules
     }
@@ -265,24 +295,35 @@ impl Guard {
         rules.extend(queries().map(|query| vec![query, goto(REFUSE)]));
         rules.extend(self.excluded.iter().map(|it| vec![Is(Field::DestinationIn(*it)), ACCEPT]));
         if self.lan {
-            let inside = self.addresses.iter().map(|address| address.network());
-            let inside = inside.filter(|network| !LINK_LOCAL.contains(*network));
-            rules.extend(inside.map(|it| vec![Is(Field::DestinationIn(it)), goto(REFUSE)]));
-            rules.extend(self.on_link.iter().map(to));
-            rules.extend(self.calls());
+            rules.extend(self.neighbours(|_| true));
         }
         rules.push(vec![goto(REFUSE)]);
         rules
     }
 
-    /// How neighbours find each other, on the links that have a network.
-    fn calls(&self) -> Vec<Rule> {
-        let mut links: Vec<&String> = self.on_link.iter().map(|it| &it.link).collect();
-        links.dedup();
+    /// What this machine and those within it send each other, queries too: what comes of them has
+    /// to leave through the tunnel all the same.
+    fn within(&self) -> Vec<Rule> {
+        let mut rules = self.neighbours(|it| it.within);
+        rules.push(vec![goto(BESIDE)]);
+        rules
+    }
+
+    /// What goes to networks of other links, and how neighbours find each other there.
+    fn neighbours(&self, are_meant: impl Fn(&OnLink) -> bool) -> Vec<Rule> {
+        let networks: Vec<_> = self.on_link.iter().filter(|it| are_meant(it)).collect();
+        if networks.is_empty() {
+            return Vec::new();
+        }
+        let inside = self.addresses.iter().map(|address| address.network());
+        let inside = inside.filter(|network| !LINK_LOCAL.contains(*network));
+        let inside = inside.map(|it| vec![Is(Field::DestinationIn(it)), goto(REFUSE)]);
         let call = |link: &String, to| {
             vec![Is(Field::OutputLink(link.clone())), Is(Field::DestinationIn(to)), ACCEPT]
         };
-        links.iter().flat_map(|link| CALLS.map(|to| call(link, to))).collect()
+        let calls = links(networks.iter().copied());
+        let calls = calls.flat_map(|link| CALLS.map(|to| call(&link, to)));
+        inside.chain(networks.iter().copied().map(to)).chain(calls).collect()
     }
 
     /// Nobody else's datagram leaves from our port: whoever else is translated to it (NAT) would
@@ -306,9 +347,14 @@ impl Guard {
     }
 }
 
+/// The links of these networks, each once.
+fn links<'a>(networks: impl Iterator<Item = &'a OnLink>) -> impl Iterator<Item = String> {
+    networks.map(|it| it.link.clone()).collect::<BTreeSet<_>>().into_iter()
+}
+
 /// To a network of another link, through that link.
 fn to(on_link: &OnLink) -> Rule {
-    let OnLink { link, network } = on_link;
+    let OnLink { link, network, .. } = on_link;
     vec![Is(Field::OutputLink(link.clone())), Is(Field::DestinationIn(*network)), ACCEPT]
 }
 

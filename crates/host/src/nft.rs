@@ -194,6 +194,8 @@ pub enum Field {
     ArpTarget(Ipv4Addr),
     /// Its mark.
     Mark(u32),
+    /// Of a connection that began in the other direction. Whoever asks has all connections tracked.
+    Reply,
 }
 
 /// A protocol with ports, by its number (IANA).

@@ -15,6 +15,7 @@ const RTM_GETADDR: u16 = 22;
 pub(crate) const RTM_GETROUTE: u16 = 26;
 pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
 pub(crate) const IFF_UP: u32 = 1;
@@ -45,6 +46,8 @@ pub struct Link {
     pub mtu: u32,
     /// Which part of the kernel made it: `veth`, `tun`, `wireguard`, …; empty if none says so.
     pub kind: String,
+    /// The index of the bridge, or the like, that it is a port of.
+    pub bridge: Option<u32>,
 }
 
 /// An address of this machine.
@@ -147,6 +150,7 @@ pub(crate) fn read_link(reply: &Reply) -> Option<Link> {
         up: u32::from_ne_bytes([f0, f1, f2, f3]) & IFF_UP != 0,
         mtu: attributes.number(IFLA_MTU).unwrap_or(0),
         kind: text(about.get(IFLA_INFO_KIND).unwrap_or_default()),
+        bridge: attributes.number(IFLA_MASTER),
     })
 }
 

@@ -26,8 +26,10 @@ fn a_guard() -> Guard {
         addresses: ["10.9.0.2/24", "fd00:9::2/64", "fe80::9/64"].map(prefix).into(),
         tunnelled: vec![Family::V4],
         on_link: vec![
-            OnLink { link: "eth0".into(), network: prefix("192.168.1.0/24") },
-            OnLink { link: "eth0".into(), network: prefix("fe80::/64") },
+            OnLink { link: "eth0".into(), network: prefix("192.168.1.0/24"), within: false },
+            OnLink { link: "eth0".into(), network: prefix("fe80::/64"), within: false },
+            OnLink { link: "docker0".into(), network: prefix("172.17.0.0/16"), within: true },
+            OnLink { link: "docker0".into(), network: prefix("fd17::/64"), within: true },
         ],
         lan: true,
         excluded: vec![prefix("198.51.100.0/25"), prefix("2001:db8:1::/49")],
@@ -108,6 +110,41 @@ fn only_private_networks_of_other_links_are_the_lan() {
     let east = ["east 192.168.1.0/24", "east fd00:1::/64"];
     assert_eq!(found(&mut network, "west"), east);
     assert_eq!(found(&mut network, "wg0"), [&east[..], &["west 172.31.0.0/20"]].concat());
+}
+
+#[test]
+fn a_bridge_of_containers_alone_is_within_this_machine() {
+    let Some(namespace) = a_namespace() else { return };
+    let mut network = Network::open_in(namespace.as_fd()).unwrap();
+    use host::Change::{AddAddress, CreateLink, CreateVeth, DeleteLink, SetUp};
+    network
+        .apply_all(&[
+            CreateLink("docker0", "bridge"),
+            CreateVeth("inner", "container"),
+            // Of no kind that begins in a container.
+            CreateLink("nic", "ifb"),
+            AddAddress("docker0", prefix("172.17.0.1/16")),
+            AddAddress("nic", prefix("192.168.1.7/24")),
+            AddAddress("inner", prefix("192.168.2.7/24")),
+            SetUp("docker0"),
+            SetUp("inner"),
+        ])
+        .unwrap();
+    let found = |network: &mut Network| {
+        let found = host::guard::on_link(network, "wg0").unwrap();
+        let within = found.into_iter().filter(|it| it.within && it.network.address.is_ipv4());
+        within.map(|it| it.link).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&mut network), ["docker0"]);
+    let Some(_) = said(&namespace, "ip link set inner master docker0") else { return };
+    assert_eq!(found(&mut network), ["docker0"]);
+    said(&namespace, "ip link set nic master docker0");
+    assert!(found(&mut network).is_empty(), "a way out is a port of it");
+    network.apply(DeleteLink("nic")).unwrap();
+    assert_eq!(found(&mut network), ["docker0"]);
+    said(&namespace, "ip link set container up");
+    said(&namespace, "ip route add 198.51.100.0/24 via 172.17.0.9");
+    assert!(found(&mut network).is_empty(), "a router is behind it");
 }
 
 /// Alice, whose way to everybody is through bob.

@@ -67,7 +67,7 @@ fn a_link_is_renamed_resized_raised_and_deleted() {
     let changes = [Change::RenameLink("a", "c"), Change::SetMtu("c", 1420), Change::SetUp("c")];
     network.apply_all(&changes).unwrap();
     let after =
-        Link { index: before.index, name: "c".into(), up: true, mtu: 1420, kind: "veth".into() };
+        Link { name: "c".into(), up: true, mtu: 1420, kind: "veth".into(), ..before.clone() };
     assert_eq!(network.link("c").unwrap(), after);
 
     network.apply(Change::SetDown("c")).unwrap();

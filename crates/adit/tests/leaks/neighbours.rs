@@ -1,7 +1,7 @@
 //! What neighbours on the LAN may learn of a tunnel or do to it, and what two tunnels do to each
 //! other.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use crate::BOTH;
@@ -109,6 +109,93 @@ fn whoever_is_behind_this_machine_is_behind_the_tunnel() {
     let leaks = stage.leaks();
     assert_eq!(leaks.count(), leaks.to("192.168.77.1"), "{leaks}");
     assert_eq!(leaks.to_port(53) + leaks.to_port(853), 0, "{leaks}");
+}
+
+/// A container on a bridge, as Docker makes it: translated where it leaves, with a published port.
+fn a_container(stage: &mut Stage) -> Machine {
+    let mut container = Machine::start().unwrap();
+    join(&stage.client, "veth7", &container, "eth0");
+    stage.client.run(
+        "sysctl -q net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+         ip link add docker0 type bridge
+         ip link set veth7 master docker0
+         ip link set veth7 up
+         ip address add 172.17.0.1/16 dev docker0
+         ip address add fd17::1/64 dev docker0 nodad
+         ip link set docker0 up
+         nft add table inet nat
+         nft 'add chain inet nat out { type nat hook postrouting priority srcnat; }'
+         nft 'add rule inet nat out ip saddr 172.17.0.0/16 oifname != docker0 masquerade'
+         nft 'add rule inet nat out ip6 saddr fd17::/64 oifname != docker0 masquerade'
+         nft 'add chain inet nat in { type nat hook prerouting priority dstnat; }'
+         nft 'add rule inet nat in iifname eth0 tcp dport 8080 dnat ip to 172.17.0.2:80'",
+    );
+    container.run(
+        "ip address add 172.17.0.2/16 dev eth0
+         ip address add fd17::2/64 dev eth0 nodad
+         ip link set eth0 up
+         ip route add default via 172.17.0.1
+         ip -6 route add default via fd17::1",
+    );
+    container
+}
+
+#[test]
+fn a_container_gets_its_answers_through_the_tunnel_and_nothing_of_it_leaves_beside() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.client.run(
+        "sysctl -q net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1
+         sysctl -q net.ipv4.conf.eth0.rp_filter=1",
+    );
+    stage.configure(BOTH, "DNS = 10.9.0.1");
+    stage.tunnel("up");
+    // It comes when the tunnel is up, which is noticed.
+    let mut container = a_container(&mut stage);
+    stage.forget();
+    let echoes = |stage: &mut Stage, container: &mut Machine| {
+        for to in ["8.8.8.8", "2001:4860:4860::8844"] {
+            container.run(&format!("ping -n -q -c 3 -i 0.2 -w 20 {to}"));
+        }
+        stage.client.run("ping -n -q -c 1 -w 20 172.17.0.2");
+        stage.client.run("ping -n -q -c 1 -w 20 fd17::2");
+    };
+    echoes(&mut stage, &mut container);
+    stage.probes += container.within(crate::probe::datagrams_and_connections);
+    let leaks = stage.leaks();
+    assert_eq!(leaks.count(), 0, "{leaks}");
+
+    // A published port does not answer the LAN, nor does the other end reach it by itself.
+    let listener = container.within(|| TcpListener::bind("172.17.0.2:80")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let patience = Duration::from_millis(500);
+    let call = |machine: &Machine, to: &str| {
+        let to = to.parse().unwrap();
+        machine.within(|| TcpStream::connect_timeout(&to, patience).is_ok())
+    };
+    assert!(call(&stage.client, "172.17.0.2:80"), "not even the machine itself reaches it");
+    assert!(listener.accept().is_ok());
+    stage.server.run(
+        "ip route add 172.17.0.0/16 dev wg0 && wg set wg0 peer $(wg show wg0 peers) \
+                      allowed-ips 10.9.0.2/32,fd00:9::2/128,172.17.0.0/16",
+    );
+    for (caller, to) in [(&stage.router, "192.168.77.2:8080"), (&stage.server, "172.17.0.2:80")] {
+        assert!(!call(caller, to), "{to}");
+        assert!(listener.accept().is_err(), "{to}");
+    }
+    let leaks = stage.leaks();
+    assert_eq!(leaks.count(), 0, "{leaks}");
+
+    // Whoever answers DHCP calls the container a neighbour, or the network its own.
+    for forged in [
+        "ip route add 172.17.0.2/32 via 192.168.77.1",
+        "ip address add 172.17.5.5/16 dev eth0 && ip link set docker0 down",
+    ] {
+        stage.client.run(forged);
+        container.attempt("ping -n -q -c 5 -i 0.1 -W 0.1 8.8.8.8");
+        stage.client.attempt("ping -n -q -c 5 -i 0.1 -W 0.1 172.17.0.2");
+        let leaks = stage.leaks();
+        assert_eq!(leaks.count(), 0, "{forged}:\n{leaks}");
+    }
 }
 
 /// A neighbour's connection that got our port would get our datagrams (CVE-2021-3773).

@@ -237,6 +237,7 @@ const CONNECTION: &str = "ct";
 const CONNECTION_TO: u16 = 1;
 const CONNECTION_KEY: u16 = 2;
 const CONNECTION_FROM: u16 = 4;
+const CONNECTION_DIRECTION: u32 = 1;
 const CONNECTION_MARK: u32 = 3;
 const ICMP6: u8 = 58;
 
@@ -375,6 +376,9 @@ fn load(field: &Field) -> (&'static str, Vec<(u16, u32)>) {
         Field::Version(_) => meta(META_VERSION),
         Field::Protocol(_) => meta(META_PROTOCOL),
         Field::Mark(_) => meta(META_MARK),
+        Field::Reply => {
+            (CONNECTION, vec![(CONNECTION_KEY, CONNECTION_DIRECTION), (CONNECTION_TO, REGISTER)])
+        }
         Field::LocalSource => address_type(OF_SOURCE),
         Field::LocalDestination => address_type(OF_DESTINATION),
         // Where they lie in the header: RFC 791 §3.1, RFC 8200 §3.
@@ -432,6 +436,8 @@ fn value(field: &Field) -> Vec<u8> {
         Field::SourcePort(_, port) | Field::DestinationPort(_, port) => port.to_be_bytes().into(),
         Field::ArpSender(address) | Field::ArpTarget(address) => address.octets().into(),
         Field::Mark(mark) => mark.to_ne_bytes().into(),
+        // `IP_CT_DIR_REPLY` (linux/netfilter/nf_conntrack_tuple_common.h).
+        Field::Reply => vec![1],
     }
 }
 

@@ -133,6 +133,7 @@ impl Field {
             Self::ArpSender(address) => write!(f, "arp saddr ip {operator}{address}"),
             Self::ArpTarget(address) => write!(f, "arp daddr ip {operator}{address}"),
             Self::Mark(mark) => write!(f, "meta mark {operator}{mark:#010x}"),
+            Self::Reply => write!(f, "ct direction {operator}reply"),
         }
     }
 }

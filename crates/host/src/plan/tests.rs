@@ -62,7 +62,14 @@ fn after() -> Observed {
     let rule = Rule { priority: Some(7), ..Rule::unless_marked(Family::V4, 1, 1) };
     let prefix = Prefix::v4(Ipv4Addr::new(10, 0, 0, 1), 24);
     Observed {
-        links: vec![Link { index: 3, name: "wg0".into(), up: true, mtu: 1400, kind: "tun".into() }],
+        links: vec![Link {
+            index: 3,
+            name: "wg0".into(),
+            up: true,
+            mtu: 1400,
+            kind: "tun".into(),
+            bridge: None,
+        }],
         addresses: vec![Address { link: 3, address: prefix }],
         routes: vec![route()],
         rules: vec![rule],

@@ -147,7 +147,7 @@ fn steering(full: &[Family], table: u32, excluded: &[Prefix]) -> Vec<Wanted> {
     let ours = excluded.iter().filter(|it| full.contains(&Family::of(it.address)));
     wanted.extend(ours.map(|destination| Wanted {
         item: rule(Rule::to(*destination, MAIN_TABLE), priority - 1),
-        why: "ExcludeIPs in the file",
+        why: "ExcludeIPs in the file, or a network of containers",
     }));
     wanted.extend(full.iter().map(|family| Wanted {
         item: rule(Rule::unless_marked(*family, table, table), priority),
@@ -158,10 +158,9 @@ fn steering(full: &[Family], table: u32, excluded: &[Prefix]) -> Vec<Wanted> {
 
 /// What stays outside of a full tunnel.
 fn excluded(wish: &Wish, circumstances: &Circumstances) -> Vec<Prefix> {
-    let mut excluded = named(wish);
-    if wish.extensions.exclude_ips.contains(&Exclusion::Lan) {
-        excluded.extend(circumstances.on_link.iter().map(|it| it.network));
-    }
+    let lan = wish.extensions.exclude_ips.contains(&Exclusion::Lan);
+    let neighbours = circumstances.on_link.iter().filter(|it| lan || it.within);
+    let excluded = named(wish).into_iter().chain(neighbours.map(|it| it.network));
     let mut once = Vec::new();
     for prefix in excluded {
         if !once.contains(&prefix) {

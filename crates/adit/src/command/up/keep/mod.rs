@@ -218,9 +218,13 @@ impl Keeper {
         });
         let concerns = match &event.what {
             What::Table(_, name) => *name == host::guard::Guard::table_name(&self.name),
-            What::Link(name) => *name == self.name,
-            // Of any link: networks of others are excluded, or are not.
-            What::Address(..) | What::Route(..) | What::Rule(..) | What::Unknown => true,
+            // Of any link: networks of others are excluded, or are not, and a bridge that gets
+            // another port can lead elsewhere.
+            What::Link(_)
+            | What::Address(..)
+            | What::Route(..)
+            | What::Rule(..)
+            | What::Unknown => true,
         };
         concerns && !own
     }
