@@ -2,9 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,7 +10,7 @@ use config::file::{self, Explanation, Problem, Severity, Surroundings};
 use lexopt::Arg;
 use serde_json::json;
 
-use super::source::Source;
+use super::source::{self, Source};
 use super::words;
 
 const USAGE: &str = "\
@@ -192,31 +190,8 @@ fn tidy(file: &OsStr, write: bool) -> Result<ExitCode, String> {
     } else if *text == *source.content {
         Ok(())
     } else {
-        replace(&source.path, &text)
+        source::replace(&source.path, &text)
     };
     let failed = |error| format!("{path} cannot be written: {}", words(&error));
     written.map(|()| ExitCode::SUCCESS).map_err(failed)
-}
-
-/// Puts a new content in the place of a file: all of it or nothing, with the same owner and mode. A
-/// symbolic link stays one.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let path = fs::canonicalize(path)?;
-    let old = fs::metadata(&path)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let new_path = path.with_file_name(name);
-    let write = || {
-        // Nobody else sees it before it is as the old one was.
-        let mut new = File::options().write(true).create_new(true).mode(0o600).open(&new_path)?;
-        new.write_all(content)?;
-        fchown(&new, Some(old.uid()), Some(old.gid()))?;
-        new.set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
-        new.sync_all()?;
-        fs::rename(&new_path, &path)
-    };
-    write().inspect_err(|_| {
-        // What cannot be removed was never made, or the disk is past help.
-        let _ = fs::remove_file(&new_path);
-    })
 }

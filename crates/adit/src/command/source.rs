@@ -1,9 +1,9 @@
-//! A configuration file: found, read with care, and whether it can be trusted.
+//! A configuration file: found, read with care, whether it can be trusted, and replaced.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -34,7 +34,15 @@ impl Source {
                 .map_err(|error| format!("stdin cannot be read: {}", words(&error)))?;
             return Ok(Self { path: "-".into(), content, metadata: None });
         }
-        let path = find(argument);
+        Self::of(find(argument))
+    }
+
+    /// Reads the file at a path.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Source::read`].
+    pub fn of(path: PathBuf) -> Result<Self, String> {
         let about = |why: String| format!("{}: {why}", path.display());
         let unreadable = |error: io::Error| about(format!("cannot be read: {}", words(&error)));
         // Without waiting: a pipe that nobody writes to would never open.
@@ -68,7 +76,7 @@ impl Source {
 
 /// Through what somebody who is not root can change the file at `path`, which has this `metadata`,
 /// and who that is: the file itself, or a folder on the way, in which another can be put in its place.
-pub fn foreign_writer(path: &Path, metadata: &Metadata) -> Option<(PathBuf, String)> {
+fn foreign_writer(path: &Path, metadata: &Metadata) -> Option<(PathBuf, String)> {
     if let Some(who) = other_writer(metadata) {
         return Some((path.to_owned(), who));
     }
@@ -98,6 +106,33 @@ pub fn content(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     limited(file, length)
+}
+
+/// Puts a new content in the place of a file: all of it or nothing, with the same owner and mode. A
+/// symbolic link stays one.
+///
+/// # Errors
+///
+/// It cannot be written; the old one is still there.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let old = fs::metadata(&path)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let new_path = path.with_file_name(name);
+    let write = || {
+        // Nobody else sees it before it is as the old one was.
+        let mut new = File::options().write(true).create_new(true).mode(0o600).open(&new_path)?;
+        new.write_all(content)?;
+        fchown(&new, Some(old.uid()), Some(old.gid()))?;
+        new.set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
+        new.sync_all()?;
+        fs::rename(&new_path, &path)
+    };
+    write().inspect_err(|_| {
+        // What cannot be removed was never made, or the disk is past help.
+        let _ = fs::remove_file(&new_path);
+    })
 }
 
 /// The file of an interface if there is one, else the path as it was given.

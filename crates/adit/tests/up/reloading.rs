@@ -137,3 +137,47 @@ fn a_reload_that_fails_leaves_everything_as_it_was() {
         "##,
     );
 }
+
+#[test]
+fn what_was_changed_while_it_was_up_is_saved_if_the_file_wants_that() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        FILE=/etc/wireguard/wg0.conf
+        is() { diff "$1" $FILE > difference || fail "$2: $(cat difference)"; }
+        split 'SaveConfig = true' 'PersistentKeepalive = 25'
+        sed -i 's/192.0.2.1:51820/peer.test:51820/' $FILE
+        chmod 640 $FILE
+        cp $FILE written
+        check adit up wg0
+        check adit down wg0
+        is written 'nothing was changed'
+
+        check adit up wg0
+        wg set wg0 peer "$FAR" persistent-keepalive 7 peer "$OTHER" allowed-ips 10.9.0.7/32
+        adit down --dry-run wg0 | grep -q "^~ keys and peers in $FILE" || fail "$(adit down --dry-run wg0)"
+        is written 'nothing was done yet'
+        check adit down wg0
+        sed 's/Keepalive = 25/Keepalive = 7/' written > expected
+        printf '\n[Peer]\nPublicKey = %s\nAllowedIPs = 10.9.0.7/32\n' "$OTHER" >> expected
+        is expected 'with what was changed'
+        [ "$(stat -c %a $FILE)" = 640 ] || fail "another mode: $(ls -l $FILE)"
+
+        # The file is what a reload takes.
+        check adit up wg0
+        wg set wg0 peer "$OTHER" remove
+        check adit reload wg0
+        check adit down wg0
+        is expected 'reloaded'
+
+        # Nobody's edits are written over.
+        check adit up wg0
+        wg set wg0 peer "$OTHER" remove
+        echo '# edited' >> $FILE; cp $FILE edited
+        code 1 adit down wg0
+        grep -q 'was edited since' errors || fail "$(cat errors)"
+        is edited 'edited'
+        code 4 adit status wg0
+        "##,
+    );
+}

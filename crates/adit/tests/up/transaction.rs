@@ -220,6 +220,9 @@ fn exit_codes_say_what_is_wrong() {
             try 3 adit up wg0
             grep -q /etc/wireguard/wg0.conf errors || fail "$line: $(cat errors)"
         done
+        truncate -s 257M /etc/wireguard/wg0.conf
+        try 3 adit up wg0
+        grep -q 'longer than 256 MiB' errors || fail "$(cat errors)"
         same before 'after nothing but errors'
         "##,
     );

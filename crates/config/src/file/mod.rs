@@ -7,6 +7,7 @@
 mod check;
 mod explain;
 mod extensions;
+mod follow;
 mod key;
 mod line;
 mod problem;
@@ -15,6 +16,7 @@ mod tidy;
 pub use check::{Surroundings, check};
 pub use explain::{Explanation, explain};
 pub use extensions::{Exclusion, Extensions};
+pub use follow::follow;
 pub use key::{Key, Place};
 pub use line::{Kind, Line, Section, lines};
 pub(crate) use problem::is_invisible;

@@ -24,24 +24,35 @@ impl View<'_> {
         text + "\n" + &peers.join("\n")
     }
 
-    fn peer(&self, peer: &PeerState) -> String {
+    /// The section of one peer.
+    pub(crate) fn peer(&self, peer: &PeerState) -> String {
         let mut text = format!("[Peer]\nPublicKey = {}\n", *to_base64(&peer.public_key.0));
         if peer.preshared_key != PresharedKey::default() {
             text += &format!("PresharedKey = {}\n", *to_base64(peer.preshared_key.as_bytes()));
         }
-        if !peer.allowed_ips.is_empty() {
-            let prefixes = peer.allowed_ips.iter();
-            let prefixes: Vec<_> = prefixes
-                .map(|prefix| format!("{}/{}", Text(prefix.address()), prefix.length()))
-                .collect();
-            text += &format!("AllowedIPs = {}\n", prefixes.join(", "));
+        if let Some(prefixes) = self.allowed_ips(peer) {
+            text += &format!("AllowedIPs = {prefixes}\n");
         }
-        if let Some(address) = peer.endpoint {
-            text += &format!("Endpoint = {}\n", endpoint(address, self.zone));
+        if let Some(address) = self.place(peer) {
+            text += &format!("Endpoint = {address}\n");
         }
         if peer.persistent_keepalive != 0 {
             text += &format!("PersistentKeepalive = {}\n", peer.persistent_keepalive);
         }
         text
+    }
+
+    /// What a peer may send from; none if that is nothing.
+    pub(crate) fn allowed_ips(&self, peer: &PeerState) -> Option<String> {
+        let prefixes = peer.allowed_ips.iter();
+        let prefixes: Vec<_> = prefixes
+            .map(|prefix| format!("{}/{}", Text(prefix.address()), prefix.length()))
+            .collect();
+        (!prefixes.is_empty()).then(|| prefixes.join(", "))
+    }
+
+    /// Where a peer is, if that is known.
+    pub(crate) fn place(&self, peer: &PeerState) -> Option<String> {
+        peer.endpoint.map(|address| endpoint(address, self.zone))
     }
 }

@@ -4,13 +4,14 @@ use std::ffi::OsStr;
 
 use host::plan::{Machine, Plan};
 
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Lock};
-use super::{carrier, keep, not_running, wish};
+use super::{carrier, keep, not_running, save, wish};
 use crate::command::say;
 use crate::command::wg::interface;
 
-/// Takes a tunnel down. A hook that fails keeps nothing up, but is told.
+/// Takes a tunnel down. A hook that fails keeps nothing up, but is told, and so is a file that cannot
+/// be saved.
 pub fn down(argument: &OsStr, dry_run: bool) -> Outcome {
     let name = wish::name(argument)?;
     let lock = if dry_run { None } else { Some(Lock::of(&name)?) };
@@ -28,20 +29,27 @@ pub fn down(argument: &OsStr, dry_run: bool) -> Outcome {
     if dry_run {
         let mut observed = machine.observe(journal.entries.iter().map(|entry| &entry.item))?;
         observed.shared = tunnel::made_by_others(&name);
-        say(&Plan::undo(&journal.entries, &observed).to_string());
+        let mut text = Plan::undo(&journal.entries, &observed).to_string();
+        if machine.network.has_link(&name)? && save::pending(&name, &journal.note)?.is_some() {
+            text += &format!("~ keys and peers in {}\n", journal.note.file.display());
+        }
+        say(&text);
         return Ok(());
     }
     let hooks = journal.note.hooks.clone();
-    let mut failures = Vec::new();
+    let mut failures: Vec<Failure> = Vec::new();
     if machine.network.has_link(&name)? {
-        failures.extend(carrier::hooks("PreDown", &hooks.pre_down, &name).err());
+        let hooks = carrier::hooks("PreDown", &hooks.pre_down, &name);
+        failures.extend(hooks.err().map(Failure::from));
+        failures.extend(save::save(&name, &journal.note).err());
     }
     tunnel::undo(&mut machine, &mut journal)?;
-    failures.extend(carrier::hooks("PostDown", &hooks.post_down, &name).err());
+    let hooks = carrier::hooks("PostDown", &hooks.post_down, &name);
+    failures.extend(hooks.err().map(Failure::from));
     drop(lock);
     sweep(&name);
     match failures.into_iter().next() {
-        Some(error) => Err(error.into()),
+        Some(failure) => Err(failure),
         None => Ok(()),
     }
 }

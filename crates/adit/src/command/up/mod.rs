@@ -8,6 +8,7 @@ mod endpoints;
 mod failure;
 mod keep;
 mod numbers;
+mod save;
 mod status;
 mod sync;
 mod tunnel;

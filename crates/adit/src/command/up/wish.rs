@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::Read;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 
@@ -15,12 +13,8 @@ use proto::PublicKey;
 use zeroize::Zeroizing;
 
 use super::failure::{Failure, Kind, Outcome};
-use crate::command::source::foreign_writer;
+use crate::command::source::Source;
 use crate::command::wg::Here;
-use crate::command::words;
-
-/// A file that is longer is no configuration.
-const LONGEST: u64 = 64 << 20;
 
 /// A tunnel as its file describes it.
 pub struct Wish {
@@ -78,16 +72,22 @@ impl Wish {
 
     /// Reads what a file at `path` wants of the interface `name`.
     pub fn of(name: String, path: PathBuf) -> Outcome<Self> {
-        let (content, others_write) = read(&path)?;
+        let source =
+            Source::of(path.clone()).map_err(|text| Failure::new(Kind::Configuration, text))?;
         let invalid = |text: &dyn std::fmt::Display| {
             Failure::new(Kind::Configuration, format!("{}: {text}", path.display()))
         };
-        let file = quick::File::parse(&content).map_err(|error| invalid(&error))?;
-        if let Some(why) = others_write
-            && has_hooks(&file)
+        let file = quick::File::parse(&source.content).map_err(|error| invalid(&error))?;
+        if has_hooks(&file)
+            && let Some(who) = source.writable_by_others()
         {
-            return Err(invalid(&why));
+            let text = format!(
+                "its hooks would run as root, and {who}: move the file to /etc/wireguard, owned by \
+                 root with mode 600, or remove its hooks"
+            );
+            return Err(invalid(&text));
         }
+        let content = source.content;
         let mut machine = Later::default();
         let settings = from_file(&file.rest, Mode::Append, &mut machine);
         let mut settings =
@@ -123,31 +123,6 @@ fn find(argument: &OsStr, known: Option<&Path>) -> Outcome<PathBuf> {
         Failure::new(Kind::Configuration, text)
     })?;
     path.canonicalize().map_err(|error| Failure::io(path.display(), &error))
-}
-
-/// The text of a file, and why its hooks must not run.
-fn read(path: &Path) -> Outcome<(Zeroizing<Vec<u8>>, Option<String>)> {
-    let fail =
-        |error| Failure::new(Kind::Configuration, format!("{}: {}", path.display(), words(&error)));
-    let file = File::open(path).map_err(fail)?;
-    let metadata = file.metadata().map_err(fail)?;
-    let mut content = Zeroizing::new(Vec::with_capacity(metadata.len().min(LONGEST) as usize + 1));
-    file.take(LONGEST + 1).read_to_end(&mut content).map_err(fail)?;
-    if content.len() as u64 > LONGEST {
-        let text = format!("{}: it is longer than any configuration", path.display());
-        return Err(Failure::new(Kind::Configuration, text));
-    }
-    Ok((content, others_write(path, &metadata)))
-}
-
-/// Whoever can change the file could have its hooks run as root.
-fn others_write(path: &Path, file: &fs::Metadata) -> Option<String> {
-    let (what, _) = foreign_writer(path, file)?;
-    Some(format!(
-        "its hooks would run as root, and others can write {}: move the file to /etc/wireguard, \
-         owned by root with mode 600, or remove its hooks",
-        what.display()
-    ))
 }
 
 fn has_hooks(file: &quick::File) -> bool {
