@@ -151,3 +151,61 @@ fn a_name_that_nobody_knows_yet_is_found_later() {
         "##,
     );
 }
+
+#[test]
+fn a_tunnel_that_died_finds_its_peer_where_it_was_though_nobody_can_be_asked() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        full '' ''
+        sed -i 's/192.0.2.1:51820/peer.test:51820/' /etc/wireguard/wg0.conf
+        check adit up wg0
+        check ping -c 1 -W 5 -I wg0 10.9.0.1 > /dev/null
+        sed -i '/peer.test/d' /etc/hosts
+        pkill -9 -f 'adit daemon -- wg0'
+        await ping -c 1 -W 1 -I wg0 10.9.0.1
+        pkill -9 -f 'adit keep wg0'; pkill -9 -f 'adit daemon -- wg0'
+        await eval '! ip link show wg0'
+        check adit up wg0
+        check ping -c 1 -W 5 -I wg0 10.9.0.1 > /dev/null
+        # Written in another way, it is another one.
+        sed -i 's/peer.test/other.test/' /etc/wireguard/wg0.conf
+        pkill -9 -f 'adit keep wg0'; pkill -9 -f 'adit daemon -- wg0'
+        await eval '! ip link show wg0'
+        check adit up wg0
+        adit status wg0 | grep -q 'other.test:51820, which nobody has found yet' || fail "$(adit status)"
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
+fn a_full_tunnel_does_not_shut_itself_off_from_whoever_knows_its_peer() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        full '' ''
+        sed -i 's/192.0.2.1:51820/later.test:51820/' /etc/wireguard/wg0.conf
+        snapshot > before
+        code 1 adit up wg0
+        grep -q 'nobody knows yet where later.test is' errors || fail "$(cat errors)"
+        same before 'after an attempt'
+        "$ADIT" up --foreground wg0 2> waiting & pid=$!
+        await grep -q 'comes up when one is found' waiting
+        # Others may try meanwhile.
+        code 4 adit down wg0
+        echo '192.0.2.1 later.test' >> /etc/hosts
+        await ping -c 1 -W 1 -I wg0 10.9.0.1
+        kill $pid; wait $pid
+        same before 'after all'
+        # It goes at once when there is nothing to wait for any more.
+        sed -i '/later.test/d' /etc/hosts
+        "$ADIT" up --foreground wg0 2> again & pid=$!
+        await grep -q 'comes up when one is found' again
+        kill $pid; wait $pid || fail "it ended with $?"
+        same before 'after all'
+        "##,
+    );
+}

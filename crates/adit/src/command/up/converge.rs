@@ -1,13 +1,16 @@
 //! From whatever there is to what the file wants.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use config::wg::{PeerSettings, Settings};
 use host::guard;
 use host::plan::{Item, Machine, Observed, Plan, Wanted};
-use host::signals::Signals;
-use host::{dns, plan};
+use host::signals::{Signal, Signals};
+use host::{Network, dns, plan};
 use proto::{DeviceState, PublicKey};
+use sys::poll::{Epoll, Events};
 
 use super::carrier::{self, Carrier, End};
 use super::failure::{Failure, Kind, Outcome};
@@ -22,13 +25,64 @@ use crate::command::wg::interface;
 /// `adit up`, and `adit reload` for a tunnel that must be up.
 pub fn up(options: &Options, must_run: bool) -> Outcome {
     let name = wish::name(&options.argument)?;
-    let lock = if options.dry_run { None } else { Some(Lock::of(&name)?) };
-    if !options.dry_run {
-        tunnel::await_start(&name)?;
+    // Before anything is made, so that none is missed.
+    let signals = Signals::new().map_err(|error| Failure::io("watch signals", &error))?;
+    let mut pauses = Pauses::default();
+    while let Some(lost) = attempt(&name, options, must_run, &signals)? {
+        if !options.foreground {
+            return Err(lost.with("try again when there is a network"));
+        }
+        if pauses.is_first() {
+            eprintln!("adit: {lost}: {name} comes up when one is found");
+        }
+        // Nothing has been made yet, and nobody else is kept from making it.
+        if pauses.next(&signals)? {
+            return Ok(());
+        }
     }
-    let journal = tunnel::journal(&name)?;
+    match (options.dry_run, options.foreground) {
+        (true, _) => Ok(()),
+        // A keeper looks under the same lock.
+        (false, true) => keep::stay(&name, signals),
+        (false, false) => keep::ensure(&name),
+    }
+}
+
+/// How long to wait between attempts.
+#[derive(Default)]
+struct Pauses(u32);
+
+impl Pauses {
+    fn is_first(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// Waits, each time longer, up to eight seconds. Whether a signal has asked for the end.
+    fn next(&mut self, signals: &Signals) -> Outcome<bool> {
+        let fail = |error| Failure::io("wait", &error);
+        let pause = Duration::from_secs(1 << self.0.min(3));
+        self.0 += 1;
+        let epoll = Epoll::new().map_err(fail)?;
+        epoll.add(signals.as_fd(), 0).map_err(fail)?;
+        epoll.wait(&mut Events::new(1), Some(pause)).map_err(fail)?;
+        Ok(signals.read().is_some_and(|signal| signal != Signal::Hangup))
+    }
+}
+
+/// Brings it up, unless that would lead nowhere, for this reason.
+fn attempt(
+    name: &str,
+    options: &Options,
+    must_run: bool,
+    signals: &Signals,
+) -> Outcome<Option<Failure>> {
+    let _lock = if options.dry_run { None } else { Some(Lock::of(name)?) };
+    if !options.dry_run {
+        tunnel::await_start(name)?;
+    }
+    let journal = tunnel::journal(name)?;
     if must_run && journal.is_none() {
-        return Err(not_running(&name));
+        return Err(not_running(name));
     }
     let wish = Wish::read(&options.argument, journal.as_ref().map(|it| it.note.file.as_path()))?;
     let mut journal = journal.unwrap_or_else(|| tunnel::new_journal(&wish));
@@ -36,22 +90,36 @@ pub fn up(options: &Options, must_run: bool) -> Outcome {
     if journal.entries.is_empty() {
         journal.note.kernel = options.kernel;
     }
-    let purpose = if options.dry_run { Purpose::Tell } else { Purpose::Make };
-    let mut tunnel = Tunnel::look(wish, journal, purpose)?;
     if options.dry_run {
-        return tunnel.tell();
+        Tunnel::look(wish, journal, Purpose::Tell)?.tell()?;
+        return Ok(None);
     }
-    tunnel.signals = Some(Signals::new().map_err(|error| Failure::io("watch signals", &error))?);
-    let outcome = tunnel.converge();
+    ask_outside(name, &journal)?;
+    let mut tunnel = Tunnel::look(wish, journal, Purpose::Make)?;
+    let lost = tunnel.lost();
+    let outcome = match lost {
+        None => tunnel.make(signals),
+        Some(_) => Ok(()),
+    };
     if tunnel.journal.entries.is_empty() {
         // The number of a table that nobody uses is free again.
         tunnel.journal.delete()?;
     }
-    outcome?;
-    tunnel::keep_file(&tunnel.wish)?;
-    // A keeper looks under the same lock.
-    drop((lock, tunnel));
-    if options.foreground { keep::stay(&name) } else { keep::ensure(&name) }
+    outcome.map(|()| lost)
+}
+
+/// Once the link has gone by itself, as in a power cut, nobody answers for it any more: names of
+/// endpoints are asked of those who were asked before it came up.
+fn ask_outside(name: &str, journal: &Journal) -> Outcome {
+    if Network::open()?.has_link(name)? {
+        return Ok(());
+    }
+    for entry in &journal.entries {
+        if let Item::Dns(_, record) = &entry.item {
+            record.undo()?;
+        }
+    }
+    Ok(())
 }
 
 /// What a look at a tunnel is for.
@@ -78,8 +146,6 @@ pub struct Tunnel {
     wanted: Vec<Wanted>,
     /// All that the interface ought to have.
     settings: Settings,
-    /// What keeps the next step from being taken.
-    signals: Option<Signals>,
 }
 
 impl Tunnel {
@@ -117,8 +183,7 @@ impl Tunnel {
             journal.write()?;
         }
         drop(lock);
-        let signals = None;
-        Ok(Self { wish, journal, present, machine, circumstances, wanted, settings, signals })
+        Ok(Self { wish, journal, present, machine, circumstances, wanted, settings })
     }
 
     fn observe(&mut self) -> Outcome<Observed> {
@@ -191,11 +256,30 @@ impl Tunnel {
         peers.collect()
     }
 
+    /// Why a tunnel that is not up yet must not come up: once everything goes into it, nobody can be
+    /// asked any more where its other end is.
+    fn lost(&self) -> Option<Failure> {
+        let is_new = self.present.is_none() && self.journal.entries.is_empty();
+        let mut peers = self.settings.peers.iter();
+        if !is_new || want::full(&self.wish).is_empty() || peers.any(|it| it.endpoint.is_some()) {
+            return None;
+        }
+        let names: Vec<_> = self.wish.endpoints.values().map(|it| it.host.as_str()).collect();
+        let text = format!("nobody knows yet where {} is", names.join(" or "));
+        (!names.is_empty()).then(|| Failure::new(Kind::Failed, text))
+    }
+
+    /// Brings it up, or to what its file wants now.
+    fn make(&mut self, signals: &Signals) -> Outcome {
+        self.converge(Some(signals))?;
+        tunnel::keep_file(&self.wish)
+    }
+
     /// Puts back what others have changed, keys and peers apart, and tells peers' endpoints that
     /// have been found. Hooks run only if the link itself has gone.
     pub fn restore(&mut self) -> Outcome {
         if self.present.is_none() {
-            return self.converge();
+            return self.converge(None);
         }
         let has_none = |peer: &PublicKey| {
             let known = self.present.iter().flat_map(|it| &it.peers);
@@ -208,12 +292,14 @@ impl Tunnel {
         let peers: Vec<_> = found.collect();
         if !peers.is_empty() {
             self.set(&Settings { peers, ..Settings::default() })?;
+            self.journal.note.follow(&self.wish, &self.settings);
+            self.journal.write()?;
         }
-        self.apply()
+        self.apply(None)
     }
 
-    /// Makes it so, or leaves everything as it was.
-    pub fn converge(&mut self) -> Outcome {
+    /// Makes it so, or leaves everything as it was. A signal keeps the next step from being taken.
+    pub fn converge(&mut self, signals: Option<&Signals>) -> Outcome {
         let fresh = self.journal.entries.is_empty();
         let hooks = self.hooks();
         // A new link's own are run when it is made.
@@ -232,11 +318,11 @@ impl Tunnel {
         }
         let late = hooks.iter().filter(|(when, _)| *when == "PostUp");
         let late: Vec<_> = late.flat_map(|(_, commands)| commands.clone()).collect();
-        let outcome = self.apply().and_then(|()| {
+        let outcome = self.apply(signals).and_then(|()| {
             if let Some(fwmark) = unmarked {
                 self.set(&Settings { fwmark: Some(fwmark), ..Settings::default() })?;
             }
-            self.journal.note.follow(&self.wish);
+            self.journal.note.follow(&self.wish, &self.settings);
             self.journal.write()?;
             Ok(carrier::hooks("PostUp", &late, &self.wish.name)?)
         });
@@ -260,7 +346,7 @@ impl Tunnel {
 
     /// Until nothing is left to do: the kernel takes some things along with others, and the port of
     /// a new interface is known when it is there.
-    fn apply(&mut self) -> Outcome {
+    fn apply(&mut self, signals: Option<&Signals>) -> Outcome {
         const ROUNDS: usize = 4;
         for _ in 0..ROUNDS {
             let plan = self.plan()?;
@@ -271,7 +357,7 @@ impl Tunnel {
                 settings: &self.settings,
                 hooks: &Hooks::from(&self.wish.file.hooks),
                 kernel: self.journal.note.kernel,
-                signals: self.signals.as_ref(),
+                signals,
             };
             self.machine.apply(&plan, &mut self.journal, &mut carrier).map_err(told)?;
             let state = interface::state(self.wish.name.as_ref());
@@ -335,7 +421,11 @@ fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpo
         }
     };
     for (peer, endpoint) in &wish.endpoints {
-        found.extend(stays(peer, &endpoint.text).map(|address| (*peer, address)));
+        let known = stays(peer, &endpoint.text).or_else(|| match found.contains_key(peer) {
+            true => None,
+            false => note.found(peer, &endpoint.text),
+        });
+        found.extend(known.map(|address| (*peer, address)));
     }
     found
 }

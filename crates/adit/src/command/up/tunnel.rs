@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use config::key::to_base64;
 use config::quick;
+use config::wg::Settings;
 use host::plan::{Entry, Machine};
 use proto::PublicKey;
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,10 @@ pub struct Note {
     pub hooks: Hooks,
     /// The endpoints as they were written, by the base64 of the peer's key.
     pub endpoints: BTreeMap<String, String>,
+    /// Where those were found that are names. Once the link has gone by itself, nobody can be asked
+    /// for them behind the guard.
+    #[serde(default)]
+    pub found: BTreeMap<String, SocketAddr>,
 }
 
 /// The user's own commands for a shell.
@@ -81,23 +87,33 @@ impl Note {
             kernel: false,
             hooks: Hooks::default(),
             endpoints: BTreeMap::new(),
+            found: BTreeMap::new(),
         };
-        note.follow(wish);
+        note.follow(wish, &Settings::default());
         note
     }
 
-    /// Tells of the file as it is now.
-    pub fn follow(&mut self, wish: &Wish) {
+    /// Tells of the file as it is now, and where its peers were found.
+    pub fn follow(&mut self, wish: &Wish, settings: &Settings) {
         self.file.clone_from(&wish.path);
         self.hooks = Hooks::from(&wish.file.hooks);
         let endpoints = wish.endpoints.iter();
         self.endpoints =
             endpoints.map(|(peer, endpoint)| (text(peer), endpoint.text.clone())).collect();
+        let is_name = |peer| wish.endpoints.get(peer).is_some_and(|it| !it.is_address());
+        let peers = settings.peers.iter().filter(|peer| is_name(&peer.public_key));
+        self.found = peers.filter_map(|it| Some((text(&it.public_key), it.endpoint?))).collect();
     }
 
     /// Where a peer was, as it was written.
     pub fn endpoint(&self, peer: &PublicKey) -> Option<&str> {
         self.endpoints.get(&text(peer)).map(String::as_str)
+    }
+
+    /// Where a peer was found, if it is still written in the same way.
+    pub fn found(&self, peer: &PublicKey, written: &str) -> Option<SocketAddr> {
+        let found = self.found.get(&text(peer)).copied();
+        found.filter(|_| self.endpoint(peer) == Some(written))
     }
 }
 

@@ -53,7 +53,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Runs `adit keep NAME`, which `adit up` starts.
 pub fn keep(arguments: Vec<OsString>) -> ExitCode {
     let name = arguments.first().map(|name| name.to_string_lossy().into_owned());
-    let outcome = Keeper::new(&name.unwrap_or_default(), false).and_then(|keeper| {
+    let outcome = Keeper::new(&name.unwrap_or_default(), None).and_then(|keeper| {
         call::tell_starter();
         keeper.stay()
     });
@@ -63,10 +63,10 @@ pub fn keep(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// Keeps a tunnel in this process, and takes it down when a signal asks for it.
-pub fn stay(name: &str) -> Outcome {
+/// Keeps a tunnel in this process, and takes it down when one of these signals asks for it.
+pub fn stay(name: &str, signals: Signals) -> Outcome {
     end(name);
-    Keeper::new(name, true)?.stay()
+    Keeper::new(name, Some(signals))?.stay()
 }
 
 /// Something that was put back.
@@ -104,7 +104,9 @@ enum Still {
 }
 
 impl Keeper {
-    fn new(name: &str, foreground: bool) -> Outcome<Self> {
+    /// In the foreground whoever started it watches signals already.
+    fn new(name: &str, signals: Option<Signals>) -> Outcome<Self> {
+        let foreground = signals.is_some();
         let fail = |error: io::Error| Failure::io(format!("keep {name}"), &error);
         let path = tunnel::keeper_socket(name);
         // Nobody listens there any more, or nobody would start another.
@@ -112,7 +114,8 @@ impl Keeper {
         let listener = UnixListener::bind(&path).map_err(fail)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(fail)?;
         listener.set_nonblocking(true).map_err(fail)?;
-        let (epoll, signals) = (Epoll::new().map_err(fail)?, Signals::new().map_err(fail)?);
+        let signals = signals.map_or_else(Signals::new, Ok).map_err(fail)?;
+        let epoll = Epoll::new().map_err(fail)?;
         let (watcher, names) = (Watcher::open()?, Names::new().map_err(fail)?);
         let add = |source, token| epoll.add(source, token).map_err(fail);
         use std::os::fd::AsFd;
