@@ -21,12 +21,13 @@ pub(crate) struct Since {
 }
 
 impl Since {
-    /// Starts, unless it runs. True if it started and nobody watches.
+    /// Starts, unless it runs. True if it started and nobody watches: then the device must be told,
+    /// and watches from now on.
     pub fn start(&self, now: Time) -> bool {
         // Both sides write one flag and then read the other's: that needs a single total order.
         self.stamp.load(Ordering::Relaxed) == 0 && {
             self.stamp.store(now.stamp(), Ordering::SeqCst);
-            !self.watched.load(Ordering::SeqCst)
+            !self.watched.swap(true, Ordering::SeqCst)
         }
     }
 
@@ -49,6 +50,13 @@ impl Since {
         since.is_some_and(|since| now.since(since) >= time)
     }
 
+    /// When it started, if it is watched. One that was answered before the device heard of it counts
+    /// from `now`: the next one comes soon, and need not be told.
+    pub fn watched(&self, now: Time) -> Option<Time> {
+        let since = || Time::from_stamp(self.stamp.load(Ordering::SeqCst)).unwrap_or(now);
+        self.watched.load(Ordering::SeqCst).then(since)
+    }
+
     /// When it started, if it runs; from now on the device watches it exactly while it runs.
     pub fn watch(&self) -> Option<Time> {
         self.watched.store(true, Ordering::SeqCst);
@@ -59,7 +67,9 @@ impl Since {
         self.watched.store(false, Ordering::SeqCst);
         // It may have started in between, seen itself watched and told nobody.
         let since = Time::from_stamp(self.stamp.load(Ordering::SeqCst));
-        self.watched.store(since.is_some(), Ordering::SeqCst);
+        if since.is_some() {
+            self.watched.store(true, Ordering::SeqCst);
+        }
         since
     }
 }

@@ -198,7 +198,7 @@ impl Device {
                 self.request_session(now, peer)
             }
             Report::WantsSession => {}
-            Report::Armed => self.arm_watched(peer),
+            Report::Armed => self.arm_watched(now.time, peer),
             Report::Confirmed(index) => self.confirm_session(now, peer, index),
             Report::Roamed(endpoint) => {
                 if let Some(peer) = self.peers.get_mut(peer) {

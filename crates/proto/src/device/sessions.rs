@@ -94,7 +94,7 @@ impl Device {
         if owes_another {
             peer.traffic.owed.start(now.time);
         }
-        peer.arm_keepalive();
+        peer.arm_keepalive(peer.traffic.owed.watch());
     }
 
     /// T3: what was sent may be unanswered since fifteen seconds.
@@ -106,17 +106,20 @@ impl Device {
             self.out.forget_source(id, peer);
         }
         // Also when it was due: a worker may have sent again in between, and told nobody.
-        self.out.arm_new_handshake(peer);
+        self.out.arm_new_handshake(peer, peer.traffic.unanswered.watch());
         if is_due {
             self.request_session(now, id);
         }
     }
 
     /// The data plane has begun a deadline; watch it.
-    pub(super) fn arm_watched(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id).filter(|_| self.up) else { return };
-        self.out.arm_new_handshake(peer);
-        peer.arm_keepalive();
+    pub(super) fn arm_watched(&mut self, now: Time, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        if !self.up {
+            return peer.traffic.reset();
+        }
+        self.out.arm_new_handshake(peer, peer.traffic.unanswered.watched(now));
+        peer.arm_keepalive(peer.traffic.owed.watched(now));
     }
 
     /// Whether there is no session to send on, or none that will do for long.
@@ -127,9 +130,9 @@ impl Device {
 }
 
 impl Peer {
-    /// T2, from the stamp.
-    fn arm_keepalive(&mut self) {
-        self.timers.keepalive = self.traffic.owed.watch().map(|since| since + KEEPALIVE_TIMEOUT);
+    /// T2, if a keepalive is owed.
+    fn arm_keepalive(&mut self, owed_since: Option<Time>) {
+        self.timers.keepalive = owed_since.map(|since| since + KEEPALIVE_TIMEOUT);
     }
 
     /// T5, from the stamp of the last packet.
@@ -141,10 +144,10 @@ impl Peer {
 }
 
 impl Output {
-    /// T3, from the stamp.
-    fn arm_new_handshake(&mut self, peer: &mut Peer) {
-        let since = peer.traffic.unanswered.watch();
-        peer.timers.new_handshake = since.map(|since| since + NEW_HANDSHAKE + self.jitter());
+    /// T3, if something is unanswered.
+    fn arm_new_handshake(&mut self, peer: &mut Peer, unanswered_since: Option<Time>) {
+        let deadline = |since| since + NEW_HANDSHAKE + self.jitter();
+        peer.timers.new_handshake = unanswered_since.map(deadline);
     }
 
     /// Ends every session and handshake of a peer.

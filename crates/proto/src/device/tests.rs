@@ -10,6 +10,7 @@ use crate::change::{Change, PeerChange};
 use crate::discard::Discard;
 use crate::keys::PublicKey;
 use crate::primitives::{hash, mac};
+use crate::timers::KEEPALIVE_TIMEOUT;
 
 /// Numbers that look random (xorshift64).
 struct Numbers(u64);
@@ -125,6 +126,41 @@ fn a_session_is_not_confirmed_by_what_arrived_on_another() {
     assert!(bob.peers.get(other).unwrap().keypairs.current.is_none());
     bob.report(now, other, Report::Confirmed(next[1]));
     assert!(bob.peers.get(other).unwrap().keypairs.current.is_some());
+}
+
+/// The device hears of data a little later, when the answer has left already.
+#[test]
+fn a_peer_that_asks_again_and_again_is_reported_once_a_deadline() {
+    let mut now = beginning();
+    let ([mut alice, _], [_, bobs]) = strangers(now);
+    introduce(now, &mut alice, bobs, 1, false);
+    let id = alice.peers.find(&bobs).unwrap();
+    let traffic = Arc::clone(&alice.peers.get(id).unwrap().traffic);
+    let (mut reports, pause) = (0, Duration::from_millis(100));
+    for _ in 0..250 {
+        let armed = traffic.received(now.time, true);
+        let answer_armed = traffic.sent(now.time, true);
+        reports += u32::from(armed) + u32::from(answer_armed);
+        if armed || answer_armed {
+            alice.report(now, id, Report::Armed);
+        }
+        now.time = now.time + pause;
+        alice.handle_timeout(now);
+    }
+    // In 25 s: the keepalive's deadline of 10 s begins three times, that of 15 s for an answer twice.
+    assert!((2..=5).contains(&reports), "{reports} reports of 250 requests");
+
+    // A keepalive that is owed now is remembered without another word, and sent in time: without a
+    // session that means an initiation.
+    while alice.poll_transmit().is_some() {}
+    if traffic.received(now.time, true) {
+        alice.report(now, id, Report::Armed);
+    }
+    let due = now.time + KEEPALIVE_TIMEOUT;
+    while let Some((deadline, _)) = alice.poll_timeout().filter(|&(deadline, _)| deadline <= due) {
+        alice.handle_timeout(Now { time: deadline, ..now });
+    }
+    assert!(alice.poll_transmit().is_some(), "the keepalive is forgotten");
 }
 
 #[test]
