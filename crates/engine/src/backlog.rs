@@ -18,7 +18,7 @@ const BURST: usize = 256 * 1024;
 const TARGET: Duration = Duration::from_millis(4);
 /// The time in which a sender can be expected to react.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How long it counts that another flow was there.
+/// How long it counts that a packet of another flow had to wait.
 const MEMORY: Duration = Duration::from_secs(2);
 
 /// Watches the queue of one TUN.
@@ -27,7 +27,7 @@ pub(crate) struct Backlog {
     /// Since when the queue has not been empty, and what has been read from it since.
     since: Option<Time>,
     bytes: usize,
-    /// The flow of the last super-packet, and when a packet of any other was seen.
+    /// The flow of the last super-packet, and when a packet of any other had to wait.
     flow: Option<FlowKey>,
     other: Time,
     /// How often senders had to be told one after the other, and when they may be told again.
@@ -44,17 +44,17 @@ impl Backlog {
 
     /// Notes that `packet` was read. True if its sender should be told to send less.
     pub fn is_too_much(&mut self, now: Time, packet: &[u8], is_super_packet: bool) -> bool {
-        let flow = FlowKey::of(packet);
-        if self.flow.is_some() && flow != self.flow {
-            self.other = now;
-        }
         self.bytes += packet.len();
         let since = *self.since.get_or_insert(now);
+        let waits = self.bytes > BURST && now.since(since) > TARGET;
+        let flow = FlowKey::of(packet);
+        if waits && self.flow.is_some() && flow != self.flow {
+            self.other = now;
+        }
         if !is_super_packet {
             return false;
         }
         self.flow = flow;
-        let waits = self.bytes > BURST && now.since(since) > TARGET;
         if !waits || now.since(self.other) > MEMORY || now < self.next {
             return false;
         }
@@ -116,6 +116,16 @@ mod tests {
         assert!((25..40).contains(&told), "{told} times in a second");
         let (told, _) = read(&mut backlog, 5000, 1000, &packet);
         assert_eq!(told, 0, "nobody has waited for a while");
+    }
+
+    #[test]
+    fn who_came_before_the_queue_has_not_waited() {
+        let mut backlog = Backlog::default();
+        let packet = bulk(1);
+        read(&mut backlog, 0, 2, &packet);
+        disturb(&mut backlog, 2);
+        let (told, _) = read(&mut backlog, 2, 1000, &packet);
+        assert_eq!(told, 0);
     }
 
     #[test]
