@@ -59,6 +59,8 @@ pub(crate) struct Control {
     epoll: Epoll,
     timer: Timer,
     armed: Option<Time>,
+    /// How many workers packets are spread over.
+    in_use: usize,
     outgoing: SendBatch,
     outbound: Outbound,
     observer: Observer,
@@ -90,6 +92,7 @@ impl Control {
             epoll,
             timer,
             armed: None,
+            in_use: shared.in_use(),
             outgoing: SendBatch::new(1),
             outbound: Outbound::new(),
             observer,
@@ -150,6 +153,7 @@ impl Control {
                 ToControl::Handshake(from, datagram) => {
                     self.handshake(from, &datagram);
                 }
+                ToControl::Saturated => self.widen(),
                 ToControl::OffloadLost(kind, error) => {
                     (self.observer)(Notice::OffloadLost(kind, error))
                 }
@@ -354,6 +358,24 @@ impl Control {
         }
     }
 
+    /// Spreads packets over all workers. They begin when the first has made way.
+    fn widen(&mut self) {
+        let all = self.shared.workers.len();
+        if std::mem::replace(&mut self.in_use, all) == all {
+            return;
+        }
+        for tun in self.shared.tuns.iter().skip(1) {
+            // A queue that cannot be attached is given nothing.
+            let _ = tun.set_attached(true);
+        }
+        for group in self.shared.sockets.load().iter().flat_map(|sockets| sockets.groups()) {
+            let _ = group.steer(all);
+        }
+        if let Some(first) = self.shared.workers.first() {
+            first.mailbox.post(ToWorker::Widen);
+        }
+    }
+
     /// Applies a change of configuration: what can fail first, then the rest, which cannot.
     fn configure(&mut self, change: &Change) -> io::Result<()> {
         let (port, mark) =
@@ -409,12 +431,16 @@ impl Control {
     }
 
     /// Opens sockets on `port` and watches them; nothing is sent by them yet.
-    fn open(&self, port: u16, mark: u32) -> io::Result<Sockets> {
+    fn open(&mut self, port: u16, mark: u32) -> io::Result<Sockets> {
         let (v4, v6) = sys::udp::bind_pair(port, self.shared.workers.len(), mark)?;
         let sockets = Sockets { v4, v6 };
         let coalesce = self.shared.offloads.has(Kind::UdpGro);
         for (family, token) in [(Family::V4, token::V4), (Family::V6, token::V6)] {
             let Some(group) = sockets.group(family) else { continue };
+            if group.steer(self.in_use).is_err() {
+                // The kernel deals them out to all.
+                self.widen();
+            }
             for data in &group.data {
                 if data.set_gro(coalesce).is_err() && coalesce {
                     self.shared.offloads.lose(Kind::UdpGro);

@@ -35,16 +35,16 @@ impl Inbound {
         Self { batch: ReceiveBatch::new(SLOTS, SLOT_SIZE), coalescer: Coalescer::new(Joins::ALL) }
     }
 
-    /// Takes what waits in `socket`, up to a batch, and delivers it to `tun`.
+    /// Takes what waits in `socket`, up to a batch, and delivers it to `tun`. True if there may be more.
     ///
     /// # Errors
     /// Those of receiving, but for "nothing there". They concern single datagrams or the path.
-    pub fn forward(&mut self, round: &Round<'_>, tun: &Tun, socket: &Udp) -> io::Result<()> {
-        match socket.receive(&mut self.batch) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+    pub fn forward(&mut self, round: &Round<'_>, tun: &Tun, socket: &Udp) -> io::Result<bool> {
+        let received = match socket.receive(&mut self.batch) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
-        }
+        };
         let Self { batch, coalescer } = self;
         let mut opener = Opener::new(round, coalescer);
         for (slot, datagrams) in batch.datagrams().enumerate() {
@@ -55,7 +55,7 @@ impl Inbound {
             *buffer = datagrams.bytes;
         }
         deliver(round, tun, &mut self.coalescer, &buffers);
-        Ok(())
+        Ok(received == SLOTS)
     }
 
     /// Delivers one message that reached the wrong socket.
@@ -221,6 +221,7 @@ fn once<'m>(window: &mut Window, message: Authentic<'m>) -> Result<Authentic<'m>
 /// Writes what was admitted to the TUN.
 fn deliver(round: &Round<'_>, tun: &Tun, coalescer: &mut Coalescer, buffers: &[&[u8]]) {
     for delivery in coalescer.finish() {
+        let tun = round.shared.queue(tun, delivery.packets_apart(buffers).next());
         if let Err(error) = deliver_joined(round, tun, delivery, buffers)
             && delivery.packets() > 1
         {

@@ -21,7 +21,7 @@ mod worker;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::{fmt, io};
 
@@ -43,6 +43,8 @@ use worker::Worker;
 pub struct Options {
     /// Offloads that are not to be used.
     pub without: Vec<Kind>,
+    /// Whether all workers carry packets from the start; else one does until it is saturated.
+    pub all_workers: bool,
     /// Errors (errno) to be made up where an offload is used.
     pub faults: Vec<(Kind, i32)>,
     /// How many times as fast as the machine's clock the protocol's runs.
@@ -51,7 +53,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { without: Vec::new(), faults: Vec::new(), time_scale: 1 }
+        Self { without: Vec::new(), all_workers: false, faults: Vec::new(), time_scale: 1 }
     }
 }
 
@@ -125,7 +127,14 @@ impl Tunnel {
             control: Mailbox::new()?,
             workers: posts.collect::<io::Result<_>>()?,
             tuns,
+            widened: OnceLock::new(),
         });
+        if options.all_workers {
+            let _ = shared.widened.set(());
+        }
+        for tun in shared.tuns.iter().skip(shared.in_use()) {
+            tun.set_attached(false)?;
+        }
         let control =
             Control::new(Arc::clone(&shared), Device::new(Box::new(SystemRandom)), observer)?;
         let mut tunnel = Self { shared, threads: Vec::new() };
@@ -136,8 +145,8 @@ impl Tunnel {
     fn spawn(&mut self, control: Control) -> io::Result<()> {
         let thread = |name: &str| thread::Builder::new().name(name.into());
         for number in 0..self.shared.workers.len() {
-            let (shared, worker) = (Arc::clone(&self.shared), Worker::new(number));
-            self.threads.push(thread("worker").spawn(move || worker.run(&shared))?);
+            let shared = Arc::clone(&self.shared);
+            self.threads.push(thread("worker").spawn(move || Worker::run(number, &shared))?);
         }
         self.threads.push(thread("control").spawn(move || control.run())?);
         Ok(())

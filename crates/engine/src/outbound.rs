@@ -98,11 +98,11 @@ impl Outbound {
         }
     }
 
-    /// Takes what waits in `tun`, up to a batch, and sends it.
+    /// Takes what waits in `tun`, up to a batch, and sends it. True if there may be more.
     ///
     /// # Errors
     /// Those of reading from the TUN, but for "nothing there".
-    pub fn forward(&mut self, round: &Round<'_>, tun: &Tun) -> io::Result<()> {
+    pub fn forward(&mut self, round: &Round<'_>, tun: &Tun) -> io::Result<bool> {
         let mut read = std::mem::take(&mut self.read);
         let (mut packets, mut bytes) = (0, 0);
         let outcome = loop {
@@ -110,7 +110,7 @@ impl Outbound {
                 self.flush(round);
             }
             if packets == MAX_BATCH || bytes > MAX_ROUND || self.full.is_some() {
-                break Ok(());
+                break Ok(self.full.is_none());
             }
             match tun.read(&mut read) {
                 Ok(length) => {
@@ -120,7 +120,7 @@ impl Outbound {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.backlog.emptied();
-                    break Ok(());
+                    break Ok(false);
                 }
                 Err(error) => break Err(error),
             }

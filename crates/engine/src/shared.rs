@@ -1,10 +1,10 @@
 //! What the control thread publishes and the workers read.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 use std::{array, io};
 
@@ -20,6 +20,7 @@ use sys::udp::{Family, Group, Local, Udp};
 
 use crate::mailbox::Mailbox;
 use crate::offload::{Kind, Offloads};
+use crate::packet::FlowKey;
 
 /// Everything that more than one thread touches.
 pub(crate) struct Shared {
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub control: Mailbox<ToControl>,
     /// One for each worker.
     pub workers: Vec<Post>,
+    /// Set once all workers carry packets; until then only the first does.
+    pub widened: OnceLock<()>,
 }
 
 /// Where a worker waits.
@@ -51,7 +54,26 @@ impl Shared {
         self.control.post(ToControl::Report(peer, report));
     }
 
+    /// How many workers carry packets.
+    pub fn in_use(&self) -> usize {
+        if self.widened.get().is_some() { self.workers.len() } else { 1 }
+    }
+
+    /// Where to write a packet that goes to `own` as long as there is one worker. The kernel answers
+    /// into the queue that it got a flow's packets from: written by flows, not by sessions, what goes
+    /// to a single peer is work for all.
+    pub fn queue<'a>(&'a self, own: &'a Tun, packet: Option<&[u8]>) -> &'a Tun {
+        let key = packet.filter(|_| self.in_use() > 1).and_then(FlowKey::of);
+        let chosen = key.and_then(|key| {
+            let mut hasher = DefaultHasher::new();
+            key.hash(&mut hasher);
+            self.tuns.get(hasher.finish() as usize % self.tuns.len())
+        });
+        chosen.unwrap_or(own)
+    }
+
     pub fn stop_workers(&self) {
+        let _ = self.widened.set(());
         for worker in &self.workers {
             worker.mailbox.post(ToWorker::Stop);
         }
@@ -65,6 +87,8 @@ pub(crate) enum ToControl {
     Roamed(PeerId),
     /// A handshake message that arrived among data.
     Handshake(Endpoint, Box<[u8]>),
+    /// The only worker in use has no rest any more.
+    Saturated,
     /// A worker does without an offload from now on, because of this error.
     OffloadLost(Kind, io::Error),
     /// The interface was deleted, or cannot be read any more.
@@ -80,6 +104,8 @@ pub(crate) enum ToWorker {
     Data(Stray),
     /// Sockets were opened or closed.
     Sockets,
+    /// To the first: packets are spread over all from now on; make way for what waits here already.
+    Widen,
     Stop,
 }
 

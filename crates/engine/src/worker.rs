@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::Time;
 use sys::poll::{Events, Readiness};
@@ -61,22 +62,34 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub fn new(number: usize) -> Self {
-        Self { number, outbound: Outbound::new(), inbound: Inbound::new(), blocked: false }
-    }
-
-    /// Carries packets until told to stop, or until the TUN is gone.
-    pub fn run(mut self, shared: &Arc<Shared>) {
-        let tun = shared.tuns.get(self.number);
-        let (Some(tun), Some(post)) = (tun, shared.workers.get(self.number)) else { return };
+    /// Carries packets as number `number`, from when it is needed until it is told to stop, or until
+    /// the TUN is gone.
+    pub fn run(number: usize, shared: &Arc<Shared>) {
+        let (Some(tun), Some(post)) = (shared.tuns.get(number), shared.workers.get(number)) else {
+            return;
+        };
+        if number > 0 {
+            shared.widened.wait();
+        }
+        let (outbound, inbound) = (Outbound::new(), Inbound::new());
+        let mut worker = Worker { number, outbound, inbound, blocked: false };
         let mut events = Events::new(token::COUNT);
-        while post.epoll.wait(&mut events, None).is_ok() {
+        let mut rest = Rest::begin(shared.clock.time());
+        loop {
+            let alone = shared.in_use() < shared.workers.len();
+            let before = alone.then(|| shared.clock.time());
+            if post.epoll.wait(&mut events, None).is_err() {
+                return;
+            }
+            if before.is_some_and(|before| rest.is_short(before, shared.clock.time())) {
+                shared.control.post(ToControl::Saturated);
+            }
             for readiness in events.iter() {
                 let goes_on = match readiness.token {
-                    token::MAILBOX => self.read_mail(shared, tun, post),
-                    token::TUN => self.carry_out(shared, tun, post),
-                    token::V4 => self.carry_in(shared, tun, post, Family::V4, readiness),
-                    _ => self.carry_in(shared, tun, post, Family::V6, readiness),
+                    token::MAILBOX => worker.read_mail(shared, tun, post),
+                    token::TUN => worker.carry_out(shared, tun, post),
+                    token::V4 => worker.carry_in(shared, tun, post, Family::V4, readiness),
+                    _ => worker.carry_in(shared, tun, post, Family::V6, readiness),
                 };
                 match goes_on {
                     Ok(true) => {}
@@ -93,7 +106,7 @@ impl Worker {
     /// When the TUN is gone, or epoll fails.
     fn carry_out(&mut self, shared: &Shared, tun: &Tun, post: &Post) -> io::Result<bool> {
         let outcome = Round::run(shared, self.number, |round| self.outbound.forward(round, tun));
-        outcome.or_else(|error| still_there(tun, error))?;
+        outcome.map(drop).or_else(|error| still_there(tun, error))?;
         self.block_or_unblock(shared, tun, post)
     }
 
@@ -162,10 +175,61 @@ impl Worker {
                     self.block_or_unblock(shared, tun, post)?;
                 }
                 ToWorker::Sockets => {}
+                ToWorker::Widen => {
+                    self.make_way(shared, tun);
+                    let _ = shared.widened.set(());
+                }
                 ToWorker::Stop => return Ok(false),
             }
         }
         Ok(true)
+    }
+}
+
+impl Worker {
+    /// Carries what waits here already, so that nothing newer of its flow overtakes it elsewhere.
+    fn make_way(&mut self, shared: &Shared, tun: &Tun) {
+        /// Enough for a full queue.
+        const ROUNDS: usize = 128;
+        let mut carry = |family: Option<Family>| {
+            let more = Round::run(shared, self.number, |round| match family {
+                None => self.outbound.forward(round, tun),
+                Some(family) => {
+                    let socket =
+                        round.sockets.and_then(|sockets| sockets.data(family, self.number));
+                    socket.map_or(Ok(false), |socket| self.inbound.forward(round, tun, socket))
+                }
+            });
+            more.unwrap_or(false)
+        };
+        for source in [None, Some(Family::V4), Some(Family::V6)] {
+            let _ = (0..ROUNDS).find(|_| !carry(source));
+        }
+    }
+}
+
+/// How much rest a worker gets.
+struct Rest {
+    since: Time,
+    sum: Duration,
+}
+
+impl Rest {
+    fn begin(now: Time) -> Self {
+        Self { since: now, sum: Duration::ZERO }
+    }
+
+    /// Notes a rest. True if there was next to none for half a second: who rests for less than a
+    /// twentieth has work for another.
+    fn is_short(&mut self, from: Time, to: Time) -> bool {
+        const WHILE: Duration = Duration::from_millis(500);
+        self.sum += to.since(from);
+        let elapsed = to.since(self.since);
+        if elapsed < WHILE {
+            return false;
+        }
+        let rested = std::mem::replace(self, Self::begin(to)).sum;
+        rested < elapsed / 20
     }
 }
 

@@ -101,6 +101,18 @@ impl Tun {
         ioctl(self.as_fd(), Request::SetOffload(offload.flags())).map(drop)
     }
 
+    /// Whether the kernel gives packets to this queue of several; what waits in a queue is lost when it
+    /// is detached.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is so already, or the interface was not made for several queues.
+    pub fn set_attached(&self, attached: bool) -> io::Result<()> {
+        let mut request = InterfaceRequest::EMPTY;
+        request.set_flags(if attached { libc::IFF_ATTACH_QUEUE } else { libc::IFF_DETACH_QUEUE });
+        ioctl(self.as_fd(), Request::SetQueue(&mut request)).map(drop)
+    }
+
     /// Reads one packet behind its [`VnetHeader`], which says nothing where the kernel gives none; what
     /// does not fit into `buffer` is cut off.
     ///
@@ -313,6 +325,7 @@ enum Request<'a> {
     SetInterface(&'a mut InterfaceRequest),
     GetInterface(&'a mut InterfaceRequest),
     GetMtu(&'a mut InterfaceRequest),
+    SetQueue(&'a mut InterfaceRequest),
     SetVnetHeaderSize(&'a libc::c_int),
     SetOffload(libc::c_uint),
     GetNetworkNamespace,
@@ -323,6 +336,7 @@ fn ioctl(fd: BorrowedFd<'_>, request: Request<'_>) -> io::Result<RawFd> {
         Request::SetInterface(name) => (libc::TUNSETIFF, ptr::from_mut(name).cast()),
         Request::GetInterface(name) => (libc::TUNGETIFF, ptr::from_mut(name).cast()),
         Request::GetMtu(name) => (libc::SIOCGIFMTU, ptr::from_mut(name).cast()),
+        Request::SetQueue(flags) => (libc::TUNSETQUEUE, ptr::from_mut(flags).cast()),
         // The kernel only reads it.
         Request::SetVnetHeaderSize(size) => {
             (libc::TUNSETVNETHDRSZ, ptr::from_ref(size).cast_mut().cast())

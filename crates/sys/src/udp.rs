@@ -29,15 +29,15 @@ pub enum Family {
 /// where the kernel joined the datagrams of a train, any socket may get anything.
 #[derive(Debug)]
 pub struct Group {
-    /// Socket `i` gets the datagrams that begin with a 4 and whose fifth byte is `i`, modulo their
-    /// number.
+    /// Socket `i` gets the datagrams that begin with a 4 and whose fifth byte is `i`, modulo the number
+    /// in use.
     pub data: Vec<Udp>,
     /// Gets all the others.
     pub handshake: Udp,
 }
 
 impl Group {
-    /// Opens `data_sockets` sockets (a power of two, at most 128) and one for handshakes, all bound
+    /// Opens `data_sockets` sockets (at most 128) and one for handshakes, all bound
     /// to the wildcard address and `port` in the calling thread's network namespace; port 0 lets
     /// the kernel choose. `mark` is put on whatever they send, 0 for none.
     ///
@@ -48,13 +48,8 @@ impl Group {
     /// # Errors
     ///
     /// `EADDRINUSE` if anything else has the port, `EAFNOSUPPORT` if the kernel does not speak the
-    /// family, `EPERM` if there is a mark but no `CAP_NET_ADMIN`, `EINVAL` for another number of
-    /// sockets.
+    /// family, `EPERM` if there is a mark but no `CAP_NET_ADMIN`.
     pub fn bind(family: Family, port: u16, data_sockets: usize, mark: u32) -> io::Result<Group> {
-        let count = u8::try_from(data_sockets)
-            .ok()
-            .filter(|count| count.is_power_of_two())
-            .ok_or(Errno::INVAL)?;
         let first = Udp::open(family, mark)?;
         first.bind(port)?;
         first.set(REUSEPORT, &ON)?;
@@ -70,10 +65,22 @@ impl Group {
         for _ in 1..data_sockets {
             data.push(join()?);
         }
-        let handshake = join()?;
+        let group = Group { data, handshake: join()? };
         // Without the filter the kernel deals datagrams out by their addresses and ports.
-        let _ = handshake.steer(count);
-        Ok(Group { data, handshake })
+        let _ = group.steer(data_sockets);
+        Ok(group)
+    }
+
+    /// Deals data out to the first `in_use` sockets for it only (a power of two); at first, to all.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for another number, and whatever a kernel has against filters.
+    pub fn steer(&self, in_use: usize) -> io::Result<()> {
+        let possible = in_use.is_power_of_two() && in_use <= self.data.len();
+        let numbers = u8::try_from(in_use).ok().zip(u8::try_from(self.data.len()).ok());
+        let (in_use, handshake) = numbers.filter(|_| possible).ok_or(Errno::INVAL)?;
+        self.handshake.steer(in_use, handshake)
     }
 
     /// The port that all of them are bound to.
@@ -255,7 +262,7 @@ impl Udp {
     }
 
     /// Tells the kernel how to choose among the sockets of this one's group: see [`Group`].
-    fn steer(&self, data_sockets: u8) -> io::Result<()> {
+    fn steer(&self, in_use: u8, handshake: u8) -> io::Result<()> {
         let instruction =
             |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
         // Byte 0 is the first of the UDP payload. A load beyond the end returns 0: data socket 0.
@@ -263,9 +270,9 @@ impl Udp {
             instruction(BPF_LD | BPF_B | BPF_ABS, 0, 0),
             instruction(BPF_JMP | BPF_JEQ | BPF_K, 4, 3),
             instruction(BPF_LD | BPF_B | BPF_ABS, 4, 0),
-            instruction(BPF_ALU | BPF_AND | BPF_K, u32::from(data_sockets - 1), 0),
+            instruction(BPF_ALU | BPF_AND | BPF_K, u32::from(in_use - 1), 0),
             instruction(BPF_RET | BPF_A, 0, 0),
-            instruction(BPF_RET | BPF_K, u32::from(data_sockets), 0),
+            instruction(BPF_RET | BPF_K, u32::from(handshake), 0),
         ];
         let (len, filter) = (filter.len() as u16, filter.as_mut_ptr());
         self.set(REUSEPORT_FILTER, &libc::sock_fprog { len, filter })

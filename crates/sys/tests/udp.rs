@@ -309,10 +309,17 @@ fn the_first_bytes_choose_the_socket() {
 }
 
 #[test]
-fn a_group_has_a_power_of_two_of_data_sockets() {
-    for data_sockets in [0, 3, 127, 256, 257, usize::MAX] {
-        let error = Group::bind(Family::V4, 0, data_sockets, 0).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{data_sockets}");
+fn data_go_to_a_power_of_two_of_the_sockets_there_are() {
+    let group = Group::bind(Family::V4, 0, 8, 0).unwrap();
+    for in_use in [0, 3, 7, 16, 256, 257, usize::MAX] {
+        let error = group.steer(in_use).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{in_use}");
+    }
+    let sender = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    for (in_use, expected) in [(1, 0), (2, 1), (4, 3), (8, 7), (1, 0)] {
+        group.steer(in_use).unwrap();
+        sender.send_to(&[4, 0, 0, 0, 7], ("127.0.0.1", group.port().unwrap())).unwrap();
+        receive_all(&group.data[expected], 5, |received| assert_eq!(received.bytes[4], 7));
     }
 }
 

@@ -1,16 +1,18 @@
 //! Transfers whose every byte is checked.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::net::{
     IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket,
 };
 use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use sys::udp::{Family, Group, Outgoing, SendBatch};
+use sys::udp::{Family, Group, Outgoing, SendBatch, Udp};
 
 use super::{Namespace, PATIENCE, await_some};
 
@@ -199,6 +201,55 @@ pub fn udp_flood(from: &Namespace, to: &Namespace, address: IpAddr, length: usiz
         }
     });
     assert!(count > COUNT / 1000, "only {count} of {COUNT} datagrams arrived");
+}
+
+/// Sends numbered datagrams of eight flows in trains, as fast as the kernel takes them, until `done`
+/// says that it is enough. Some may be lost; each flow arrives in order.
+#[track_caller]
+pub fn flows_until(from: &Namespace, to: &Namespace, address: IpAddr, done: impl Fn() -> bool) {
+    let receiver = to.within(|| UdpSocket::bind((address, 0))).expect("a receiver");
+    receiver.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+    let target = receiver.local_addr().expect("a bound address");
+    let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+    let sender = || from.within(|| Group::bind(family, 0, 1, 0)).expect("a sender").handshake;
+    let senders: [Udp; 8] = std::array::from_fn(|_| sender());
+    let enough = AtomicBool::new(false);
+    let (mut last, mut count, mut place, mut disorder) = (HashMap::new(), 0, [0; 8], None);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut batch = SendBatch::new(1);
+            for (round, first) in (1_u64..).step_by(64).enumerate() {
+                let train: Vec<u8> = (first..first + 64).flat_map(u64::to_le_bytes).collect();
+                let (source, tos, segment_size) = (None, 0, Some(8));
+                let outgoing = Outgoing { to: target, source, tos, segment_size, bytes: &train };
+                // Another begins each time, or a full queue would always lose the same.
+                for sender in senders.iter().cycle().skip(round % 8).take(8) {
+                    // A full queue may refuse it; that is loss like any other.
+                    let _ = sender.send(&mut batch, [outgoing]);
+                }
+                if enough.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let start = Instant::now();
+        while let Ok((_, flow)) = receiver.recv_from(&mut place) {
+            let number = u64::from_le_bytes(place);
+            let before = last.insert(flow, number).unwrap_or(0);
+            if number <= before {
+                disorder = Some(format!("{number} of {flow} came after {before}"));
+                break;
+            }
+            count += 1;
+            if count % 1000 == 0 {
+                enough.store(done() || start.elapsed() > PATIENCE, Ordering::Relaxed);
+            }
+        }
+        enough.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(disorder, None);
+    assert!(done(), "{PATIENCE:?} were not enough");
+    assert_eq!(last.len(), senders.len(), "flows that arrived");
 }
 
 /// Sends trains of datagrams, as many of `segment` bytes as one send takes and a shorter one, and

@@ -48,7 +48,7 @@ pub fn tos(packet: &[u8]) -> Option<u8> {
 
 /// What tells the flows of TCP and UDP apart: addresses and ports. Where there are no ports, whatever
 /// lies in their place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FlowKey {
     /// Of IPv4: both addresses, both ports.
     V4([u8; 12]),

@@ -2,9 +2,11 @@
 
 use std::env;
 use std::fmt::Display;
+use std::num::NonZero;
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 use std::str::FromStr;
+use std::thread;
 
 use engine::Options;
 use engine::offload::Kind;
@@ -33,9 +35,9 @@ pub struct Environment {
     pub tun: Option<RawFd>,
     /// `WG_UAPI_FD`: likewise the listening socket.
     pub uapi: Option<RawFd>,
-    /// How many threads carry packets; a power of two.
+    /// How many threads may carry packets; a power of two.
     pub workers: usize,
-    /// For tests.
+    /// Mostly for tests.
     pub options: Options,
 }
 
@@ -43,6 +45,7 @@ impl Environment {
     /// Reads all of them.
     pub fn read() -> Result<Self, Failure> {
         let level = variable("LOG_LEVEL");
+        let (most, all_workers) = workers()?;
         let known = match level.as_deref() {
             Some("verbose" | "debug") => Level::Debug,
             Some("silent") => Level::Silent,
@@ -54,17 +57,25 @@ impl Environment {
             wants_log: level.is_some() && known != Level::Silent,
             tun: number("WG_TUN_FD", 0..=RawFd::MAX)?,
             uapi: number("WG_UAPI_FD", 0..=RawFd::MAX)?,
-            workers: workers()?,
-            options: options()?,
+            workers: 1 << most.ilog2(),
+            options: Options { all_workers, ..options()? },
         })
     }
 }
 
-/// `ADIT_WORKERS`, else one: a packet that changes cores costs more than a second worker gains, until
-/// one is saturated. What is no power of two is rounded down.
-fn workers() -> Result<usize, Failure> {
-    let wanted = number("ADIT_WORKERS", 1..=MAX_WORKERS)?.unwrap_or(1);
-    Ok(1 << wanted.ilog2())
+/// How many workers there may be, and whether from the start. `ADIT_WORKERS`: so many at once, or
+/// `..N`: one, and N when that is saturated. Without it, as many as there are processors, where there
+/// are enough for those who make and take the packets, too.
+fn workers() -> Result<(usize, bool), Failure> {
+    const NAME: &str = "ADIT_WORKERS";
+    const ENOUGH: usize = 4;
+    let Some(text) = variable(NAME) else {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        let most = if processors < ENOUGH { 1 } else { processors.min(MAX_WORKERS) };
+        return Ok((most, false));
+    };
+    let most = text.strip_prefix("..");
+    Ok((parse(NAME, most.unwrap_or(&text), 1..=MAX_WORKERS)?, most.is_none()))
 }
 
 /// `ADIT_OFFLOAD`: the offloads to use, by name. `ADIT_FAIL`: errors to make up, as `NAME=ERRNO`.
@@ -105,10 +116,16 @@ fn number<T>(name: &'static str, range: RangeInclusive<T>) -> Result<Option<T>, 
 where
     T: FromStr + PartialOrd + Display,
 {
-    let Some(text) = variable(name) else { return Ok(None) };
+    variable(name).map(|text| parse(name, &text, range)).transpose()
+}
+
+fn parse<T>(name: &'static str, text: &str, range: RangeInclusive<T>) -> Result<T, Failure>
+where
+    T: FromStr + PartialOrd + Display,
+{
     let number = text.parse().ok().filter(|number| range.contains(number));
     let expected = || format!("a number from {} to {}", range.start(), range.end());
-    number.map(Some).ok_or_else(|| Failure::Variable(name, expected()))
+    number.ok_or_else(|| Failure::Variable(name, expected()))
 }
 
 /// What is no text is no word that we know either, whatever stands for the broken parts.
