@@ -42,6 +42,8 @@ Environment:
   LOG_LEVEL=verbose|debug|error|silent   what to write to stderr (default: error)
   WG_PROCESS_FOREGROUND=1                as --foreground
   WG_TUN_FD=NUMBER, WG_UAPI_FD=NUMBER    descriptors to take over: the TUN, the listening socket
+  ADIT_WORKERS=NUMBER|..NUMBER           threads for packets: so many at once, or one, and so many
+                                         when it is saturated (default: ..8, if processors allow)
 ";
 
 /// What a command line asks for.
