@@ -41,6 +41,9 @@ pub struct Guard {
     /// The name servers of the tunnel. Queries never go beside it, but to those of them that are in
     /// a network that is excluded by name.
     pub name_servers: Vec<IpAddr>,
+    /// The name servers of the network, if the other end has a name: they are asked for it beside
+    /// the tunnel, under its mark.
+    pub resolvers: Vec<IpAddr>,
 }
 
 /// A private network with a link in it that is not the tunnel.
@@ -134,8 +137,9 @@ const CALLS: [Prefix; 5] = [
     NEIGHBOURS,
     LINK_LOCAL,
 ];
-/// DNS, and DNS over TLS or QUIC (RFC 7858, RFC 9250).
-const DNS_PORTS: [u16; 2] = [53, 853];
+const DNS: u16 = 53;
+/// And DNS over TLS or QUIC (RFC 7858, RFC 9250).
+const DNS_PORTS: [u16; 2] = [DNS, 853];
 const LOOPBACK: &str = "lo";
 /// The chains of what may stay within this machine, of what is about to leave beside the tunnel, and
 /// of what must not.
@@ -221,7 +225,7 @@ impl Guard {
             .collect()
     }
 
-    /// Replies to the tunnel's datagrams get their mark, so that a strict reverse path filter looks
+    /// Replies to the tunnel's datagrams, and to questions where its other end is, get their mark, so that a strict reverse path filter looks
     /// for the way back where their own way is (`src_valid_mark`).
     fn replies(&self) -> Vec<Rule> {
         let rule = |port| {
@@ -232,7 +236,16 @@ impl Guard {
                 Expression::SetMark(self.mark),
             ]
         };
-        self.port.map(rule).into_iter().collect()
+        let answer = |from: &IpAddr| {
+            vec![
+                IsNot(Field::InputLink(self.tunnel.clone())),
+                Is(Field::Source(*from)),
+                Is(Field::SourcePort(Transport::Udp, DNS)),
+                Is(Field::LocalDestination),
+                Expression::SetMark(self.mark),
+            ]
+        };
+        self.port.map(rule).into_iter().chain(self.resolvers.iter().map(answer)).collect()
     }
 
     /// What this machine sends.
@@ -251,6 +264,10 @@ impl Guard {
             None => Field::Protocol(UDP),
         };
         rules.push(vec![Is(Field::Mark(self.mark)), Is(datagram), ACCEPT]);
+        rules.extend(self.resolvers.iter().map(|server| {
+            let query = Is(Field::DestinationPort(Transport::Udp, DNS));
+            vec![Is(Field::Mark(self.mark)), Is(Field::Destination(*server)), query, ACCEPT]
+        }));
         // Nobody outside is to learn of them.
         rules.extend(self.global_addresses().map(|it| vec![Is(Field::Source(it)), goto(REFUSE)]));
         rules.extend(housekeeping());

@@ -34,6 +34,7 @@ fn a_guard() -> Guard {
         lan: true,
         excluded: vec![prefix("198.51.100.0/25"), prefix("2001:db8:1::/49")],
         name_servers: ["198.51.100.53", "10.9.0.1"].map(|it| it.parse().unwrap()).into(),
+        resolvers: ["192.168.1.1", "2001:db8::53"].map(|it| it.parse().unwrap()).into(),
     }
 }
 

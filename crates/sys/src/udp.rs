@@ -1,6 +1,6 @@
 //! UDP sockets: a group of them on one port, and what is asked of each.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::{io, ptr};
 
@@ -148,13 +148,24 @@ pub fn bind_pair(
 ///
 /// `ENETUNREACH` and its like if there is no way.
 pub fn preferred_source(remote: SocketAddr, mark: u32) -> io::Result<IpAddr> {
+    Ok(connected(remote, mark)?.local_addr()?.ip())
+}
+
+/// A socket to speak with `remote` alone, from the calling thread's network namespace. What it sends
+/// bears `mark`, for the machine's routing rules; 0 for no mark.
+///
+/// # Errors
+///
+/// `ENETUNREACH` and its like if there is no way; `EPERM` for a mark without `CAP_NET_ADMIN` or
+/// `CAP_NET_RAW`.
+pub fn connected(remote: SocketAddr, mark: u32) -> io::Result<UdpSocket> {
     let socket = plain_socket(remote.ip())?;
     if mark != 0 {
         socket.set_mark(mark)?;
     }
     // Connecting sends nothing; it looks the way up.
     connect(&socket.fd, &remote)?;
-    Ok(SocketAddr::try_from(getsockname(&socket.fd)?)?.ip())
+    Ok(socket.fd.into())
 }
 
 /// Whether `address` is one of this machine's, in the calling thread's network namespace.

@@ -7,6 +7,7 @@
 
 mod attacks;
 mod machine;
+mod names;
 mod neighbours;
 mod probe;
 mod stage;

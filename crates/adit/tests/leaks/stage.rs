@@ -93,7 +93,8 @@ impl Stage {
         let keys = [(); 2].map(|()| client.run("wg genkey").trim().to_owned());
         let wire = Wire::capture(&router, "lan0");
         let allowed = Allowed {
-            endpoint: (ENDPOINT.into(), 51820),
+            endpoints: vec![(ENDPOINT.into(), 51820)],
+            name: b"",
             secret: vec![INSIDE.into(), "fd00:9::2".parse().unwrap()],
         };
         let (own, probes) = (CLIENT, 0);

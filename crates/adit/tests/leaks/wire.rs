@@ -34,7 +34,7 @@ pub struct Frame {
 /// What a frame is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A datagram of the tunnel to its endpoint.
+    /// A datagram of the tunnel to its endpoint, or a question where that is.
     Tunnel,
     /// What every link needs: ARP, neighbours, routers, an address.
     Housekeeping,
@@ -46,7 +46,9 @@ pub enum Kind {
 
 /// What the tunnel is allowed.
 pub struct Allowed {
-    pub endpoint: (IpAddr, u16),
+    pub endpoints: Vec<(IpAddr, u16)>,
+    /// What everybody outside may be asked where the endpoint is by, as it stands in a question.
+    pub name: &'static [u8],
     /// Addresses that nobody outside may learn of.
     pub secret: Vec<IpAddr>,
 }
@@ -216,12 +218,14 @@ impl Packet<'_> {
         let is_wireguard = carried.is_some_and(|it| matches!(it, [1..=4, 0, 0, 0]));
         match self.protocol {
             _ if allowed.secret.contains(&self.source) => self.leak(),
-            UDP if (self.destination, ports.1)
-                == (allowed.endpoint.0, Some(allowed.endpoint.1))
+            UDP if ports
+                .1
+                .is_some_and(|it| allowed.endpoints.contains(&(self.destination, it)))
                 && is_wireguard =>
             {
                 Kind::Tunnel
             }
+            UDP if ports.1 == Some(53) && self.asks_for(allowed.name) => Kind::Tunnel,
             UDP if ports == (Some(68), Some(67)) => Kind::Housekeeping,
             UDP if ports == (Some(546), Some(547)) => Kind::Housekeeping,
             ICMP6 if matches!(self.payload.first(), Some(131..=133 | 135 | 136 | 143)) => {
@@ -229,6 +233,13 @@ impl Packet<'_> {
             }
             _ => self.leak(),
         }
+    }
+
+    /// Whether it is a question for this name (RFC 1035 §4.1).
+    fn asks_for(&self, name: &[u8]) -> bool {
+        const HEAD: usize = 8 + 12;
+        let asked = self.payload.get(HEAD..HEAD + name.len());
+        !name.is_empty() && asked == Some(name) && self.payload.len() == HEAD + name.len() + 4
     }
 
     fn leak(&self) -> Kind {

@@ -9,6 +9,7 @@ mod backend;
 mod dbus;
 mod file;
 mod network_manager;
+mod outside;
 mod resolved;
 mod settings;
 mod stack;
@@ -24,6 +25,7 @@ use backend::Backend;
 
 use crate::Error;
 
+pub use outside::{Outside, servers_besides};
 pub use settings::{Domain, Misread, Settings};
 
 /// What will be done for one link, and why in this way. Reads as "ask 10.0.0.1 for all names, by

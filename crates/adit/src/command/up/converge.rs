@@ -1,10 +1,12 @@
 //! From whatever there is to what the file wants.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use config::wg::{PeerSettings, Settings};
+use host::dns::Outside;
 use host::guard;
 use host::plan::{Item, Machine, Observed, Plan, Wanted};
 use host::signals::{Signal, Signals};
@@ -96,7 +98,13 @@ fn attempt(
     }
     ask_outside(name, &journal)?;
     let mut tunnel = Tunnel::look(wish, journal, Purpose::Make)?;
-    let lost = tunnel.lost();
+    let lost = match (tunnel.lost(), tunnel.outside()) {
+        (Some(lost), Some(_)) => {
+            eprintln!("adit: {lost}: {name} is up, and goes on asking");
+            None
+        }
+        (lost, _) => lost,
+    };
     let outcome = match lost {
         None => tunnel.make(signals),
         Some(_) => Ok(()),
@@ -164,9 +172,10 @@ impl Tunnel {
         let found = found(&wish, &journal.note, present.as_ref(), purpose);
         // Until the number is in the journal, nobody else may find it free.
         let lock = if is_told { None } else { Some(Lock::of_all()?) };
-        let reserved = journal.note.table;
+        let before = (journal.note.table, journal.note.resolvers.clone());
         let table = numbers::table(&wish, &mut machine, &journal.note)?;
         journal.note.table = table;
+        remember_resolvers(&wish, &mut journal);
         let settings = sync::everything(&wish, &found, table);
         let wanted_port = settings.listen_port.filter(|port| *port != 0);
         let circumstances = Circumstances {
@@ -174,12 +183,13 @@ impl Tunnel {
             table,
             guard: journal.note.guard.or(wish.extensions.guard).unwrap_or(true),
             port: wanted_port.or(present.as_ref().map(|it| it.listen_port)),
+            resolvers: journal.note.resolvers.clone(),
             on_link: guard::on_link(&mut machine.network, name)?,
             dns,
             may_set: numbers::may_set(),
         };
         let wanted = want::wanted(&wish, &circumstances)?;
-        if !is_told && table != reserved {
+        if !is_told && (table, &journal.note.resolvers) != (before.0, &before.1) {
             journal.write()?;
         }
         drop(lock);
@@ -246,6 +256,13 @@ impl Tunnel {
         }
     }
 
+    /// Whom to ask for names while the tunnel carries everything, itself included.
+    pub fn outside(&self) -> Option<Outside> {
+        let servers = self.circumstances.resolvers.clone();
+        let mark = self.circumstances.table.filter(|_| !servers.is_empty())?;
+        Some(Outside { servers, mark })
+    }
+
     /// Endpoints that nobody has found yet.
     pub fn waiting(&self) -> BTreeMap<PublicKey, Endpoint> {
         let peers = self.settings.peers.iter().filter(|peer| peer.endpoint.is_none());
@@ -256,8 +273,8 @@ impl Tunnel {
         peers.collect()
     }
 
-    /// Why a tunnel that is not up yet must not come up: once everything goes into it, nobody can be
-    /// asked any more where its other end is.
+    /// Why a tunnel that is not up yet must not come up: once everything goes into it, nobody but
+    /// those outside can be asked any more where its other end is.
     fn lost(&self) -> Option<Failure> {
         let is_new = self.present.is_none() && self.journal.entries.is_empty();
         let mut peers = self.settings.peers.iter();
@@ -276,26 +293,34 @@ impl Tunnel {
     }
 
     /// Puts back what others have changed, keys and peers apart, and tells peers' endpoints that
-    /// have been found. Hooks run only if the link itself has gone.
-    pub fn restore(&mut self) -> Outcome {
+    /// have been found, which are told. Hooks run only if the link itself has gone.
+    pub fn restore(&mut self) -> Outcome<Vec<String>> {
         if self.present.is_none() {
-            return self.converge(None);
+            return self.converge(None).map(|()| Vec::new());
         }
-        let has_none = |peer: &PublicKey| {
+        let is_elsewhere = |peer: &PeerSettings| {
             let known = self.present.iter().flat_map(|it| &it.peers);
-            known.into_iter().any(|it| it.public_key == *peer && it.endpoint.is_none())
+            let mut known = known.filter(|it| it.public_key == peer.public_key);
+            known.any(|it| it.endpoint != peer.endpoint)
         };
         let found = self.settings.peers.iter().filter(|it| it.endpoint.is_some());
         let found = found
-            .filter(|it| has_none(&it.public_key))
+            .filter(|it| is_elsewhere(it))
             .map(|it| PeerSettings { endpoint: it.endpoint, ..PeerSettings::new(it.public_key) });
         let peers: Vec<_> = found.collect();
+        let told = peers.iter().filter_map(|peer| {
+            let written = &self.wish.endpoints.get(&peer.public_key)?.text;
+            let name = self.wish.name_of(&peer.public_key);
+            Some(format!("found {name} at {}, which is {written}", peer.endpoint?))
+        });
+        let told = told.collect();
         if !peers.is_empty() {
             self.set(&Settings { peers, ..Settings::default() })?;
             self.journal.note.follow(&self.wish, &self.settings);
             self.journal.write()?;
         }
-        self.apply(None)
+        self.apply(None)?;
+        Ok(told)
     }
 
     /// Makes it so, or leaves everything as it was. A signal keeps the next step from being taken.
@@ -374,6 +399,26 @@ fn told(failure: plan::Failure) -> Failure {
     if taken_back { failure.with("what was done before has been taken back") } else { failure }
 }
 
+/// Takes note of whom the network has to ask for names, if a full tunnel has to ask for any. When it
+/// is up, the files may tell of its own servers alone.
+fn remember_resolvers(wish: &Wish, journal: &mut Journal) {
+    let mut resolvers = Vec::new();
+    if journal.note.table.is_some() && wish.endpoints.values().any(|it| !it.is_address()) {
+        let made = journal.entries.iter().cloned().chain(tunnel::made_by_others(&wish.name));
+        let of_tunnels = made.filter_map(|entry| match entry.item {
+            Item::Dns(settings, _) => Some(settings.servers),
+            _ => None,
+        });
+        let wanted = wish.dns.iter().map(|settings| settings.servers.clone());
+        let own: Vec<IpAddr> = of_tunnels.chain(wanted).flatten().collect();
+        resolvers = dns::servers_besides(&own);
+        if resolvers.is_empty() {
+            resolvers = std::mem::take(&mut journal.note.resolvers);
+        }
+    }
+    journal.note.resolvers = resolvers;
+}
+
 /// The interface as it is now; none if it is not there.
 fn present(
     name: &str,
@@ -413,11 +458,10 @@ fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpo
         known.filter(|_| note.endpoint(peer) == Some(text))
     };
     let unknown = wish.endpoints.iter().filter(|(peer, it)| stays(peer, &it.text).is_none());
-    let mut found = match purpose {
-        Purpose::Make | Purpose::Tell => endpoints::find(unknown),
-        Purpose::Restore(known) => {
-            let addresses = unknown.filter(|(_, it)| it.is_address());
-            endpoints::find(addresses).into_iter().chain(known).collect()
+    let (mut found, news) = match purpose {
+        Purpose::Make | Purpose::Tell => (endpoints::find(unknown), Found::new()),
+        Purpose::Restore(news) => {
+            (endpoints::find(unknown.filter(|(_, it)| it.is_address())), news)
         }
     };
     for (peer, endpoint) in &wish.endpoints {
@@ -427,5 +471,6 @@ fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpo
         });
         found.extend(known.map(|address| (*peer, address)));
     }
+    found.extend(news);
     found
 }

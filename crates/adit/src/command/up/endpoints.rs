@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use host::dns::Outside;
 use host::resolve;
 use proto::PublicKey;
 
@@ -23,6 +24,13 @@ impl Endpoint {
     /// Asks, for as long as that takes.
     pub fn look_up(&self) -> Result<SocketAddr, resolve::Failure> {
         resolve::host(&self.host, &self.service)
+    }
+
+    /// Asks beside a tunnel that it may be the endpoint of.
+    pub fn look_up_outside(&self, outside: &Outside) -> Option<SocketAddr> {
+        let port = resolve::port(&self.service).ok()?;
+        let address = outside.look_up(&self.host).ok()?.into_iter().next()?;
+        Some(SocketAddr::new(address, port))
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -50,6 +50,9 @@ pub struct Note {
     /// for them behind the guard.
     #[serde(default)]
     pub found: BTreeMap<String, SocketAddr>,
+    /// The name servers of the network, as they were when they were last seen.
+    #[serde(default)]
+    pub resolvers: Vec<IpAddr>,
 }
 
 /// The user's own commands for a shell.
@@ -88,6 +91,7 @@ impl Note {
             hooks: Hooks::default(),
             endpoints: BTreeMap::new(),
             found: BTreeMap::new(),
+            resolvers: Vec::new(),
         };
         note.follow(wish, &Settings::default());
         note

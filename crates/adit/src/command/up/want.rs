@@ -1,6 +1,7 @@
 //! What a file wants of the machine's network, item by item, in the order in which it is safe.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use config::file::Exclusion;
 use config::quick::prefix;
@@ -22,6 +23,8 @@ pub struct Circumstances {
     pub guard: bool,
     /// The port of the interface, if it is known.
     pub port: Option<u16>,
+    /// The name servers of the network.
+    pub resolvers: Vec<IpAddr>,
     /// The networks that the machine's other links are in.
     pub on_link: Vec<OnLink>,
     /// Who will be asked for names, and how it is told.
@@ -84,6 +87,7 @@ fn filters(
             lan: wish.extensions.exclude_ips.contains(&Exclusion::Lan),
             excluded: named(wish),
             name_servers: wish.dns.iter().flat_map(|dns| dns.servers.clone()).collect(),
+            resolvers: circumstances.resolvers.clone(),
         };
         let why = "nothing leaves beside the tunnel, whatever becomes of it";
         return guard.tables().map(|table| Wanted { item: Item::Filter(table), why }).into();

@@ -6,6 +6,7 @@
 
 mod call;
 mod names;
+mod vigil;
 mod voice;
 
 use std::collections::VecDeque;
@@ -32,7 +33,10 @@ use super::tunnel::{self, Journal, Lock};
 use super::wish::Wish;
 use super::{Options, down};
 use names::Names;
+use vigil::Vigil;
 use voice::Voice;
+
+use crate::command::wg::interface;
 
 pub use call::{ask, end, ensure};
 
@@ -91,6 +95,7 @@ struct Keeper {
     /// What this process is called.
     program: Option<String>,
     names: Names,
+    vigil: Vigil,
     repairs: VecDeque<Repair>,
     /// Why the last attempt to restore something failed, and when the next one is.
     failure: Option<(String, Duration, Instant)>,
@@ -137,6 +142,7 @@ impl Keeper {
             voice: Voice::new(name, foreground),
             program: fs::read_to_string("/proc/self/comm").ok().map(|it| it.trim_end().into()),
             names,
+            vigil: Vigil::new(),
             repairs: VecDeque::new(),
             failure: None,
         })
@@ -171,6 +177,14 @@ impl Keeper {
             let found = self.names.take();
             let rewritten = self.watch.as_ref().is_some_and(Watch::drain);
             let due = self.failure.as_ref().is_some_and(|(_, _, at)| *at <= Instant::now());
+            if self.vigil.is_due() {
+                let state = interface::state(self.name.as_ref()).ok();
+                for (peer, endpoint) in self.vigil.silent(state.as_ref()) {
+                    self.names.ask(peer, endpoint);
+                }
+            }
+            // Whom to ask for names may have changed without a word.
+            let due = due || self.names.are_due();
             if still == Still::Kept && (!word.is_empty() || found || rewritten || due) {
                 thread::sleep(BREATH.saturating_sub(last_look.elapsed()));
                 still = self.look(&word);
@@ -185,7 +199,7 @@ impl Keeper {
     /// Until something is to be tried again.
     fn patience(&self) -> Option<Duration> {
         let failure = self.failure.as_ref().map(|(_, _, at)| *at);
-        let next = [failure, self.names.next()].into_iter().flatten().min()?;
+        let next = [failure, self.names.next(), self.vigil.next()].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -267,8 +281,13 @@ impl Keeper {
         let found = self.names.found(&wish);
         let mut tunnel = Tunnel::look(wish, journal, converge::Purpose::Restore(found))?;
         let plan = tunnel.plan()?;
-        tunnel.restore()?;
+        let moved = tunnel.restore()?;
+        self.names.outside = tunnel.outside();
         self.names.wait_for(tunnel.waiting());
+        self.vigil.watch(&tunnel.wish);
+        for line in moved {
+            self.remember(line);
+        }
         if !plan.steps.is_empty() {
             let who: Vec<String> = word.iter().map(ToString::to_string).collect();
             let who = if who.is_empty() { "found missing".to_owned() } else { who.join(", ") };

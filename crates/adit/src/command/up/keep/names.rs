@@ -1,5 +1,5 @@
-//! Endpoints whose names nobody knew when the tunnel came up: they are looked up until somebody
-//! does.
+//! Names of endpoints that nobody knew when the tunnel came up, which are looked up until somebody
+//! does, and of those that have fallen silent.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use host::dns::Outside;
 use proto::PublicKey;
 use sys::poll::Event;
 
@@ -24,6 +25,8 @@ type Answer = (PublicKey, String, Option<SocketAddr>);
 
 /// Names that are waited for. Its descriptor is readable when one may have been found.
 pub struct Names {
+    /// Whom to ask first.
+    pub outside: Option<Outside>,
     waiting: BTreeMap<PublicKey, Endpoint>,
     found: BTreeMap<PublicKey, (String, SocketAddr)>,
     /// How many questions are out.
@@ -38,6 +41,7 @@ impl Names {
     /// None yet.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
+            outside: None,
             waiting: BTreeMap::new(),
             found: BTreeMap::new(),
             out: 0,
@@ -70,35 +74,46 @@ impl Names {
         self.next.filter(|_| self.out == 0)
     }
 
+    /// Whether it is time to ask again.
+    pub fn are_due(&self) -> bool {
+        self.next().is_some_and(|next| next <= Instant::now())
+    }
+
     /// Asks for all that are waited for, if it is time.
     pub fn ask_again(&mut self) {
-        if self.next().is_none_or(|next| next > Instant::now()) {
+        if !self.are_due() {
             return;
         }
-        for (peer, endpoint) in &self.waiting {
-            let (peer, endpoint) = (*peer, endpoint.clone());
-            let (answers, bell) = (self.answers.0.clone(), Arc::clone(&self.bell));
-            let asking = thread::Builder::new().name("resolve".into()).spawn(move || {
-                let address = endpoint.look_up().ok();
-                // Nobody may wait for it any more.
-                let _ = answers.send((peer, endpoint.text, address));
-                bell.signal();
-            });
-            self.out += usize::from(asking.is_ok());
+        for (peer, endpoint) in self.waiting.clone() {
+            self.ask(peer, endpoint);
         }
         self.next = Some(Instant::now() + self.pause);
         self.pause = LONGEST_PAUSE.min(self.pause * 2);
     }
 
+    /// Asks for one.
+    pub fn ask(&mut self, peer: PublicKey, endpoint: Endpoint) {
+        let (answers, bell) = (self.answers.0.clone(), Arc::clone(&self.bell));
+        let outside = self.outside.clone();
+        let asking = thread::Builder::new().name("resolve".into()).spawn(move || {
+            // Through a tunnel that waits for the answer comes none, for as long as that takes.
+            let address = outside.and_then(|outside| endpoint.look_up_outside(&outside));
+            let address = address.or_else(|| endpoint.look_up().ok());
+            // Nobody may wait for it any more.
+            let _ = answers.send((peer, endpoint.text, address));
+            bell.signal();
+        });
+        self.out += usize::from(asking.is_ok());
+    }
+
     /// Takes what was answered; whether something was found.
     pub fn take(&mut self) -> bool {
         self.bell.drain();
-        let before = self.found.len();
         while let Ok((peer, text, address)) = self.answers.1.try_recv() {
             self.out = self.out.saturating_sub(1);
             self.found.extend(address.map(|address| (peer, (text, address))));
         }
-        self.found.len() > before
+        !self.found.is_empty()
     }
 
     /// What was found of the endpoints in a file.
