@@ -117,6 +117,19 @@ impl Bus {
         Ok(answer.first() == Some(&Value::Bool(true)))
     }
 
+    /// Makes of the connection one that brings nothing but word of a service that comes or goes,
+    /// without waiting.
+    pub(super) fn into_word_of(mut self, service: &str) -> Result<UnixStream, Failure> {
+        let rule = format!(
+            "type='signal',sender='{}',member='NameOwnerChanged',arg0='{service}'",
+            Object::BUS.service
+        );
+        self.call(Object::BUS, "AddMatch", &[Value::text(&rule)])?;
+        let stream = self.stream.into_inner();
+        stream.set_nonblocking(true)?;
+        Ok(stream)
+    }
+
     /// A property's value.
     pub(super) fn get(&mut self, object: Object<'_>, name: &str) -> Result<Value, Failure> {
         let properties = Object { interface: Object::PROPERTIES, ..object };

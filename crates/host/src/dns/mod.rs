@@ -14,6 +14,7 @@ mod resolved;
 mod settings;
 mod stack;
 mod turns;
+mod watch;
 mod who;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use crate::Error;
 
 pub use outside::{Outside, servers_besides};
 pub use settings::{Domain, Misread, Settings};
+pub use watch::Watch;
 
 /// What will be done for one link, and why in this way. Reads as "ask 10.0.0.1 for all names, by
 /// systemd-resolved, because /etc/resolv.conf leads to it".

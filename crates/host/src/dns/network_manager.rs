@@ -10,7 +10,7 @@ use std::path::Path;
 use super::dbus::{Bus, Object, Value};
 use super::turns::{Place, Turns};
 
-const SERVICE: &str = "org.freedesktop.NetworkManager";
+pub(super) const SERVICE: &str = "org.freedesktop.NetworkManager";
 const MANAGER: Object<'static> =
     Object { service: SERVICE, path: "/org/freedesktop/NetworkManager", interface: SERVICE };
 const CONFIGURATION: &str = "GlobalDnsConfiguration";

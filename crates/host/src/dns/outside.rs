@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use simple_dns::rdata::RData;
@@ -20,8 +20,9 @@ const FILES: [&str; 3] = [
 /// As many as getaddrinfo(3) asks.
 const MOST: usize = 3;
 const PORT: u16 = 53;
-/// For the answers of one server.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// For the answers of one server, and how often it is asked.
+const PATIENCE: Duration = Duration::from_millis(1500);
+const ATTEMPTS: usize = 2;
 /// Of an answer over UDP to a question that does not ask for more (RFC 1035 §2.3.4). Whoever sends
 /// more is read as far as that goes.
 const LONGEST: usize = 512;
@@ -78,36 +79,44 @@ impl Outside {
         Ok(found)
     }
 
+    /// Asks one server, and once more for what was not answered: either may be lost on the way.
     fn ask(&self, server: IpAddr, host: &str) -> io::Result<Vec<IpAddr>> {
         let socket = connected(SocketAddr::new(server, PORT), self.mark)?;
-        let mut questions = [TYPE::AAAA, TYPE::A].map(|kind| Some((number(), kind)));
-        for (number, kind) in questions.iter().flatten() {
-            socket.send(&question(*number, host, *kind)?)?;
-        }
-        let deadline = Instant::now() + PATIENCE;
+        let mut questions = vec![(number(), TYPE::AAAA), (number(), TYPE::A)];
         let mut found = Vec::new();
-        while questions.iter().any(Option::is_some) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
+        for _ in 0..ATTEMPTS {
+            for (number, kind) in &questions {
+                socket.send(&question(*number, host, *kind)?)?;
             }
-            socket.set_read_timeout(Some(left))?;
-            let mut datagram = [0; LONGEST];
-            let length = match socket.recv(&mut datagram) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                length => length?,
-            };
-            let datagram = datagram.get(..length).unwrap_or_default();
-            for asked in &mut questions {
-                let addresses =
-                    asked.and_then(|(number, kind)| answer(datagram, number, host, kind));
-                if let Some(addresses) = addresses {
-                    found.extend(addresses);
-                    *asked = None;
-                }
+            let deadline = Instant::now() + PATIENCE;
+            while !questions.is_empty() {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let Some(datagram) = receive(&socket, left)? else { break };
+                questions.retain(|(number, kind)| {
+                    let addresses = answer(&datagram, *number, host, *kind);
+                    let is_open = addresses.is_none();
+                    found.extend(addresses.into_iter().flatten());
+                    is_open
+                });
             }
         }
         Ok(found)
+    }
+}
+
+/// The next datagram, unless none comes in time.
+fn receive(socket: &UdpSocket, patience: Duration) -> io::Result<Option<Vec<u8>>> {
+    if patience.is_zero() {
+        return Ok(None);
+    }
+    socket.set_read_timeout(Some(patience))?;
+    let mut datagram = vec![0; LONGEST];
+    match socket.recv(&mut datagram) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        length => {
+            datagram.truncate(length?);
+            Ok(Some(datagram))
+        }
     }
 }
 

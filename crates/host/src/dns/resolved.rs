@@ -9,7 +9,7 @@ use crate::resolve::{interface_index, interface_name};
 use super::dbus::{Bus, Object, Value};
 use super::{Domain, Settings};
 
-const SERVICE: &str = "org.freedesktop.resolve1";
+pub(super) const SERVICE: &str = "org.freedesktop.resolve1";
 const MANAGER: Object<'static> = Object {
     service: SERVICE,
     path: "/org/freedesktop/resolve1",

@@ -1,8 +1,9 @@
 //! systemd-resolved itself, on a bus of its own.
 
+use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use host::{Change, Network};
@@ -23,11 +24,16 @@ fn start(stage: &mut Stage) -> Option<Resolvectl> {
     chown("/run/systemd/resolve", Some(991), Some(991)).unwrap();
     fs::remove_file(RESOLV_CONF).unwrap();
     symlink("../run/systemd/resolve/stub-resolv.conf", RESOLV_CONF).unwrap();
+    Some(start_in(&package, stage))
+}
+
+/// Or starts it again.
+fn start_in(package: &Path, stage: &mut Stage) -> Resolvectl {
     let resolvectl = Resolvectl(package.join("usr/bin/resolvectl"));
     stage.start(&mut Command::new(package.join("lib/systemd/systemd-resolved")));
     eventually("systemd-resolved", || resolvectl.succeeds(&["status"]));
     resolvectl.run(&["dns", "eth0", "192.0.2.53"]);
-    Some(resolvectl)
+    resolvectl
 }
 
 struct Resolvectl(PathBuf);
@@ -212,5 +218,30 @@ fn a_list_of_servers_is_replaced_and_comes_back() {
         let target = fs::read_link(RESOLV_CONF).unwrap();
         assert_eq!(target.to_str(), Some("/run/systemd/resolve/resolv.conf"));
         stage.assert_asks("after.example", &stage.lan);
+    });
+}
+
+#[test]
+fn it_is_noticed_that_it_has_started_again_and_has_forgotten() {
+    play("resolved::it_is_noticed_that_it_has_started_again_and_has_forgotten", |stage| {
+        let Some(_) = start(stage) else { return };
+        let plan = plan("wg0", "10.0.1.53");
+        assert_eq!(plan.apply().unwrap(), "");
+        let mut watch = plan.record().watch().unwrap().unwrap();
+        assert!(plan.is_applied().unwrap());
+        assert!(!watch.drain().unwrap(), "others speak on the bus, too");
+        let mut hears = |what: &str| {
+            let watch = RefCell::new(&mut watch);
+            eventually(what, || watch.borrow_mut().drain().unwrap());
+        };
+        stage.kill();
+        hears("word of its end");
+        assert!(!plan.is_applied().unwrap());
+        let package = package("systemd-resolved", "lib/systemd/systemd-resolved").unwrap();
+        start_in(&package, stage);
+        hears("word of its start");
+        assert!(!plan.is_applied().unwrap());
+        assert_eq!(plan.apply().unwrap(), "");
+        stage.assert_asks("again.example", &stage.tunnels[0]);
     });
 }

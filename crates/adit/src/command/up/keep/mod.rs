@@ -19,6 +19,7 @@ use std::process::{self, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use host::dns;
 use host::notice::{Event, Watcher, What};
 use host::plan::Item;
 use host::signals::{Signal, Signals};
@@ -91,6 +92,8 @@ struct Keeper {
     epoll: Epoll,
     /// Of the file that others write over.
     watch: Option<Watch>,
+    /// Of the service that was told of name servers.
+    service: Option<dns::Watch>,
     voice: Voice,
     /// What this process is called.
     program: Option<String>,
@@ -139,6 +142,7 @@ impl Keeper {
             signals,
             epoll,
             watch: None,
+            service: None,
             voice: Voice::new(name, foreground),
             program: fs::read_to_string("/proc/self/comm").ok().map(|it| it.trim_end().into()),
             names,
@@ -175,7 +179,7 @@ impl Keeper {
             let word = self.watcher.receive().unwrap_or_default();
             let word: Vec<Event> = word.into_iter().filter(|it| self.concerns_us(it)).collect();
             let found = self.names.take();
-            let rewritten = self.watch.as_ref().is_some_and(Watch::drain);
+            let rewritten = self.watch.as_ref().is_some_and(Watch::drain) || self.is_restarted();
             let due = self.failure.as_ref().is_some_and(|(_, _, at)| *at <= Instant::now());
             if self.vigil.is_due() {
                 let state = interface::state(self.name.as_ref()).ok();
@@ -201,6 +205,15 @@ impl Keeper {
         let failure = self.failure.as_ref().map(|(_, _, at)| *at);
         let next = [failure, self.names.next(), self.vigil.next()].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether whoever was told of name servers may have forgotten them.
+    fn is_restarted(&mut self) -> bool {
+        let heard = self.service.as_mut().map_or(Ok(false), dns::Watch::drain);
+        if heard.is_err() {
+            self.service = None;
+        }
+        heard.unwrap_or(true)
     }
 
     /// None if this process is to end and leave the tunnel up.
@@ -272,10 +285,7 @@ impl Keeper {
         else {
             return Ok(Still::Gone);
         };
-        self.watch = watch(&journal);
-        if let Some(watch) = &self.watch {
-            self.epoll.add(watch, CHANGE).map_err(|error| Failure::io("watch a file", &error))?;
-        }
+        self.watch_dns(&journal)?;
         let mut wish = Wish::of(self.name.clone(), tunnel::applied_file(&self.name))?;
         wish.path.clone_from(&journal.note.file);
         let found = self.names.found(&wish);
@@ -295,6 +305,32 @@ impl Keeper {
             self.remember(format!("{who}; put back: {}", steps.join(", ")));
         }
         Ok(Still::Kept)
+    }
+
+    /// Listens to what becomes of the name servers that the tunnel has set, if it has.
+    fn watch_dns(&mut self, journal: &Journal) -> Outcome {
+        let fail = |error: io::Error| Failure::io("watch who answers names", &error);
+        let record = journal.entries.iter().find_map(|entry| match &entry.item {
+            Item::Dns(_, record) => Some(record),
+            _ => None,
+        });
+        self.watch = record.and_then(|_| Watch::new(RESOLV_CONF).ok());
+        if let Some(watch) = &self.watch {
+            self.epoll.add(watch, CHANGE).map_err(fail)?;
+        }
+        self.service = match (record, self.service.take()) {
+            (None, _) => None,
+            (Some(_), Some(service)) => Some(service),
+            (Some(record), None) => {
+                // Without a bus there is nobody who could forget anything.
+                let service = record.watch().unwrap_or_default();
+                if let Some(service) = &service {
+                    self.epoll.add(service, CHANGE).map_err(fail)?;
+                }
+                service
+            }
+        };
+        Ok(())
     }
 
     fn remember(&mut self, what: String) {
@@ -341,10 +377,4 @@ fn asks_to_look(stream: &UnixStream) -> io::Result<bool> {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     Ok(line.trim_end() == call::LOOK)
-}
-
-/// Word of the file that programs find name servers in, if the tunnel has changed that.
-fn watch(journal: &Journal) -> Option<Watch> {
-    let has_dns = journal.entries.iter().any(|entry| matches!(entry.item, Item::Dns(..)));
-    has_dns.then(|| Watch::new(RESOLV_CONF).ok())?
 }

@@ -9,7 +9,7 @@ use crate::command::up::wish::{Endpoint, Wish};
 
 /// Between two looks. Whoever hears something answers within ten seconds (spec §1.10, KEEPALIVE_TIMEOUT), so that nobody
 /// who is there is silent for longer than this.
-const PAUSE: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_secs(11);
 
 /// Looks after the peers whose endpoints are names.
 pub struct Vigil {

@@ -1,0 +1,58 @@
+//! Noticing that whoever was told of a tunnel's servers has ended or started: what it was told, it
+//! may have forgotten.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use super::Record;
+use super::backend::Backend;
+use super::dbus::Bus;
+use super::{network_manager, resolved};
+
+/// Its descriptor is readable when there may be a reason to look.
+#[derive(Debug)]
+pub struct Watch(UnixStream);
+
+impl Record {
+    /// Watches whoever this record is about; none where that is not somebody on the system's bus.
+    ///
+    /// # Errors
+    ///
+    /// There is no bus.
+    pub fn watch(&self) -> io::Result<Option<Watch>> {
+        let service = match self.backend {
+            Backend::Resolved => resolved::SERVICE,
+            Backend::NetworkManager => network_manager::SERVICE,
+            Backend::Resolvconf(_) | Backend::File(_) => return Ok(None),
+        };
+        let stream = Bus::connect().and_then(|bus| bus.into_word_of(service))?;
+        Ok(Some(Watch(stream)))
+    }
+}
+
+impl Watch {
+    /// Takes all that there is, without waiting; whether there was anything. Nothing else comes than
+    /// what was asked for, so that nobody has to read it.
+    ///
+    /// # Errors
+    ///
+    /// The bus itself has ended, and this watch with it.
+    pub fn drain(&mut self) -> io::Result<bool> {
+        let mut any = false;
+        loop {
+            match self.0.read(&mut [0; 4096]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => any = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(any),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
