@@ -132,7 +132,8 @@ fn a_peer_that_has_moved_is_found_again() {
     stage.start_server();
     server.tells(Some(ELSEWHERE));
     assert!(finds(&mut stage, "203.0.113.6"), "nobody has looked for it");
-    assert!(stage.reaches_the_other_end());
+    // A session that the other end has forgotten is used for a while.
+    assert!((0..3).any(|_| stage.reaches_the_other_end()));
     let leaks = stage.leaks();
     assert_eq!(leaks.count(), 0, "{leaks}");
 }
