@@ -58,8 +58,12 @@ impl File {
         let mut in_interface = false;
         // The rest is never longer, so that no copy of a key is left behind by growing.
         file.rest.reserve(content.len() + 1);
-        for line in content.split_inclusive(|&byte| byte == b'\n') {
-            let line = Line::read(line);
+        for text in content.split_inclusive(|&byte| byte == b'\n') {
+            let line = Line::read(text);
+            if line.whole.is_empty() && !text.ends_with(b"\n") {
+                // Space behind the last end of a line is no line.
+                break;
+            }
             if line.key.starts_with(b"[") {
                 in_interface = line.key.eq_ignore_ascii_case(b"[Interface]");
             }
@@ -199,6 +203,7 @@ mod tests {
             ("", ""),
             ("\n", "\n"),
             ("x", "x\n"),
+            ("x\n \t", "x\n"),
             ("MTU = 1\n[Interface]\nMTU = 2\n", "MTU = 1\n[Interface]\n"),
             ("[ Interface ]\nMTU = 1\n", "[ Interface ]\nMTU = 1\n"),
             ("[Interface]x\nMTU = 1\n", "[Interface]x\nMTU = 1\n"),
