@@ -5,6 +5,8 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use rustix::io::Errno;
+
 use crate::netlink::{CREATE, EXCLUSIVE, Message};
 
 use crate::read::{
@@ -86,13 +88,31 @@ impl fmt::Display for Change<'_> {
     }
 }
 
+impl Change<'_> {
+    /// What the kernel means, where its words would mislead.
+    fn explain(&self, cause: io::Error) -> io::Error {
+        let (link, address) = match self {
+            Self::AddAddress(link, prefix) => (*link, prefix.address),
+            Self::AddRoute(route) => (route.link.as_str(), route.destination.address),
+            _ => return cause,
+        };
+        if address.is_ipv4() || cause.raw_os_error() != Some(Errno::ACCESS.raw_os_error()) {
+            return cause;
+        }
+        io::Error::other(format!(
+            "IPv6 is disabled (net.ipv6.conf.{link}.disable_ipv6): enable it by `sysctl \
+             net.ipv6.conf.default.disable_ipv6=0', or do without IPv6"
+        ))
+    }
+}
+
 impl Network {
     /// Makes one change, which the kernel does wholly or not at all.
     pub fn apply(&mut self, change: Change<'_>) -> Result<(), Error> {
         self.message(change)
             .and_then(|message| self.socket.request(&message))
             .map(drop)
-            .map_err(|cause| Error::new(change.to_string(), cause))
+            .map_err(|cause| Error::new(change.to_string(), change.explain(cause)))
     }
 
     /// Makes changes in their order, up to the first that fails.

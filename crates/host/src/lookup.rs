@@ -69,10 +69,10 @@ impl Network {
         Ok(self.table(table)?.is_empty())
     }
 
-    /// Whether a route of the main table through `link` leads to all of `destination`.
-    pub fn covers(&mut self, link: &str, destination: Prefix) -> Result<bool, Error> {
-        let routes = self.routes_of(MAIN_TABLE)?;
-        Ok(routes.iter().any(|route| route.link == link && route.destination.contains(destination)))
+    /// Where the routes of the main table through `link` lead.
+    pub fn destinations(&mut self, link: &str) -> Result<Vec<Prefix>, Error> {
+        let routes = self.routes_of(MAIN_TABLE)?.into_iter();
+        Ok(routes.filter(|route| route.link == link).map(|route| route.destination).collect())
     }
 
     /// The routes of a table as the kernel tells them, those of IPv4 first.

@@ -21,7 +21,8 @@ pub(super) fn add_all(quick: &Quick, network: &mut Network, transcript: &Transcr
     if table == Some("off") {
         return Ok(());
     }
-    let mut routes = Routes { name: &quick.interface, network, transcript };
+    let covered = network.destinations(&quick.interface)?;
+    let mut routes = Routes { name: &quick.interface, network, transcript, covered };
     // Another tunnel that comes up now must not find the same table free.
     let _alone = TablesLock::take()?;
     for destination in destinations(&quick.interface)? {
@@ -50,17 +51,22 @@ struct Routes<'a> {
     name: &'a str,
     network: &'a mut Network,
     transcript: &'a Transcript,
+    /// Where the main table's routes through the interface lead. To list them again for each of
+    /// many would take minutes.
+    covered: Vec<Prefix>,
 }
 
 impl Routes<'_> {
     /// Unless a route through the interface leads there already.
     fn add(&mut self, destination: Prefix) -> Outcome {
-        if self.network.covers(self.name, destination)? {
+        if self.covered.iter().any(|covered| covered.contains(destination)) {
             return Ok(());
         }
         let (family, name) = (family(destination), self.name);
         self.transcript.step(format!("ip {family} route add {destination} dev {name}"))?;
-        self.apply(destination, host::MAIN_TABLE)
+        self.apply(destination, host::MAIN_TABLE)?;
+        self.covered.push(destination);
+        Ok(())
     }
 
     fn add_to(&mut self, table: &str, destination: Prefix) -> Outcome {
