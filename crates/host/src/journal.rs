@@ -109,11 +109,17 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or(ErrorKind::InvalidInput)?;
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let new = path.with_added_extension("new");
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
+    let write = || {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().inspect_err(|_| {
+        // What cannot be removed was never made, or the disk is past help.
+        let _ = fs::remove_file(&new);
+    })?;
     File::open(directory)?.sync_all()
 }
 
@@ -167,6 +173,16 @@ mod tests {
         fs::write(&path, text.replace(&boot().unwrap(), "another")).unwrap();
         let read = Journal::<u32>::read(&path).unwrap().unwrap();
         assert_eq!((read.note, read.entries), (7, vec![]));
+        remove(&path);
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing_behind() {
+        let path = path("unwritable");
+        // No file takes the place of a folder.
+        fs::create_dir_all(&path).unwrap();
+        Journal::new(path.clone(), 7).write().unwrap_err();
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         remove(&path);
     }
 
