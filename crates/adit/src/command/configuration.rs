@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -182,10 +181,10 @@ fn tidy(file: &OsStr, write: bool) -> Result<ExitCode, String> {
             told.collect::<String>()
         )
     })?;
-    let written = if !write {
-        let mut out = io::stdout().lock();
-        out.write_all(&text).and_then(|()| out.flush())
-    } else if source.path == Path::new("-") {
+    if !write {
+        return Ok(super::say_as("adit config", &text));
+    }
+    let written = if source.path == Path::new("-") {
         return Err("stdin cannot be written to; leave out --write".to_owned());
     } else if *text == *source.content {
         Ok(())

@@ -15,7 +15,7 @@ mod up;
 mod wg;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -139,13 +139,21 @@ fn unknown(name: &OsStr) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Writes what was asked for to stdout. A full disk or a closed pipe is a failure, not a panic.
+/// Writes what was asked for to stdout. A full disk is a failure, not a panic.
 fn say(text: &str) -> ExitCode {
+    say_as("adit", text.as_bytes())
+}
+
+/// The same by another name. Whoever closes a pipe has seen enough, and is told nothing.
+fn say_as(program: &str, text: &[u8]) -> ExitCode {
+    /// What a shell calls the end of a program by SIGPIPE, which is what becomes of others.
+    const UNREAD: u8 = 128 + 13;
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(text).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(UNREAD),
         Err(error) => {
-            eprintln!("adit: cannot write to stdout: {error}");
+            eprintln!("{program}: cannot write to stdout: {}", words(&error));
             ExitCode::FAILURE
         }
     }

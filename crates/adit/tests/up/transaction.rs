@@ -103,6 +103,10 @@ fn a_step_that_fails_takes_all_others_back() {
         try 'a link' 'wg0 is there already'
         ip link del wg0
         check adit up wg0
+        check adit down wg0
+        # The daemon cannot start, and its reason is the whole reason.
+        mkdir -p /run/wireguard/wg0.sock/x
+        try 'a daemon' 'start a daemon for wg0: cannot create /var/run/wireguard/wg0.sock'
         "##,
     );
 }

@@ -16,7 +16,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -174,7 +174,8 @@ fn strip(quick: &Quick) -> Outcome {
     let mut text = Zeroizing::new(Vec::with_capacity(quick.file.rest.len() + 1));
     text.extend_from_slice(&quick.file.rest);
     text.push(b'\n');
-    let mut out = io::stdout().lock();
-    let written = out.write_all(&text).and_then(|()| out.flush());
-    written.map_err(|error| Failure::new(format!("stdout: {}", words(&error))))
+    match super::say_as("wg-quick", &text) {
+        ExitCode::SUCCESS => Ok(()),
+        _ => Err(Failure::told(1)),
+    }
 }

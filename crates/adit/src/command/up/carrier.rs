@@ -1,6 +1,7 @@
 //! The link of a tunnel: a daemon that carries its packets, the hooks that come before everything
 //! else, and its keys and peers.
 
+use std::env;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
@@ -24,29 +25,54 @@ pub struct Carrier<'a> {
     pub kernel: bool,
     /// What keeps the next step from being taken.
     pub signals: Option<&'a Signals>,
+    /// Whether a link of that name is there that somebody else has made meanwhile.
+    pub foreign: bool,
 }
 
 /// For a tunnel that goes down.
 pub struct End;
 
+impl Carrier<'_> {
+    fn start_daemon(&mut self, link: &str) -> Result<(), Error> {
+        // It is soon there; a Ctrl-C meanwhile must not leave it in between.
+        let mut daemon = ourselves();
+        let attempt = || format!("start a daemon for {link}");
+        let fail = |error| Error::new(attempt(), error);
+        let starting = tunnel::announce_start(link).map_err(fail)?;
+        daemon.args(["daemon", "--", link]).process_group(0);
+        daemon.stdin(starting.try_clone().map_err(fail)?);
+        let (mut said, stderr) = io::pipe().map_err(fail)?;
+        match env::var_os("LOG_LEVEL") {
+            None => drop(daemon.stderr(stderr)),
+            // Whoever wants its log wants it where it is looked for.
+            Some(_) => drop(stderr),
+        }
+        let started = run(&mut daemon, None);
+        // Its copies are open until then, too.
+        drop((daemon, starting));
+        tunnel::await_start(link)
+            .map_err(|failure| Error::new(attempt(), io::Error::other(failure.to_string())))?;
+        started.map_err(|mut failure| {
+            // It says itself that it has made none. One that was killed may have.
+            self.foreign = failure.status == 1;
+            let mut why = String::new();
+            // Without it nothing better is known than the status.
+            let _ = said.read_to_string(&mut why);
+            let why = why.trim_end().trim_start_matches("adit: ").to_owned();
+            failure.text = failure.text.or(Some(why).filter(|it| !it.is_empty()));
+            because(attempt(), failure)
+        })
+    }
+}
+
 impl plan::Carrier for Carrier<'_> {
     fn start(&mut self, link: &str) -> Result<(), Error> {
         if self.kernel {
-            Network::open()?.apply(Change::CreateLink(link, "wireguard"))?;
+            let made = Network::open()?.apply(Change::CreateLink(link, "wireguard"));
+            self.foreign = made.is_err();
+            made?;
         } else {
-            // It is soon there; a Ctrl-C meanwhile must not leave it in between.
-            let mut daemon = ourselves();
-            let attempt = || format!("start a daemon for {link}");
-            let fail = |error| Error::new(attempt(), error);
-            let starting = tunnel::announce_start(link).map_err(fail)?;
-            daemon.args(["daemon", "--", link]).process_group(0);
-            daemon.stdin(starting.try_clone().map_err(fail)?);
-            let started = run(&mut daemon, None);
-            // Its copy is open until then, too.
-            drop((daemon, starting));
-            tunnel::await_start(link)
-                .map_err(|failure| Error::new(attempt(), io::Error::other(failure.to_string())))?;
-            started.map_err(|failure| because(attempt(), failure))?;
+            self.start_daemon(link)?;
         }
         hooks("PreUp", &self.hooks.pre_up, link)?;
         interface::configure(link.as_ref(), self.settings)
@@ -64,7 +90,7 @@ impl plan::Carrier for Carrier<'_> {
     }
 
     fn end(&mut self, link: &str, network: &mut Network) -> Result<(), Error> {
-        End.end(link, network)
+        if self.foreign { Ok(()) } else { End.end(link, network) }
     }
 }
 

@@ -383,6 +383,7 @@ impl Tunnel {
                 hooks: &Hooks::from(&self.wish.file.hooks),
                 kernel: self.journal.note.kernel,
                 signals,
+                foreign: false,
             };
             self.machine.apply(&plan, &mut self.journal, &mut carrier).map_err(told)?;
             let state = interface::state(self.wish.name.as_ref());

@@ -85,7 +85,7 @@ impl Machine for Here<'_> {
     }
 
     fn warn(&mut self, text: &[u8]) {
-        complain(&Failure::line(text).0);
+        complain(&Failure::line(text).lines);
     }
 }
 

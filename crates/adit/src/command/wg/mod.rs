@@ -92,15 +92,24 @@ struct Call<'a> {
 /// What came of it, stdout apart.
 type Outcome = Result<(), Failure>;
 
-/// Whole lines for stderr, perhaps none, before exit 1.
-struct Failure(Vec<u8>);
+/// Why a command fails.
+struct Failure {
+    /// Whole lines for stderr, perhaps none.
+    lines: Vec<u8>,
+    /// 1, unless nobody reads what is said.
+    code: ExitCode,
+}
 
 impl Failure {
+    fn new(lines: Vec<u8>) -> Self {
+        Self { lines, code: ExitCode::FAILURE }
+    }
+
     /// One line.
     fn line(text: impl Into<Vec<u8>>) -> Self {
         let mut text = text.into();
         text.push(b'\n');
-        Self(text)
+        Self::new(text)
     }
 
     /// What perror(3) says.
@@ -115,10 +124,7 @@ impl Call<'_> {
     }
 
     fn print(&self, text: &str) -> Outcome {
-        let mut out = io::stdout().lock();
-        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        let what = format!("{}: cannot write to stdout", self.program);
-        written.map_err(|error| Failure::because(&what, &error))
+        code(super::say_as(self.program, text.as_bytes()))
     }
 }
 
@@ -137,7 +143,7 @@ pub fn wg(arguments: Vec<OsString>) -> ExitCode {
             }
             None => {
                 let invalid = [b"Invalid subcommand: `", first.as_encoded_bytes(), b"'\n"].concat();
-                finish(Err(Failure([&invalid[..], overview(&program).as_bytes()].concat())))
+                finish(Err(Failure::new([&invalid[..], overview(&program).as_bytes()].concat())))
             }
         },
     }
@@ -162,16 +168,16 @@ fn overview(program: &str) -> String {
 fn finish(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(lines)) => {
+        Err(Failure { lines, code }) => {
             complain(&lines);
-            ExitCode::FAILURE
+            code
         }
     }
 }
 
 /// A command that has said everything by itself.
 fn code(code: ExitCode) -> Outcome {
-    if code == ExitCode::SUCCESS { Ok(()) } else { Err(Failure(Vec::new())) }
+    if code == ExitCode::SUCCESS { Ok(()) } else { Err(Failure { lines: Vec::new(), code }) }
 }
 
 fn complain(lines: &[u8]) {

@@ -30,8 +30,7 @@ pub(super) fn show(call: &Call<'_>) -> Outcome {
         }
         [which] if is(which, &["interfaces"]) => interfaces(call),
         [which] if is(which, &["-h", "--help", "help"]) => {
-            let Failure(usage) = call.usage(USAGE);
-            complain(&usage);
+            complain(&call.usage(USAGE).lines);
             Ok(())
         }
         [which, parameter @ ..] if !is(which, &["interfaces"]) && parameter.len() <= 1 => {
@@ -72,11 +71,11 @@ fn all(call: &Call<'_>, parameter: Option<&OsString>) -> Outcome {
                 shown = true;
             }
             Err(error) => {
-                complain(&no_access_to(name, &error).0);
+                complain(&no_access_to(name, &error).lines);
             }
         }
     }
-    if shown { Ok(()) } else { Err(Failure(Vec::new())) }
+    if shown { Ok(()) } else { Err(Failure::new(Vec::new())) }
 }
 
 fn one(
@@ -99,9 +98,9 @@ fn one(
     match parameter.to_str().and_then(|parameter| view.script(parameter, named)) {
         Some(lines) => call.print(&lines),
         None => {
-            let Failure(usage) = call.usage(USAGE);
+            let usage = call.usage(USAGE).lines;
             let invalid = [b"Invalid parameter: `", parameter.as_encoded_bytes(), b"'\n"].concat();
-            Err(Failure([invalid, usage].concat()))
+            Err(Failure::new([invalid, usage].concat()))
         }
     }
 }
@@ -115,7 +114,7 @@ fn json(call: &Call<'_>, which: Option<&OsString>) -> Outcome {
             Ok(state) => state,
             Err(error) if which.is_some() => return Err(no_access(error)),
             Err(error) => {
-                complain(&no_access_to(name, &error).0);
+                complain(&no_access_to(name, &error).lines);
                 continue;
             }
         };
@@ -124,7 +123,7 @@ fn json(call: &Call<'_>, which: Option<&OsString>) -> Outcome {
         interfaces.insert(name, json);
     }
     if interfaces.is_empty() && !names.is_empty() {
-        return Err(Failure(Vec::new()));
+        return Err(Failure::new(Vec::new()));
     }
     call.print(&format!("{:#}\n", serde_json::json!(interfaces)))
 }
