@@ -76,7 +76,7 @@ pub enum Notice {
     GaveUp(PublicKey),
     /// A handshake message was dropped.
     Dropped(SocketAddr, Discard),
-    /// An offload failed, and is not used any more.
+    /// An offload failed, and is not used any more; that of trains only not for this peer, for a minute.
     OffloadLost(Kind, io::Error),
 }
 

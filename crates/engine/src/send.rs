@@ -115,14 +115,12 @@ impl Dispatch<'_> {
         Ok(progress)
     }
 
-    /// A train was refused: by a path too narrow for its segments, or by a device that cannot cut it.
+    /// A train was refused: by a path too narrow for its segments, or by a device on it that cannot cut
+    /// it. Another path may be better, and this one later.
     fn train_refused(&self, error: io::Error) {
-        match error.raw_os_error() {
-            Some(errno::EMSGSIZE | errno::EINVAL) => self.peer.refuse_trains(self.now),
-            Some(errno::EIO) if self.shared.offloads.lose(Kind::UdpSegment) => {
-                self.shared.control.post(ToControl::OffloadLost(Kind::UdpSegment, error));
-            }
-            _ => {}
+        if let Some(errno::EIO | errno::EINVAL | errno::EMSGSIZE) = error.raw_os_error() {
+            self.peer.refuse_trains(self.now);
+            self.shared.control.post(ToControl::OffloadLost(Kind::UdpSegment, error));
         }
     }
 }

@@ -89,7 +89,7 @@ pub(crate) enum ToControl {
     Handshake(Endpoint, Box<[u8]>),
     /// The only worker in use has no rest any more.
     Saturated,
-    /// A worker does without an offload from now on, because of this error.
+    /// A worker does without an offload, because of this error.
     OffloadLost(Kind, io::Error),
     /// The interface was deleted, or cannot be read any more.
     TunLost,
