@@ -28,8 +28,17 @@ const KERNEL_WORDS: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mit
 /// What tests run, besides busybox, whose `timeout` would run its own `ip`.
 const PROGRAMS: [&str; 8] = ["bash", "ip", "nft", "sysctl", "timeout", "unshare", "wg", "wg-quick"];
 /// What tests need of the kernel, besides what that needs.
-const MODULES: [&str; 7] =
-    ["wireguard", "tun", "veth", "overlay", "nft_ct", "nft_fib_ipv4", "nft_fib_ipv6"];
+const MODULES: [&str; 9] = [
+    "wireguard",
+    "tun",
+    "veth",
+    "overlay",
+    "nft_ct",
+    "nft_fib_inet",
+    "nft_fib_ipv4",
+    "nft_fib_ipv6",
+    "nft_reject_inet",
+];
 /// The line that ends a play, with the exit status of the tests.
 const END: &str = "adit-guest: ";
 
