@@ -237,6 +237,8 @@ fn it_is_noticed_that_it_has_started_again_and_has_forgotten() {
         stage.kill();
         hears("word of its end");
         assert!(!plan.is_applied().unwrap());
+        // What it remembers from one start to the next.
+        fs::remove_dir_all("/run/systemd/resolve/netif").unwrap();
         let package = package("systemd-resolved", "lib/systemd/systemd-resolved").unwrap();
         start_in(&package, stage);
         hears("word of its start");
