@@ -13,7 +13,7 @@ use crate::read::{
     IFA_ADDRESS, IFA_LOCAL, IFF_UP, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU, RTA_DST,
     RTA_GATEWAY, RTA_OIF, RTA_TABLE, RTN_UNICAST,
 };
-use crate::{Error, Family, MAIN_TABLE, Network, Prefix, Route, Rule};
+use crate::{Error, Family, MAIN_TABLE, Network, Origin, Prefix, Route, Rule};
 
 // linux/rtnetlink.h, linux/if_link.h, linux/veth.h, linux/if_addr.h, linux/if.h
 pub(crate) const RTM_NEWLINK: u16 = 16;
@@ -30,6 +30,8 @@ const VETH_INFO_PEER: u16 = 1;
 const IFA_F_NODAD: u8 = 2;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
+/// `RT_SCOPE_NOWHERE`, which stands for each of them where a route is removed.
+const RT_SCOPE_ANY: u8 = 255;
 
 /// One change to a network namespace.
 #[derive(Clone, Copy, Debug)]
@@ -209,8 +211,13 @@ fn address_message(kind: u16, flags: u16, index: u32, address: Prefix) -> Messag
 /// `rtmsg`: family, lengths of destination and source, TOS, table, origin, scope, type, flags.
 fn route_message(kind: u16, flags: u16, index: u32, route: &Route) -> Message {
     let (family, destination) = octets(route.destination.address);
-    let scope = match route.gateway {
-        None if route.destination.address.is_ipv4() => RT_SCOPE_LINK,
+    let is_direct = route.gateway.is_none() && route.destination.address.is_ipv4();
+    // Whoever adds a route without a link has its gateway looked for among all direct routes, and
+    // would find it behind a tunnel that everything leads into (`fib_check_nh`).
+    let is_of_tunnel = route.origin == Origin::ADIT && route.table != MAIN_TABLE;
+    let scope = match kind {
+        RTM_DELROUTE => RT_SCOPE_ANY,
+        _ if is_direct && !is_of_tunnel => RT_SCOPE_LINK,
         _ => RT_SCOPE_UNIVERSE,
     };
     let length = route.destination.length;

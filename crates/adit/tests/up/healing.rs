@@ -209,3 +209,24 @@ fn a_full_tunnel_does_not_shut_itself_off_from_whoever_knows_its_peer() {
         "##,
     );
 }
+
+#[test]
+fn a_gateway_is_looked_for_among_neighbours_and_not_in_the_tunnel() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        full '' ''
+        check adit up wg0
+        check ping -c 1 -W 5 10.9.0.1
+        check ip route replace default via 192.0.2.1
+        ip route show default | grep -q 'dev eth0' || fail "$(ip route show default)"
+        check ip -6 route replace default via 2001:db8::1
+        ip -6 route show default | grep -q 'dev eth0' || fail "$(ip -6 route show default)"
+        check ping -c 1 -W 5 10.9.0.1
+        ip route get 8.8.8.8 | grep -q 'dev wg0' || fail "$(ip route get 8.8.8.8)"
+        check adit down wg0
+        [ -z "$(ip route show table 51820 2> /dev/null)" ] || fail 'a route was left'
+        "##,
+    );
+}
