@@ -101,6 +101,18 @@ fn table() -> Vec<Difference> {
             "Unable to access interface: Protocol error\n",
         ),
         (
+            "a daemon may tell a key that is not clamped: it is the same key",
+            scene("show wgt0 private-key").told(&format!("private_key={a}\nerrno=0\n\n")),
+            "4kH+nkDG",
+            "4EH+nkDG",
+        ),
+        (
+            "a daemon may tell host bits that mean nothing",
+            scene("show wgt0").told(&told("allowed_ip=fe80::1/28")),
+            "fe80::1/28",
+            "fe80::/28",
+        ),
+        (
             "an endpoint that makes no sense is no reason to crash",
             scene("show wgt0").told(&told("endpoint=[::1%none]:1")),
             "None",

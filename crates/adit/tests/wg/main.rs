@@ -5,6 +5,7 @@
 
 mod differences;
 mod files;
+mod random;
 mod set;
 mod show;
 mod stage;
@@ -49,6 +50,11 @@ fn files_are_applied_alike() {
 #[test]
 fn what_is_there_is_synchronised_alike() {
     on_stage("what_is_there_is_synchronised_alike", files::synchronised);
+}
+
+#[test]
+fn what_nobody_has_thought_of_is_met_alike() {
+    on_stage("what_nobody_has_thought_of_is_met_alike", random::scenes);
 }
 
 #[test]
