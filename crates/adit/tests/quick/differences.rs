@@ -34,6 +34,14 @@ const EVERYWHERE: &[Everywhere] = &[
         |record| record.edit("up: stderr", |text| lines(text, |line| !line.contains("sysctl -q"))),
     ),
     (
+        "As a tunnel of the kernel does, ours ends ICMP redirects: peers cannot reach each other \
+         beside this machine.",
+        |record| {
+            record
+                .edit(": sysctl", |text| lines(text, |line| !line.contains("all/send_redirects")));
+        },
+    ),
+    (
         "Our addresses of v6 are not looked for on the link (nodad), which a tunnel does not do \
          anyway.",
         |record| record.edit(": addresses", |text| text.replace(" nodad", "")),

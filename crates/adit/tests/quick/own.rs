@@ -109,7 +109,7 @@ fn nobody_else_can_read_a_hook() {
 PostUp = tr '\\0' ' ' < /proc/$$/cmdline; env | grep -c s3cret; true",
     );
     let shown = "bash -e -o pipefail -O extglob -c \
-                 eval \"unset WG_QUICK_HOOK; INTERFACE=wg0; $WG_QUICK_HOOK\" 0\n";
+                 eval \"unset WG_QUICK_HOOK; INTERFACE=wg0; $WG_QUICK_HOOK\" wg-quick 0\n";
     assert_eq!(record.0["up: stdout"], shown);
 }
 

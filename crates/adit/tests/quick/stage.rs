@@ -116,7 +116,9 @@ state() {
     section "$1: firewall"
     nft list ruleset
     section "$1: sysctl"
-    sysctl net.ipv4.conf.all.src_valid_mark net.ipv4.conf.all.rp_filter
+    for of in all default eth0; do
+        grep -s . /proc/sys/net/ipv{4,6}/conf/$of/* /proc/sys/net/ipv4/ip_forward
+    done
     section "$1: wireguard"
     for name in $(wg show interfaces); do
         # Tunnels go some time after their links.

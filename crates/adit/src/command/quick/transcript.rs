@@ -66,7 +66,8 @@ impl Transcript {
                 let mut shell = child(name);
                 // Through the environment, since everybody may read the arguments of a process.
                 let script = format!("eval \"unset {HOOK}; INTERFACE={interface}; ${HOOK}\"");
-                shell.args(options).arg("-c").arg(script);
+                // The last is what the shell calls itself.
+                shell.args(options).arg("-c").arg(script).arg("wg-quick");
                 shell.env(HOOK, OsStr::from_bytes(&hook));
                 shell
             };
