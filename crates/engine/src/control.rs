@@ -10,7 +10,7 @@ use proto::{
     Change, Device, DeviceState, Discard, Endpoint, Event, PeerId, PublicKey, Report, Time,
 };
 use sys::netlink::{Listener, News};
-use sys::poll::{Epoll, Events, Timer};
+use sys::poll::{Epoll, Events, Timer, quiesce};
 use sys::tun::Tun;
 use sys::udp::{Family, Outgoing, ReceiveBatch, Received, SendBatch};
 
@@ -371,6 +371,8 @@ impl Control {
         for group in self.shared.sockets.load().iter().flat_map(|sockets| sockets.groups()) {
             let _ = group.steer(all);
         }
+        // What was on its way to the only queue and socket has reached them then.
+        quiesce();
         if let Some(first) = self.shared.workers.first() {
             first.mailbox.post(ToWorker::Widen);
         }

@@ -124,12 +124,7 @@ impl Worker {
     ) -> io::Result<bool> {
         let resumes = readiness.writable && self.outbound.full() == Some(family);
         Round::run(shared, self.number, |round| {
-            if let Some(socket) =
-                round.sockets.and_then(|sockets| sockets.data(family, self.number))
-            {
-                // What the network reports to a socket concerns some datagram that was sent before.
-                let _ = self.inbound.forward(round, tun, socket);
-            }
+            let _ = self.receive(round, tun, family);
             if resumes {
                 self.outbound.flush(round);
             }
@@ -177,6 +172,7 @@ impl Worker {
                 ToWorker::Sockets => {}
                 ToWorker::Widen => {
                     self.make_way(shared, tun);
+                    self.block_or_unblock(shared, tun, post)?;
                     let _ = shared.widened.set(());
                 }
                 ToWorker::Stop => return Ok(false),
@@ -184,27 +180,30 @@ impl Worker {
         }
         Ok(true)
     }
-}
 
-impl Worker {
     /// Carries what waits here already, so that nothing newer of its flow overtakes it elsewhere.
     fn make_way(&mut self, shared: &Shared, tun: &Tun) {
         /// Enough for a full queue.
         const ROUNDS: usize = 128;
-        let mut carry = |family: Option<Family>| {
-            let more = Round::run(shared, self.number, |round| match family {
+        let mut carry = |source| {
+            let more = Round::run(shared, self.number, |round| match source {
                 None => self.outbound.forward(round, tun),
-                Some(family) => {
-                    let socket =
-                        round.sockets.and_then(|sockets| sockets.data(family, self.number));
-                    socket.map_or(Ok(false), |socket| self.inbound.forward(round, tun, socket))
-                }
+                Some(family) => self.receive(round, tun, family),
             });
             more.unwrap_or(false)
         };
         for source in [None, Some(Family::V4), Some(Family::V6)] {
             let _ = (0..ROUNDS).find(|_| !carry(source));
         }
+    }
+
+    /// Carries a batch from one of our sockets, if it is open. True if there may be more.
+    ///
+    /// # Errors
+    /// What the network reports to a socket, of some datagram that was sent before.
+    fn receive(&mut self, round: &Round<'_>, tun: &Tun, family: Family) -> io::Result<bool> {
+        let socket = round.sockets.and_then(|sockets| sockets.data(family, self.number));
+        socket.map_or(Ok(false), |socket| self.inbound.forward(round, tun, socket))
     }
 }
 

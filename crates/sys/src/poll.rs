@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::{Errno, read, write};
+use rustix::thread::{MembarrierCommand, membarrier};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -89,6 +90,13 @@ impl AsFd for Epoll {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Waits until each processor has finished what it is doing in the kernel, such as handing a packet
+/// to a queue that was chosen by a rule that has just been replaced: some milliseconds (an RCU grace
+/// period, membarrier(2)). Where the kernel cannot say, it does not wait.
+pub fn quiesce() {
+    let _ = membarrier(MembarrierCommand::Global);
 }
 
 impl Events {
