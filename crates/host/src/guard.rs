@@ -26,6 +26,11 @@ pub struct Guard {
     /// The port that they leave from, if it is known yet. Until it is, replies to them can fail a
     /// strict reverse path filter.
     pub port: Option<u16>,
+    /// The links of tunnels that are carried in this one.
+    pub inner: Vec<String>,
+    /// The marks and ports of tunnels that carry this one: all that goes into them beside it is
+    /// refused here, too.
+    pub outer: Vec<(u32, u16)>,
     /// The link's addresses, each with its network, which is only behind the tunnel whatever a
     /// neighbour says.
     pub addresses: Vec<Prefix>,
@@ -250,20 +255,24 @@ impl Guard {
 
     /// What this machine sends.
     fn output(&self) -> Vec<Rule> {
-        let into_tunnel = Is(Field::OutputLink(self.tunnel.clone()));
-        let mut rules = vec![
-            vec![Is(Field::OutputLink(LOOPBACK.into())), ACCEPT],
+        let mut rules = vec![vec![Is(Field::OutputLink(LOOPBACK.into())), ACCEPT]];
+        for tunnel in self.tunnels() {
+            let into_tunnel = Is(Field::OutputLink(tunnel.clone()));
             // A route to the other end through the tunnel itself would have it carry its own
             // datagrams, without an end.
-            vec![into_tunnel.clone(), Is(Field::Mark(self.mark)), DROP],
-            vec![into_tunnel, ACCEPT],
-        ];
+            rules.push(vec![into_tunnel.clone(), Is(Field::Mark(self.mark)), DROP]);
+            rules.push(vec![into_tunnel, ACCEPT]);
+        }
         rules.extend(self.left_alone());
         let datagram = match self.port {
             Some(port) => Field::SourcePort(Transport::Udp, port),
             None => Field::Protocol(UDP),
         };
         rules.push(vec![Is(Field::Mark(self.mark)), Is(datagram), ACCEPT]);
+        rules.extend(self.outer.iter().map(|(mark, port)| {
+            let datagram = Field::SourcePort(Transport::Udp, *port);
+            vec![Is(Field::Mark(*mark)), Is(datagram), ACCEPT]
+        }));
         rules.extend(self.resolvers.iter().map(|server| {
             let query = Is(Field::DestinationPort(Transport::Udp, DNS));
             vec![Is(Field::Mark(self.mark)), Is(Field::Destination(*server)), query, ACCEPT]
@@ -277,20 +286,27 @@ impl Guard {
 
     /// What others send through this machine: containers, virtual machines, a network behind it.
     fn forward(&self) -> Vec<Rule> {
-        let mut rules = vec![vec![Is(Field::OutputLink(self.tunnel.clone())), ACCEPT]];
+        let into = |tunnel: &String| vec![Is(Field::OutputLink(tunnel.clone())), ACCEPT];
+        let mut rules: Vec<Rule> = self.tunnels().map(into).collect();
         rules.extend(self.left_alone());
-        let from_tunnel = Is(Field::InputLink(self.tunnel.clone()));
-        rules.extend(self.on_link.iter().map(|it| {
-            let mut rule = vec![from_tunnel.clone()];
-            // The other end has no business with containers, but to answer them.
-            rule.extend((it.within && !self.lan).then_some(Is(Field::Reply)));
-            rule.extend(to(it));
-            rule
-        }));
+        for tunnel in self.tunnels() {
+            rules.extend(self.on_link.iter().map(|it| {
+                let mut rule = vec![Is(Field::InputLink(tunnel.clone()))];
+                // The other end has no business with containers, but to answer them.
+                rule.extend((it.within && !self.lan).then_some(Is(Field::Reply)));
+                rule.extend(to(it));
+                rule
+            }));
+        }
         let inner = links(self.on_link.iter().filter(|it| it.within));
         rules.extend(inner.map(|link| vec![Is(Field::InputLink(link)), goto(WITHIN)]));
         rules.push(vec![goto(BESIDE)]);
         rules
+    }
+
+    /// This one, and those within it.
+    fn tunnels(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.tunnel).chain(&self.inner)
     }
 
     /// A version of IP that is none of the tunnel's business.

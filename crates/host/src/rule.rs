@@ -35,6 +35,9 @@ pub struct Rule {
     pub priority: Option<u32>,
     /// Only packets without this mark.
     pub unless_marked: Option<u32>,
+    /// Only packets with this mark; not together with the above.
+    #[serde(default)]
+    pub marked: Option<u32>,
     /// Only packets to these addresses.
     pub destination: Option<Prefix>,
     /// The table to look in.
@@ -49,6 +52,11 @@ impl Rule {
     /// Everything that the tunnel's own packets, which bear its mark, are not.
     pub const fn unless_marked(family: Family, mark: u32, table: u32) -> Self {
         Self { unless_marked: Some(mark), ..Self::everything(family, table) }
+    }
+
+    /// A tunnel's own packets.
+    pub const fn marked(family: Family, mark: u32, table: u32) -> Self {
+        Self { marked: Some(mark), ..Self::everything(family, table) }
     }
 
     /// All that goes to these addresses.
@@ -67,6 +75,7 @@ impl Rule {
             family,
             priority: None,
             unless_marked: None,
+            marked: None,
             destination: None,
             table,
             suppress_prefix_length: None,
@@ -87,7 +96,7 @@ impl Rule {
         };
         [
             (FRA_PRIORITY, self.priority),
-            (FRA_FWMARK, self.unless_marked),
+            (FRA_FWMARK, self.unless_marked.or(self.marked)),
             (FRA_TABLE, Some(self.table)),
             (FRA_SUPPRESS_PREFIXLEN, self.suppress_prefix_length),
         ]
@@ -105,6 +114,9 @@ impl fmt::Display for Rule {
         }
         if let Some(destination) = self.destination {
             write!(f, " to {destination}")?;
+        }
+        if let Some(mark) = self.marked {
+            write!(f, " fwmark {mark:#x}")?;
         }
         match self.table {
             MAIN_TABLE => write!(f, " lookup main")?,
@@ -142,18 +154,19 @@ fn read(reply: &Reply) -> Option<Rule> {
         )
     });
     let inverted = u32::from_ne_bytes([f0, f1, f2, f3]) & FIB_RULE_INVERT != 0;
-    let unless_marked = attributes.number(FRA_FWMARK);
+    let mark = attributes.number(FRA_FWMARK);
     let whole_mark = attributes.number(FRA_FWMASK).is_none_or(|mask| mask == u32::MAX);
     let destination = attributes.get(FRA_DST).and_then(|bytes| ip(family, bytes));
     let destination = destination.map(|address| Prefix { address, length: to });
     // One that is inverted asks for what is not both.
-    let one_condition = unless_marked.is_none() || destination.is_none();
+    let one_condition = !inverted || mark.is_some() && destination.is_none();
     let plain = [from, tos] == [0; 2] && action == FR_ACT_TO_TBL && whole_mark && one_condition;
-    (described && plain && inverted == unless_marked.is_some()).then_some(Rule {
+    (described && plain).then_some(Rule {
         family: Family::numbered(family)?,
         // The kernel does not tell a priority of zero.
         priority: Some(attributes.number(FRA_PRIORITY).unwrap_or(0)),
-        unless_marked,
+        unless_marked: mark.filter(|_| inverted),
+        marked: mark.filter(|_| !inverted),
         destination,
         table: attributes.number(FRA_TABLE)?,
         suppress_prefix_length: attributes

@@ -23,6 +23,8 @@ fn a_guard() -> Guard {
         tunnel: "wg0".into(),
         mark: 51820,
         port: Some(51820),
+        inner: vec!["wg2".into()],
+        outer: vec![(51819, 4500)],
         addresses: ["10.9.0.2/24", "fd00:9::2/64", "fe80::9/64"].map(prefix).into(),
         tunnelled: vec![Family::V4],
         on_link: vec![

@@ -72,6 +72,7 @@ fn a_rule_is_read_back_until_it_is_removed() {
             Rule::unless_marked(family, MARK, MARK),
             Rule::main_without_default(family),
             Rule { priority: Some(7), ..Rule::unless_marked(family, 1, 2) },
+            Rule { priority: Some(7), ..Rule::marked(family, 1, 2) },
         ] {
             network.apply(Change::AddRule(&rule)).unwrap();
             let added: Vec<Rule> = network.rules().unwrap();
@@ -112,7 +113,7 @@ fn a_rule_that_asks_for_more_is_left_out() {
         return;
     };
     let before = network.rules().unwrap();
-    for more in ["from 10.0.0.1", "iif a", "fwmark 51820", "not fwmark 1/3", "not to 10.0.0.0/8"] {
+    for more in ["from 10.0.0.1", "iif a", "fwmark 1/3", "not fwmark 1/3", "not to 10.0.0.0/8"] {
         if said(&namespace, &format!("ip rule add {more} table 51820")).is_none() {
             return;
         }

@@ -1,12 +1,12 @@
 //! What neighbours on the LAN may learn of a tunnel or do to it, and what two tunnels do to each
 //! other.
 
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use crate::BOTH;
 use crate::machine::Machine;
 use crate::stage::{ENDPOINT, OURS, Program, Stage, join};
+use crate::{BOTH, assert_tight};
 
 /// CVE-2019-14899, and ARP for an address that another link has.
 #[test]
@@ -250,4 +250,41 @@ fn two_tunnels_at_once_have_a_table_each() {
         let rules = stage.client.run("ip -4 rule; ip -6 rule");
         assert!(!rules.contains("fwmark") && !rules.contains("suppress"), "{program}: {rules}");
     }
+}
+
+#[test]
+fn of_two_guarded_tunnels_the_later_is_carried_in_the_earlier() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "");
+    // The same key twice, at another port and with other addresses.
+    let other = "s/10\\.9\\./10.8./g; s/fd00:9/fd00:8/g; s/51820/51821/; s/5182[01]$/51821/";
+    stage.server.run(&format!(
+        "sed '{other}' /etc/wireguard/wg0.conf > /etc/wireguard/wg1.conf
+         {OURS} daemon wg1 && wg setconf wg1 /etc/wireguard/wg1.conf
+         ip address add 10.8.0.1/24 dev wg1 && ip address add fd00:8::1/64 dev wg1 nodad
+         ip link set wg1 up"
+    ));
+    stage.client.run(&format!("sed '{other}' /etc/wireguard/wg0.conf > /etc/wireguard/wg1.conf"));
+    let secret: [IpAddr; 2] = ["10.8.0.2", "fd00:8::2"].map(|it| it.parse().unwrap());
+    stage.allowed.secret.extend(secret);
+    stage.client.run(&format!("{OURS} up wg0 && {OURS} up wg1"));
+    stage.forget();
+    let answers = |stage: &mut Stage| {
+        for to in ["10.8.0.1", "8.8.8.8", "fd00:8::1"] {
+            stage.client.run(&format!("ping -n -q -c 2 -i 0.2 -w 30 {to}"));
+        }
+    };
+    answers(&mut stage);
+    // Datagrams of the later one are not seen outside.
+    assert_tight(&mut stage, 300, "one in the other");
+    let inner = stage.server.run("wg show wg1 endpoints");
+    assert!(inner.contains("10.9.0.2:"), "{inner}");
+    stage.tunnel("down");
+    stage.allowed.endpoints.push((ENDPOINT.into(), 51821));
+    stage.forget();
+    answers(&mut stage);
+    assert_tight(&mut stage, 300, "the later one alone");
+    stage.client.run(&format!("{OURS} down wg1"));
+    let left = stage.client.run("nft list ruleset; ip rule; ip -6 rule");
+    assert!(!left.contains("adit") && !left.contains("fwmark"), "{left}");
 }

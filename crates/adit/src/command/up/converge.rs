@@ -42,6 +42,9 @@ pub fn up(options: &Options, must_run: bool) -> Outcome {
             return Ok(());
         }
     }
+    if !options.dry_run {
+        keep::tell_others(&name);
+    }
     match (options.dry_run, options.foreground) {
         (true, _) => Ok(()),
         // A keeper looks under the same lock.
@@ -183,6 +186,7 @@ impl Tunnel {
             table,
             guard: journal.note.guard.or(wish.extensions.guard).unwrap_or(true),
             port: wanted_port.or(present.as_ref().map(|it| it.listen_port)),
+            others: others(name),
             resolvers: journal.note.resolvers.clone(),
             on_link: guard::on_link(&mut machine.network, name)?,
             dns,
@@ -398,6 +402,19 @@ fn told(failure: plan::Failure) -> Failure {
     let taken_back = failure.left.is_empty();
     let failure = Failure::from_step(failure.cause, &failure.left);
     if taken_back { failure.with("what was done before has been taken back") } else { failure }
+}
+
+/// The other full tunnels that are up.
+fn others(name: &str) -> Vec<want::Other> {
+    let names = tunnel::names().into_iter().filter(|other| other != name);
+    let others = names.filter_map(|name| {
+        let journal = tunnel::journal(&name).ok()??;
+        let mark = journal.note.table.filter(|_| !journal.entries.is_empty())?;
+        let state = interface::state(name.as_ref()).ok();
+        let port = state.map(|it| it.listen_port).filter(|port| *port != 0);
+        Some(want::Other { name, mark, port })
+    });
+    others.collect()
 }
 
 /// Takes note of whom the network has to ask for names, if a full tunnel has to ask for any. When it

@@ -48,6 +48,7 @@ pub fn down(argument: &OsStr, dry_run: bool) -> Outcome {
     failures.extend(hooks.err().map(Failure::from));
     drop(lock);
     sweep(&name);
+    keep::tell_others(&name);
     match failures.into_iter().next() {
         Some(failure) => Err(failure),
         None => Ok(()),

@@ -23,6 +23,8 @@ pub struct Circumstances {
     pub guard: bool,
     /// The port of the interface, if it is known.
     pub port: Option<u16>,
+    /// The other full tunnels.
+    pub others: Vec<Other>,
     /// The name servers of the network.
     pub resolvers: Vec<IpAddr>,
     /// The networks that the machine's other links are in.
@@ -31,6 +33,17 @@ pub struct Circumstances {
     pub dns: Option<dns::Plan>,
     /// Whether the kernel's settings can be changed: in containers they often cannot.
     pub may_set: bool,
+}
+
+/// Another full tunnel. The one with the higher number is carried in the other.
+#[derive(Clone, Debug)]
+pub struct Other {
+    /// Its link.
+    pub name: String,
+    /// Its mark, and table.
+    pub mark: u32,
+    /// Its port, if it is known.
+    pub port: Option<u16>,
 }
 
 /// Before the rules of the machine itself (32766 and 32767), behind those of Tailscale (5210 to
@@ -63,6 +76,7 @@ pub fn wanted(wish: &Wish, circumstances: &Circumstances) -> Outcome<Vec<Wanted>
     }));
     if let Some(table) = circumstances.table {
         wanted.extend(steering(&full, table, &excluded(wish, circumstances)));
+        wanted.extend(nesting(&full, table, &circumstances.others));
     }
     wanted.extend(routes(wish, circumstances.table, &addresses, &full)?);
     Ok(wanted)
@@ -77,10 +91,14 @@ fn filters(
 ) -> Vec<Wanted> {
     let Some(mark) = circumstances.table else { return Vec::new() };
     if circumstances.guard {
+        let (inner, outer): (Vec<&Other>, Vec<&Other>) =
+            circumstances.others.iter().partition(|other| other.mark > mark);
         let guard = Guard {
             tunnel: wish.name.clone(),
             mark,
             port: circumstances.port,
+            inner: inner.iter().map(|other| other.name.clone()).collect(),
+            outer: outer.iter().filter_map(|other| Some((other.mark, other.port?))).collect(),
             addresses: addresses.to_vec(),
             tunnelled: full.to_vec(),
             on_link: circumstances.on_link.clone(),
@@ -143,11 +161,7 @@ fn steering(full: &[Family], table: u32, excluded: &[Prefix]) -> Vec<Wanted> {
             why: "the reverse path of encrypted packets is looked up by their mark",
         });
     }
-    // The latest tunnel comes first, since it has the highest number.
-    let priority = RULES.saturating_sub(2 * table.saturating_sub(FIRST_TABLE).min(RULES / 4));
-    let rule = |rule: Rule, priority| {
-        Item::Rule(Rule { priority: Some(priority), origin: Origin::KERNEL, ..rule })
-    };
+    let priority = priority(table);
     let ours = excluded.iter().filter(|it| full.contains(&Family::of(it.address)));
     wanted.extend(ours.map(|destination| Wanted {
         item: rule(Rule::to(*destination, MAIN_TABLE), priority - 1),
@@ -158,6 +172,30 @@ fn steering(full: &[Family], table: u32, excluded: &[Prefix]) -> Vec<Wanted> {
         why: "everything goes into the tunnel but its own packets",
     }));
     wanted
+}
+
+/// What lets the datagrams of tunnels that carry this one pass, which would have to carry them else.
+fn nesting<'a>(
+    full: &'a [Family],
+    table: u32,
+    others: &'a [Other],
+) -> impl Iterator<Item = Wanted> + 'a {
+    let outer = others.iter().filter(move |other| other.mark < table);
+    outer.flat_map(move |other| {
+        full.iter().map(move |family| Wanted {
+            item: rule(Rule::marked(*family, other.mark, MAIN_TABLE), priority(table) - 1),
+            why: "another tunnel carries this one",
+        })
+    })
+}
+
+/// The latest tunnel comes first, since it has the highest number.
+fn priority(table: u32) -> u32 {
+    RULES.saturating_sub(2 * table.saturating_sub(FIRST_TABLE).min(RULES / 4))
+}
+
+fn rule(rule: Rule, priority: u32) -> Item {
+    Item::Rule(Rule { priority: Some(priority), origin: Origin::KERNEL, ..rule })
 }
 
 /// What stays outside of a full tunnel.

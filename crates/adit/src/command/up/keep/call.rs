@@ -65,6 +65,16 @@ pub fn end(name: &str) {
     }
 }
 
+/// Tells the keepers of all other tunnels to look, and waits for none of them: what this one has
+/// changed may concern them, and they may say so at the same time.
+pub fn tell_others(name: &str) {
+    for other in tunnel::names().iter().filter(|other| *other != name) {
+        // Where there is no keeper, nobody has to know.
+        let _ = UnixStream::connect(tunnel::keeper_socket(other))
+            .and_then(|mut stream| writeln!(stream, "{LOOK}"));
+    }
+}
+
 /// What the keeper knows.
 pub fn ask(name: &str) -> Option<Value> {
     serde_json::from_str(&call(name, TELL)??).ok()

@@ -39,7 +39,7 @@ use voice::Voice;
 
 use crate::command::wg::interface;
 
-pub use call::{ask, end, ensure};
+pub use call::{ask, end, ensure, tell_others};
 
 /// What an event of epoll is about; anything else is word of a change.
 const SIGNALS: u64 = 0;
@@ -303,6 +303,7 @@ impl Keeper {
             let who = if who.is_empty() { "found missing".to_owned() } else { who.join(", ") };
             let steps: Vec<_> = plan.steps.iter().map(|(step, _)| step.to_string()).collect();
             self.remember(format!("{who}; put back: {}", steps.join(", ")));
+            tell_others(&self.name);
         }
         Ok(Still::Kept)
     }
