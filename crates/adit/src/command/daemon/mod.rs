@@ -165,8 +165,12 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
 }
 
 fn create_interface(name: &str, workers: usize) -> Result<Vec<Tun>, Failure> {
-    let tuns =
-        Tun::create(name, workers).map_err(|error| Failure::Interface(name.to_owned(), error))?;
+    let tuns = Tun::create(name, workers).or_else(|error| match error.kind() {
+        // Some kernels, such as gVisor, know no interfaces of several queues.
+        io::ErrorKind::InvalidInput if workers > 1 => Tun::create(name, 1),
+        _ => Err(error),
+    });
+    let tuns = tuns.map_err(|error| Failure::Interface(name.to_owned(), error))?;
     let mtu = Change::SetMtu(name, engine::DEFAULT_MTU.into());
     Network::open().and_then(|mut network| network.apply(mtu)).map_err(Failure::Prepare)?;
     behave_as_a_tunnel(name);
