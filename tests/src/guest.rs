@@ -7,6 +7,7 @@
 
 mod archive;
 mod modules;
+mod system;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 use crate::lab::{Background, Implementation, find_program, skipped};
 use archive::Archive;
 use modules::Modules;
+
+pub use system::System;
 
 /// Emulation, since /dev/kvm may be there and not work. Few machines have less than this.
 const MACHINE: &str = "-accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nodefaults -display none \
@@ -46,12 +49,17 @@ const END: &str = "adit-guest: ";
 /// one of these words in their names. Shows all that it said unless it succeeds in time.
 #[track_caller]
 pub fn play(words: &[&str], patience: Duration) {
-    let guest = match Guest::prepare() {
-        Ok(guest) => guest,
-        Err(reason) => return skipped(&reason),
-    };
+    match Guest::prepare(&PROGRAMS) {
+        Ok(guest) => judge(|| guest.boot(guest.archive(words), &[], patience)),
+        Err(reason) => skipped(&reason),
+    }
+}
+
+/// Expects that a guest says at its end that all has passed.
+#[track_caller]
+fn judge(boot: impl FnOnce() -> String) {
     let started = Instant::now();
-    let said = guest.run(words, patience);
+    let said = boot();
     let elapsed = started.elapsed();
     let passed = said.lines().any(|line| line.trim_end() == format!("{END}0"));
     assert!(passed, "a guest has failed in {elapsed:.0?}:\n{said}");
@@ -68,33 +76,37 @@ struct Guest {
     modules: Modules,
     programs: Vec<PathBuf>,
     adit: PathBuf,
+    /// The folder of all that is built here.
+    target: PathBuf,
 }
 
 impl Guest {
-    /// Or what is missing here.
-    fn prepare() -> Result<Self, String> {
+    /// With these programs; or what is missing here.
+    fn prepare(programs: &[&str]) -> Result<Self, String> {
         let program = |name| find_program(name).ok_or(format!("no program {name}"));
         let qemu = program("qemu-system-x86_64")?;
         let adit = Implementation::Adit.program()?;
-        let programs = PROGRAMS.into_iter().chain(["busybox"]).map(program);
+        let programs = programs.iter().copied().chain(["busybox"]).map(program);
         let programs = programs.collect::<Result<_, _>>()?;
         // `./test` puts a package of Debian there.
-        let root = adit.parent().and_then(Path::parent).map(|target| target.join("guest"));
-        let root = root.filter(|root| root.is_dir()).ok_or("no kernel for a guest")?;
+        let target = adit.parent().and_then(Path::parent).unwrap_or(&adit).to_owned();
+        let root = Some(target.join("guest")).filter(|root| root.is_dir());
+        let root = root.ok_or("no kernel for a guest")?;
         let kernel = only_entry(&root.join("boot"), "vmlinuz-")?;
         let modules = Modules::below(&only_entry(&root.join("lib/modules"), "")?)?;
-        Ok(Self { qemu, kernel, modules, programs, adit })
+        Ok(Self { qemu, kernel, modules, programs, adit, target })
     }
 
-    /// All that it says until it ends, or is ended.
-    fn run(&self, words: &[&str], patience: Duration) -> String {
+    /// All that it says until it ends, or is ended. It has these words more on its command line.
+    fn boot(&self, archive: Archive, more: &[&str], patience: Duration) -> String {
         let folder = env::temp_dir().join(format!("adit-guest-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         let (initial, console) = (folder.join("initial"), folder.join("console"));
-        self.archive(words).write_to(&initial).expect("a file");
+        archive.write_to(&initial).expect("a file");
         let mut command = Command::new(&self.qemu);
         command
             .args(MACHINE.split_whitespace())
+            .args(more)
             .args(["-append", KERNEL_WORDS, "-kernel"])
             .arg(&self.kernel)
             .arg("-initrd")

@@ -1,0 +1,77 @@
+//! `adit@.service` and its other name.
+
+use std::fs;
+
+use crate::machine::{asked_for, await_sh, beside, installed, sh, snapshot, write_wg0};
+
+#[test]
+#[ignore = "in a guest"]
+fn a_unit_starts_reloads_and_stops_and_leaves_nothing() {
+    installed();
+    let before = snapshot();
+    write_wg0("DNS = 10.9.0.1, corp.example\nPostUp = echo %i > /run/hook");
+    sh("systemctl start adit@wg0");
+    let leaked = beside();
+    assert_eq!(fs::read_to_string("/run/hook").expect("a hook ran"), "wg0\n");
+    let domains = sh("resolvectl --no-pager domain wg0");
+    assert!(domains.trim_end().ends_with("(wg0): corp.example ~."), "{domains}");
+    assert_eq!(asked_for("first.test"), "inside");
+    let main = sh("systemctl show -p MainPID adit@wg0");
+
+    write_wg0("DNS = 10.9.0.1, other.example\nPostUp = echo %i > /run/hook");
+    sh("systemctl reload adit@wg0");
+    let domains = sh("resolvectl --no-pager domain wg0");
+    assert!(domains.trim_end().ends_with("(wg0): other.example ~."), "{domains}");
+    write_wg0("nonsense");
+    sh("! systemctl reload adit@wg0");
+    assert_eq!(asked_for("second.test"), "inside");
+    assert_eq!(main, sh("systemctl show -p MainPID adit@wg0"), "the same process all the time");
+
+    sh("systemctl restart systemd-resolved systemd-networkd");
+    await_sh("resolvectl --no-pager domain wg0 | grep -q 'other.example ~'");
+    await_sh("ip rule | grep -q 'not from all fwmark'");
+    assert_eq!(asked_for("third.test"), "inside");
+    assert_eq!(beside(), leaked, "something left beside the tunnel");
+    sh("systemctl stop adit@wg0; ! systemctl is-failed adit@wg0");
+    await_sh("ip route | grep -q default");
+    assert_eq!(snapshot(), before);
+    assert_eq!(asked_for("fourth.test"), "outside");
+}
+
+#[test]
+#[ignore = "in a guest"]
+fn what_is_killed_comes_back_and_nothing_leaves_meanwhile() {
+    installed();
+    let before = snapshot();
+    write_wg0("DNS = 10.9.0.1");
+    sh("systemctl start adit@wg0");
+    let leaked = beside();
+    assert_eq!(asked_for("alive.test"), "inside");
+    sh("kill -9 $(pgrep -f 'adit [d]aemon -- wg0')");
+    await_sh("getent hosts daemon.test");
+    assert_eq!(asked_for("daemon.test"), "inside");
+    sh("kill -9 $(systemctl show -p MainPID --value adit@wg0)");
+    // Whoever asks at once gets no answer, or one from inside.
+    sh("getent hosts meanwhile.test || true; ! grep -s meanwhile /run/asked/outside");
+    await_sh(
+        "[ $(systemctl show -p NRestarts --value adit@wg0) = 1 ] && systemctl is-active adit@wg0",
+    );
+    await_sh("getent hosts main.test");
+    assert_eq!(asked_for("main.test"), "inside");
+    assert_eq!(beside(), leaked, "something left beside the tunnel");
+    sh("systemctl stop adit@wg0");
+    assert_eq!(snapshot(), before);
+}
+
+#[test]
+#[ignore = "in a guest"]
+fn the_name_wg_quick_is_the_same_unit_and_saves_what_was_changed() {
+    installed();
+    write_wg0("SaveConfig = true");
+    sh("systemctl start wg-quick@wg0; systemctl is-active adit@wg0");
+    let other = "ujjT8wLnSVrVJ8mM0qGq0hGcWnV4H6o5DyyJmXMa/Q0=";
+    sh(&format!("wg set wg0 peer {other} allowed-ips 10.77.0.0/16"));
+    sh("systemctl stop wg-quick@wg0; ! ip link show wg0");
+    let saved = fs::read_to_string("/etc/wireguard/wg0.conf").expect("a file");
+    assert!(saved.contains(other), "{saved}\n{}", sh("journalctl --no-pager -n 20 -u adit@wg0"));
+}
