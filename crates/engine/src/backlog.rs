@@ -18,7 +18,7 @@ const BURST: usize = 256 * 1024;
 const TARGET: Duration = Duration::from_millis(4);
 /// The time in which a sender can be expected to react.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How long it counts that a packet of another flow had to wait.
+/// How long it counts that another flow, which had to wait, was there.
 const MEMORY: Duration = Duration::from_secs(2);
 
 /// Watches the queue of one TUN.
@@ -27,7 +27,7 @@ pub(crate) struct Backlog {
     /// Since when the queue has not been empty, and what has been read from it since.
     since: Option<Time>,
     bytes: usize,
-    /// The flow of the last super-packet, and when a packet of any other had to wait.
+    /// The flow of the last super-packet, and when one that has had to wait for it was last there.
     flow: Option<FlowKey>,
     other: Time,
     /// How often senders had to be told one after the other, and when they may be told again.
@@ -48,7 +48,9 @@ impl Backlog {
         let since = *self.since.get_or_insert(now);
         let waits = self.bytes > BURST && now.since(since) > TARGET;
         let flow = FlowKey::of(packet);
-        if waits && self.flow.is_some() && flow != self.flow {
+        // Who has waited once is remembered for as long as he comes again.
+        let is_known = now.since(self.other) <= MEMORY;
+        if (waits || is_known) && self.flow.is_some() && flow != self.flow {
             self.other = now;
         }
         if !is_super_packet {
@@ -126,6 +128,21 @@ mod tests {
         disturb(&mut backlog, 2);
         let (told, _) = read(&mut backlog, 2, 1000, &packet);
         assert_eq!(told, 0);
+    }
+
+    #[test]
+    fn who_has_waited_is_remembered_while_he_comes_again() {
+        let mut backlog = Backlog::default();
+        let packet = bulk(1);
+        read(&mut backlog, 0, 10, &packet);
+        disturb(&mut backlog, 10);
+        backlog.emptied();
+        for at in (1000..9000).step_by(1000) {
+            disturb(&mut backlog, at);
+            backlog.emptied();
+        }
+        let (told, first) = read(&mut backlog, 9500, 100, &packet);
+        assert!(told > 0 && first < 9510, "{told} times, at first {first}");
     }
 
     #[test]
