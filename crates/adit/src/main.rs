@@ -3,8 +3,22 @@
 mod command;
 
 use std::env;
+use std::ffi::CString;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    take_name();
     command::run(env::args_os())
+}
+
+/// Is found by the name that it was called by (ps, pgrep, logs), also where it started itself anew:
+/// from /proc/self/exe, the kernel calls it "exe".
+fn take_name() {
+    let name = env::args_os().next();
+    let name = name.as_deref().map(Path::new).and_then(Path::file_name);
+    if let Some(name) = name.and_then(|name| CString::new(name.as_encoded_bytes()).ok()) {
+        // A name is a courtesy.
+        let _ = rustix::thread::set_name(&name);
+    }
 }

@@ -232,6 +232,19 @@ fn it_serves_before_the_command_in_the_foreground_returns() {
 }
 
 #[test]
+fn it_is_found_by_the_name_that_it_was_called_by() {
+    let Some(lab) = Lab::new() else { return };
+    // In the background it has started itself anew.
+    assert!(lab.adit(&["daemon", &lab.name]).status.success());
+    let serving = lab.connect();
+    let daemon = rustix::net::sockopt::socket_peercred(&serving).unwrap().pid;
+    let name = fs::read_to_string(format!("/proc/{}/comm", daemon.as_raw_nonzero())).unwrap();
+    assert_eq!(name, "adit\n");
+    fs::remove_file(lab.socket()).unwrap();
+    await_end(serving);
+}
+
+#[test]
 fn a_signal_ends_it_and_nothing_is_left() {
     for name in ["-TERM", "-INT"] {
         let Some(lab) = Lab::new() else { return };
