@@ -149,7 +149,7 @@ impl Interface {
             warn(line, "mtu-without-ipv6", what, "write `MTU = 1280' or more");
         }
         if let (Some(line), true) = (self.comment, self.saves) {
-            let what = "`SaveConfig = true' removes all comments when the interface goes down";
+            let what = "`SaveConfig = true' makes `wg-quick down' remove all comments";
             warn(line, "comments-lost", what, "write `SaveConfig = false'");
         }
         if let (Some(line), true) = (key.or_else(|| peers.preshared_key()), around.readable) {
