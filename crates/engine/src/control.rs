@@ -439,7 +439,8 @@ impl Control {
         let coalesce = self.shared.offloads.has(Kind::UdpGro);
         for (family, token) in [(Family::V4, token::V4), (Family::V6, token::V6)] {
             let Some(group) = sockets.group(family) else { continue };
-            if group.steer(self.in_use).is_err() {
+            // To all of them it deals from the start.
+            if self.in_use < group.data.len() && group.steer(self.in_use).is_err() {
                 // The kernel deals them out to all.
                 self.widen();
             }

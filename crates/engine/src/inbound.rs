@@ -221,7 +221,7 @@ fn once<'m>(window: &mut Window, message: Authentic<'m>) -> Result<Authentic<'m>
 /// Writes what was admitted to the TUN.
 fn deliver(round: &Round<'_>, tun: &Tun, coalescer: &mut Coalescer, buffers: &[&[u8]]) {
     for delivery in coalescer.finish() {
-        let tun = round.shared.queue(tun, delivery.packets_apart(buffers).next());
+        let tun = round.shared.queue(tun, delivery.packets_apart(buffers));
         if let Err(error) = deliver_joined(round, tun, delivery, buffers)
             && delivery.packets() > 1
         {

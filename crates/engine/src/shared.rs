@@ -59,12 +59,18 @@ impl Shared {
         if self.widened.get().is_some() { self.workers.len() } else { 1 }
     }
 
-    /// Where to write a packet that goes to `own` as long as there is one worker. The kernel answers
-    /// into the queue that it got a flow's packets from: written by flows, not by sessions, what goes
-    /// to a single peer is work for all.
-    pub fn queue<'a>(&'a self, own: &'a Tun, packet: Option<&[u8]>) -> &'a Tun {
-        let key = packet.filter(|_| self.in_use() > 1).and_then(FlowKey::of);
-        let chosen = key.and_then(|key| {
+    /// Where to write packets of one flow, which go to `own` as long as there is one worker. The kernel
+    /// answers into the queue that it got a flow's packets from: written by flows, not by sessions,
+    /// what goes to a single peer is work for all.
+    pub fn queue<'a, 'p>(
+        &'a self,
+        own: &'a Tun,
+        mut packets: impl Iterator<Item = &'p [u8]>,
+    ) -> &'a Tun {
+        if self.in_use() == 1 {
+            return own;
+        }
+        let chosen = packets.next().and_then(FlowKey::of).and_then(|key| {
             let mut hasher = DefaultHasher::new();
             key.hash(&mut hasher);
             self.tuns.get(hasher.finish() as usize % self.tuns.len())

@@ -80,7 +80,19 @@ impl Group {
         let possible = in_use.is_power_of_two() && in_use <= self.data.len();
         let numbers = u8::try_from(in_use).ok().zip(u8::try_from(self.data.len()).ok());
         let (in_use, handshake) = numbers.filter(|_| possible).ok_or(Errno::INVAL)?;
-        self.handshake.steer(in_use, handshake)
+        let instruction =
+            |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+        // Byte 0 is the first of the UDP payload. A load beyond the end returns 0: data socket 0.
+        let mut filter = [
+            instruction(BPF_LD | BPF_B | BPF_ABS, 0, 0),
+            instruction(BPF_JMP | BPF_JEQ | BPF_K, 4, 3),
+            instruction(BPF_LD | BPF_B | BPF_ABS, 4, 0),
+            instruction(BPF_ALU | BPF_AND | BPF_K, u32::from(in_use - 1), 0),
+            instruction(BPF_RET | BPF_A, 0, 0),
+            instruction(BPF_RET | BPF_K, u32::from(handshake), 0),
+        ];
+        let (len, filter) = (filter.len() as u16, filter.as_mut_ptr());
+        self.handshake.set(REUSEPORT_FILTER, &libc::sock_fprog { len, filter })
     }
 
     /// The port that all of them are bound to.
@@ -270,23 +282,6 @@ impl Udp {
             )
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-
-    /// Tells the kernel how to choose among the sockets of this one's group: see [`Group`].
-    fn steer(&self, in_use: u8, handshake: u8) -> io::Result<()> {
-        let instruction =
-            |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
-        // Byte 0 is the first of the UDP payload. A load beyond the end returns 0: data socket 0.
-        let mut filter = [
-            instruction(BPF_LD | BPF_B | BPF_ABS, 0, 0),
-            instruction(BPF_JMP | BPF_JEQ | BPF_K, 4, 3),
-            instruction(BPF_LD | BPF_B | BPF_ABS, 4, 0),
-            instruction(BPF_ALU | BPF_AND | BPF_K, u32::from(in_use - 1), 0),
-            instruction(BPF_RET | BPF_A, 0, 0),
-            instruction(BPF_RET | BPF_K, u32::from(handshake), 0),
-        ];
-        let (len, filter) = (filter.len() as u16, filter.as_mut_ptr());
-        self.set(REUSEPORT_FILTER, &libc::sock_fprog { len, filter })
     }
 }
 
