@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod chance;
+
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -328,13 +330,7 @@ fn what_has_no_error_is_accepted() {
         b"PostUp",
         b".",
     ];
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
+    let mut random = chance::numbers(0x9e37_79b9_7f4a_7c15);
     let mut passed = 0;
     for round in 0..40_000 {
         let mut file = seed.clone().into_bytes();

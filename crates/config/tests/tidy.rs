@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod chance;
+
 use config::file::{Extensions, Kind, Severity, Surroundings, explain, lines, tidy};
 use config::quick::File;
 use config::wg::peer_names;
@@ -114,13 +116,7 @@ fn a_tidied_file_says_the_same() {
         b"\nAllowedIPs=",
         b", ,",
     ];
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
+    let mut random = chance::numbers(0x2545_f491_4f6c_dd1d);
     let mut tidied = 0;
     for round in 0..20_000 {
         let mut file = seed.clone().into_bytes();

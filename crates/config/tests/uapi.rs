@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod chance;
+
 use std::io::{self, Read};
 use std::time::Duration;
 
@@ -526,13 +528,7 @@ fn no_conversation_brings_the_reader_down() {
          allowed_ip=-2001:db8::/32\nprotocol_version=1\nendpoint=192.0.2.1:9\n\nget=1\n\n",
         a = "a1".repeat(32)
     );
-    let mut state = 1_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
+    let mut random = chance::numbers(1);
     let (mut granted, mut refused) = (0, 0);
     for _ in 0..100_000 {
         let mut bytes = valid.clone().into_bytes();
