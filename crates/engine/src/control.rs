@@ -514,7 +514,7 @@ impl Control {
     /// Addresses or routes may have changed where our sockets are: sources must be chosen again.
     fn follow_paths(&mut self) -> bool {
         self.path_news.drain();
-        self.device.forget_sources(self.paths.review(self.mark));
+        self.device.forget_sources(self.shared.clock.now(), self.paths.review(self.mark));
         true
     }
 
@@ -528,7 +528,7 @@ impl Control {
 
     fn down(&mut self) {
         if self.replace(None) {
-            self.device.down();
+            self.device.down(self.shared.clock.now());
             for peer in self.peers.values() {
                 peer.staged().clear();
             }

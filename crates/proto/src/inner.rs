@@ -44,3 +44,34 @@ pub fn padding(length: usize, mtu: usize) -> usize {
     let padded = last.next_multiple_of(16);
     if mtu == 0 { padded - last } else { padded.min(mtu) - last }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn padding_is_behind_the_claimed_length() {
+        for (first, claimed, plaintext, expected) in [
+            (0x45, 20, 20, Some(20)),
+            (0x45, 20, 32, Some(20)),
+            (0x45, 32, 32, Some(32)),
+            (0x45, 33, 32, None),
+            (0x45, 19, 32, None),
+            (0x45, 0, 32, None),
+            (0x60, 0, 40, Some(40)),
+            (0x60, 8, 48, Some(48)),
+            (0x60, 8, 47, None),
+            (0x60, 0xffff, 1420, None),
+            (0x70, 20, 64, None),
+        ] {
+            let mut packet = alloc::vec![0; plaintext];
+            packet[0] = first;
+            let at = if first == 0x60 { 4 } else { 2 };
+            packet[at..at + 2].copy_from_slice(&u16::to_be_bytes(claimed));
+            let found = inner_packet(&packet).ok().map(|inner| inner.length);
+            assert_eq!(found, expected, "{first:#x} {claimed} in {plaintext}");
+        }
+    }
+}

@@ -125,11 +125,6 @@ impl Peer {
             keypair.retire();
         }
     }
-
-    pub fn persistent_interval(&self) -> Option<Duration> {
-        (self.persistent_keepalive != 0)
-            .then(|| Duration::from_secs(self.persistent_keepalive.into()))
-    }
 }
 
 /// The peers of a device, in the order of their creation and by key.
@@ -164,10 +159,10 @@ impl Peers {
         (id, self.peers.entry(id).or_insert_with(|| Box::new(Peer::new(key))))
     }
 
-    pub fn remove(&mut self, id: PeerId) -> Option<Box<Peer>> {
-        let peer = self.peers.remove(&id)?;
-        self.by_key.remove(&peer.public_key);
-        Some(peer)
+    pub fn remove(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.remove(&id) {
+            self.by_key.remove(&peer.public_key);
+        }
     }
 
     /// All ids first, for those who need the whole device to visit a peer.

@@ -210,7 +210,7 @@ impl Node {
     pub fn down(&mut self) {
         self.up = false;
         self.lives.downs += 1;
-        self.device.down();
+        self.device.down(self.now);
         self.drain();
         for peer in self.peers.values_mut() {
             peer.staged.clear();
@@ -247,7 +247,7 @@ impl Node {
 
     /// Its addresses or routes have changed.
     pub fn forget_sources(&mut self) {
-        self.device.forget_sources(|_| true);
+        self.device.forget_sources(self.now, |_| true);
         self.drain();
     }
 

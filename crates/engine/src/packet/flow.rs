@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
+use proto::inner_packet;
+
 use super::checksum::Sum;
 use super::coalesce::Joins;
-use super::{
-    Outline, Shape, Version, bytes_at, destination, length, protocol, source, tcp, u16_at, udp,
-};
+use super::{Outline, Shape, Version, bytes_at, destination, protocol, tcp, u16_at, udp};
 
 /// What makes packets of TCP or UDP belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,8 @@ impl<'p> Kind<'p> {
     /// headers, no padding.
     fn of_flow(packet: &'p [u8], outline: Outline) -> Option<Self> {
         let shape = Shape::of(packet, outline)?;
-        if shape.transport != shape.version.header() || length(packet)? != packet.len() {
+        let inner = inner_packet(packet).ok()?;
+        if shape.transport != shape.version.header() || inner.length != packet.len() {
             return None;
         }
         let (headers, payload) = packet.split_at_checked(shape.payload)?;
@@ -68,7 +69,7 @@ impl<'p> Kind<'p> {
         let flow = Flow {
             is_tcp: shape.is_tcp,
             ports: bytes_at(segment, 0)?,
-            source: source(packet)?,
+            source: inner.source,
             destination: destination(packet)?,
         };
         let (is_plain, pushes) = if shape.is_tcp {

@@ -261,7 +261,7 @@ mod tests {
                 *first = if *first & 1 == 0 { 0x45 } else { 0x60 };
             }
             if let Some(error) = answer(&packet) {
-                assert_eq!(super::super::length(&error), Some(error.len()));
+                assert_eq!(proto::inner_packet(&error).unwrap().length, error.len());
             }
         }
     }

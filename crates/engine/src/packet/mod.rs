@@ -66,16 +66,6 @@ impl FlowKey {
     }
 }
 
-/// The length that an IP packet claims, without the padding behind it; `None` if `plaintext` is no
-/// IP packet or is shorter than that (spec §1.7).
-pub fn length(plaintext: &[u8]) -> Option<usize> {
-    let length = match Version::of(plaintext)? {
-        Version::V4 => Some(u16_at(plaintext, 2)?.into()).filter(|&length| length >= IPV4_HEADER),
-        Version::V6 => Some(IPV6_HEADER + usize::from(u16_at(plaintext, 4)?)),
-    };
-    length.filter(|&length| length <= plaintext.len())
-}
-
 /// The shortest IPv4 header, and the fixed IPv6 one.
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
@@ -331,29 +321,6 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_behind_the_claimed_length() {
-        for (first, claimed, plaintext, expected) in [
-            (0x45, 20, 20, Some(20)),
-            (0x45, 20, 32, Some(20)),
-            (0x45, 32, 32, Some(32)),
-            (0x45, 33, 32, None),
-            (0x45, 19, 32, None),
-            (0x45, 0, 32, None),
-            (0x60, 0, 40, Some(40)),
-            (0x60, 8, 48, Some(48)),
-            (0x60, 8, 47, None),
-            (0x60, 0xffff, 1420, None),
-            (0x70, 20, 64, None),
-        ] {
-            let mut packet = vec![0; plaintext];
-            packet[0] = first;
-            let at = if first == 0x60 { 4 } else { 2 };
-            packet[at..at + 2].copy_from_slice(&u16::to_be_bytes(claimed));
-            assert_eq!(length(&packet), expected, "{first:#x} {claimed} in {plaintext}");
-        }
-    }
-
-    #[test]
     fn extension_headers_are_followed_to_the_transport() {
         let hop_by_hop_then = |next| [next, 0, 1, 4, 0, 0, 0, 0];
         let fragment_then = |next, offset: u16| {
@@ -410,9 +377,6 @@ mod tests {
             let mut packet = random.bytes(size);
             if let Some(first) = packet.first_mut() {
                 *first = if *first & 1 == 0 { 0x45 } else { 0x60 };
-            }
-            if let Some(length) = length(&packet) {
-                assert!(length <= packet.len());
             }
             if let Some(outline) = Outline::of(&packet) {
                 assert!(outline.transport <= packet.len());

@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use super::{Device, Event, Identity};
+use super::{Conversation, Device, Event, Identity};
 use crate::allowed_ips::Prefix;
 use crate::change::{AllowedIpsChange, Change, DeviceState, PeerChange, PeerState};
 use crate::cookie::Checker;
@@ -33,11 +33,11 @@ impl Device {
             return Err(TooManyPeers);
         }
         if change.listen_port.is_some() || change.fwmark.is_some() {
-            self.forget_sources(|_| true);
+            self.forget_sources(now, |_| true);
         }
         if change.replace_peers {
             for id in self.peers.ids() {
-                self.remove_peer(id);
+                self.remove_peer(now, id);
             }
         }
         if let Some(key) = &change.private_key {
@@ -52,38 +52,24 @@ impl Device {
     /// The interface has gone up: messages are answered, persistent keepalives begin.
     pub fn up(&mut self, now: Now) {
         self.up = true;
-        for id in self.peers.ids() {
-            self.start_persistent_keepalive(now, id);
-        }
+        self.with_all(now, |with| with.start_persistent_keepalive());
     }
 
     /// The interface has gone down: every session and handshake ends, every timer stops.
-    pub fn down(&mut self) {
+    pub fn down(&mut self, now: Now) {
         self.up = false;
-        for id in self.peers.ids() {
-            if let Some(peer) = self.peers.get_mut(id) {
-                self.out.erase_keys(id, peer);
-                peer.timers = Timers::default();
-                peer.last_sent_handshake = None;
-                peer.attempts = 0;
-                peer.traffic.reset();
-            }
-            self.file(id);
-        }
+        self.with_all(now, |with| with.end());
     }
 
     /// Lets the routing table choose again where messages leave from, for every endpoint that has a
     /// source and is `stale`: addresses, routes, the port or the mark have changed.
-    pub fn forget_sources(&mut self, mut stale: impl FnMut(&Endpoint) -> bool) {
-        for id in self.peers.ids() {
-            if let Some(peer) = self.peers.get_mut(id)
-                && peer
-                    .endpoint
-                    .is_some_and(|endpoint| endpoint.source.is_some() && stale(&endpoint))
-            {
-                self.out.forget_source(id, peer);
+    pub fn forget_sources(&mut self, now: Now, mut stale: impl FnMut(&Endpoint) -> bool) {
+        self.with_all(now, |with| {
+            let endpoint = with.peer.endpoint.filter(|endpoint| endpoint.source.is_some());
+            if endpoint.is_some_and(|endpoint| stale(&endpoint)) {
+                with.forget_source();
             }
-        }
+        });
     }
 
     /// What `get` shows, but for the port and the mark, which are the owner's.
@@ -120,16 +106,14 @@ impl Device {
             Identity { checker: Checker::new(&dh.public()), dh, private_key: key.clone() }
         });
         if let Some(ourselves) = self.own_key().and_then(|key| self.peers.find(&key)) {
-            self.remove_peer(ourselves);
+            self.remove_peer(now, ourselves);
         }
-        for id in self.peers.ids() {
-            if let Some(peer) = self.peers.get_mut(id) {
-                self.out.abandon_handshake(peer);
-                peer.timers.retransmit = None;
-                peer.forget_own_key();
-            }
-            self.start_persistent_keepalive(now, id);
-        }
+        self.with_all(now, |with| {
+            with.abandon_handshake();
+            with.peer.timers.retransmit = None;
+            with.peer.forget_own_key();
+            with.start_persistent_keepalive();
+        });
     }
 
     fn own_key(&self) -> Option<PublicKey> {
@@ -139,7 +123,7 @@ impl Device {
     fn configure_peer(&mut self, now: Now, change: &PeerChange) {
         let known = self.peers.find(&change.public_key);
         let id = match known {
-            Some(id) if change.remove => return self.remove_peer(id),
+            Some(id) if change.remove => return self.remove_peer(now, id),
             Some(id) => id,
             None if change.remove
                 || change.update_only
@@ -149,38 +133,10 @@ impl Device {
             }
             None => self.add_peer(change.public_key),
         };
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        if let Some(key) = &change.preshared_key {
-            peer.preshared_key = key.clone();
-        }
-        let was_nowhere = peer.endpoint.is_none();
-        if let Some(remote) = change.endpoint {
-            let endpoint = Endpoint::new(remote);
-            peer.endpoint = Some(endpoint);
-            self.out.events.push_back(Event::EndpointChanged(id, endpoint));
-        }
-        let was_off = peer.persistent_keepalive == 0;
-        if let Some(seconds) = change.persistent_keepalive {
-            peer.persistent_keepalive = seconds;
-            if self.up {
-                peer.arm_persistent_keepalive(now.time);
-            }
-        }
         for step in &change.allowed_ips {
             self.change_allowed_ips(id, *step);
         }
-        // A keepalive that was just turned on, or has just got somewhere to go, starts the session.
-        if was_off || (was_nowhere && change.endpoint.is_some()) {
-            self.start_persistent_keepalive(now, id);
-        }
-        self.file(id);
-    }
-
-    fn start_persistent_keepalive(&mut self, now: Now, id: PeerId) {
-        if self.up && self.peers.get(id).is_some_and(|peer| peer.persistent_keepalive != 0) {
-            self.keepalive(now, id);
-        }
-        self.file(id);
+        self.with(now, id, |with| with.configure(change));
     }
 
     fn add_peer(&mut self, key: PublicKey) -> PeerId {
@@ -189,13 +145,10 @@ impl Device {
         id
     }
 
-    fn remove_peer(&mut self, id: PeerId) {
+    fn remove_peer(&mut self, now: Now, id: PeerId) {
         self.change_allowed_ips(id, AllowedIpsChange::Clear);
-        let Some(mut peer) = self.peers.remove(id) else { return };
-        if let Some(deadline) = peer.filed {
-            self.deadlines.remove(&(deadline, id));
-        }
-        self.out.erase_keys(id, &mut peer);
+        self.with(now, id, |with| with.end());
+        self.peers.remove(id);
         self.out.events.push_back(Event::PeerRemoved(id));
     }
 
@@ -232,6 +185,47 @@ impl Device {
             && let Some(at) = list.iter().position(|entry| *entry == prefix)
         {
             list.remove(at);
+        }
+    }
+}
+
+impl Conversation<'_> {
+    /// Takes over all of `change` but the prefixes.
+    fn configure(&mut self, change: &PeerChange) {
+        if let Some(key) = &change.preshared_key {
+            self.peer.preshared_key = key.clone();
+        }
+        let was_nowhere = self.peer.endpoint.is_none();
+        if let Some(remote) = change.endpoint {
+            let endpoint = Endpoint::new(remote);
+            self.peer.endpoint = Some(endpoint);
+            self.out.events.push_back(Event::EndpointChanged(self.id, endpoint));
+        }
+        let was_off = self.peer.persistent_keepalive == 0;
+        if let Some(seconds) = change.persistent_keepalive {
+            self.peer.persistent_keepalive = seconds;
+            if self.up {
+                self.arm_persistent_keepalive();
+            }
+        }
+        // A keepalive that was just turned on, or has just got somewhere to go, starts the session.
+        if was_off || (was_nowhere && change.endpoint.is_some()) {
+            self.start_persistent_keepalive();
+        }
+    }
+
+    /// Ends every session and handshake, and stops every timer.
+    fn end(&mut self) {
+        self.erase_keys();
+        self.peer.timers = Timers::default();
+        self.peer.last_sent_handshake = None;
+        self.peer.attempts = 0;
+        self.peer.traffic.reset();
+    }
+
+    fn start_persistent_keepalive(&mut self) {
+        if self.peer.persistent_keepalive != 0 {
+            self.keepalive();
         }
     }
 }

@@ -5,14 +5,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Device, Event, Identity, Output, Transmit};
+use super::{Conversation, Device, Event, Identity, Transmit};
 use crate::cookie::Proof;
 use crate::discard::Discard;
 use crate::endpoint::Endpoint;
 use crate::keypair::Keypair;
 use crate::message::{CookieReply, Initiation, Kind, Response, SessionIndex, kind};
-use crate::noise::{create_initiation, open_claim};
-use crate::peer::{Peer, PeerId};
+use crate::noise::{Claim, create_initiation, open_claim};
+use crate::peer::PeerId;
 use crate::tai64n::Timestamp;
 use crate::time::Now;
 use crate::timers::{ERASE_KEYS, REKEY_TIMEOUT};
@@ -35,32 +35,43 @@ impl Device {
         datagram: &[u8],
     ) -> Result<(), Discard> {
         let outcome = self.consume(now, from, datagram);
-        match outcome {
-            Ok(peer) => self.file(peer),
-            Err(reason) => self.last_discard = Some(reason),
-        }
-        outcome.map(drop)
+        self.last_discard = outcome.err().or(self.last_discard);
+        outcome
     }
 
-    fn consume(&mut self, now: Now, from: Endpoint, datagram: &[u8]) -> Result<PeerId, Discard> {
+    fn consume(&mut self, now: Now, from: Endpoint, datagram: &[u8]) -> Result<(), Discard> {
         let kind = kind(datagram)?;
         if !self.up || self.identity.is_none() {
             return Err(Discard::NotReady);
         }
-        match kind {
+        let consumed = match kind {
             Kind::Initiation => {
                 let message = Initiation::parse(datagram)?;
                 self.admit(now, from, message.sender, datagram)?;
-                self.consume_initiation(now, from, &message)
+                let identity = self.identity.as_ref().ok_or(Discard::NotReady)?;
+                let claim = open_claim(&identity.dh, &message)?;
+                let peer = self.peers.find(&claim.initiator).ok_or(Discard::UnknownPeer)?;
+                self.with(now, peer, |with| with.consume_initiation(from, claim))
             }
             Kind::Response => {
                 let message = Response::parse(datagram)?;
                 self.admit(now, from, message.sender, datagram)?;
-                self.consume_response(now, from, &message)
+                let peer = self.addressee(message.receiver)?;
+                self.with(now, peer, |with| with.consume_response(from, &message))
             }
-            Kind::CookieReply => self.consume_cookie_reply(now, &CookieReply::parse(datagram)?),
-            Kind::Data => Err(Discard::Malformed),
-        }
+            Kind::CookieReply => {
+                let message = CookieReply::parse(datagram)?;
+                let peer = self.addressee(message.receiver)?;
+                self.with(now, peer, |with| with.consume_cookie_reply(&message))
+            }
+            Kind::Data => return Err(Discard::Malformed),
+        };
+        consumed.ok_or(Discard::UnknownPeer)?
+    }
+
+    /// With whom we have a handshake or session by this index.
+    fn addressee(&self, index: SessionIndex) -> Result<PeerId, Discard> {
+        self.out.indices.get(&index).copied().ok_or(Discard::UnknownIndex)
     }
 
     /// Whether a message earns an agreement: mac1 always; under load also proof of address.
@@ -86,179 +97,151 @@ impl Device {
             }
         }
     }
+}
 
-    fn consume_initiation(
-        &mut self,
-        now: Now,
-        from: Endpoint,
-        message: &Initiation,
-    ) -> Result<PeerId, Discard> {
-        let Identity { dh, .. } = self.identity.as_ref().ok_or(Discard::NotReady)?;
-        let claim = open_claim(dh, message)?;
-        let id = self.peers.find(&claim.initiator).ok_or(Discard::UnknownPeer)?;
-        let peer = self.peers.get_mut(id).ok_or(Discard::UnknownPeer)?;
-        let static_static = peer.static_static(dh).map_err(|_| Discard::BadInitiation)?;
+impl Conversation<'_> {
+    fn consume_initiation(&mut self, from: Endpoint, claim: Claim<'_>) -> Result<(), Discard> {
+        let Identity { dh, .. } = self.identity.ok_or(Discard::NotReady)?;
+        let static_static = self.peer.static_static(dh).map_err(|_| Discard::BadInitiation)?;
         let verified = claim.verify(&static_static)?;
 
-        let too_soon = |last| now.time.since(last) < INITIATION_INTERVAL;
-        let refused = match verified.timestamp {
-            old if old <= peer.latest_timestamp => Some(Discard::OldTimestamp),
-            _ if peer.last_initiation.is_some_and(too_soon) => Some(Discard::TooSoon),
-            _ => None,
-        };
-        if let Some(reason) = refused {
-            return Err(self.out.fail(id, peer, reason));
+        let now = self.now.time;
+        let too_soon = |last| now.since(last) < INITIATION_INTERVAL;
+        match verified.timestamp {
+            old if old <= self.peer.latest_timestamp => {
+                return Err(self.fail(Discard::OldTimestamp));
+            }
+            _ if self.peer.last_initiation.is_some_and(too_soon) => {
+                return Err(self.fail(Discard::TooSoon));
+            }
+            _ => {}
         }
 
         let (timestamp, remote) = (verified.timestamp, verified.sender());
-        let index = self.out.new_index(id);
+        let index = self.out.new_index(self.id);
         let ephemeral = self.out.new_ephemeral();
-        let Ok((response, keys)) = verified.respond(&peer.preshared_key, index, &ephemeral) else {
+        let responded = verified.respond(&self.peer.preshared_key, index, &ephemeral);
+        let Ok((response, keys)) = responded else {
             self.out.indices.remove(&index);
             return Err(Discard::BadInitiation);
         };
-        peer.latest_timestamp = timestamp;
-        peer.last_initiation = Some(now.time);
-        self.out.abandon_handshake(peer);
-        self.out.move_endpoint(id, peer, from);
-        let keypair = Arc::new(Keypair::new(&keys, false, index, remote, now.time));
-        self.out.events.push_back(Event::SessionAdded(id, Arc::clone(&keypair)));
-        self.out.drop_keypairs(peer.keypairs.install_as_responder(keypair));
-        peer.timers.erase_keys = Some(now.time + ERASE_KEYS);
+        self.peer.latest_timestamp = timestamp;
+        self.peer.last_initiation = Some(now);
+        self.abandon_handshake();
+        self.move_endpoint(from);
+        let keypair = Arc::new(Keypair::new(&keys, false, index, remote, now));
+        self.out.events.push_back(Event::SessionAdded(self.id, Arc::clone(&keypair)));
+        self.out.drop_keypairs(self.peer.keypairs.install_as_responder(keypair));
+        self.peer.timers.erase_keys = Some(now + ERASE_KEYS);
 
-        self.out.send_handshake(now, id, peer, from, response.encode());
-        peer.received_handshake(now, Initiation::LEN);
-        Ok(id)
+        self.send_handshake(from, response.encode());
+        self.received_handshake(Initiation::LEN);
+        Ok(())
     }
 
-    fn consume_response(
-        &mut self,
-        now: Now,
-        from: Endpoint,
-        message: &Response,
-    ) -> Result<PeerId, Discard> {
-        let Identity { dh, .. } = self.identity.as_ref().ok_or(Discard::NotReady)?;
-        let id = *self.out.indices.get(&message.receiver).ok_or(Discard::UnknownIndex)?;
-        let peer = self.peers.get_mut(id).ok_or(Discard::UnknownIndex)?;
-        let initiated =
-            peer.handshake.as_ref().filter(|handshake| handshake.index == message.receiver);
+    fn consume_response(&mut self, from: Endpoint, message: &Response) -> Result<(), Discard> {
+        let Identity { dh, .. } = self.identity.ok_or(Discard::NotReady)?;
+        let (now, index) = (self.now.time, message.receiver);
+        let initiated = self.peer.handshake.as_ref().filter(|handshake| handshake.index == index);
         let initiated = initiated.ok_or(Discard::UnknownIndex)?;
-        let Ok(keys) = initiated.consume_response(dh, &peer.preshared_key, message) else {
-            return Err(self.out.fail(id, peer, Discard::BadResponse));
-        };
+        let consumed = initiated.consume_response(dh, &self.peer.preshared_key, message);
+        let keys = consumed.map_err(|_| self.fail(Discard::BadResponse))?;
 
         // The index lives on as the session's.
-        peer.handshake = None;
-        self.out.move_endpoint(id, peer, from);
-        let keypair =
-            Arc::new(Keypair::new(&keys, true, message.receiver, message.sender, now.time));
-        self.out.events.push_back(Event::SessionAdded(id, Arc::clone(&keypair)));
-        self.out.drop_keypairs(peer.keypairs.install_as_initiator(Arc::clone(&keypair)));
-        peer.timers.erase_keys = Some(now.time + ERASE_KEYS);
-        self.out.complete_handshake(now, id, peer);
-        self.out.events.push_back(Event::SendOn { peer: id, keypair, confirm: true });
-        peer.received_handshake(now, Response::LEN);
-        Ok(id)
+        self.peer.handshake = None;
+        self.move_endpoint(from);
+        let keypair = Arc::new(Keypair::new(&keys, true, index, message.sender, now));
+        self.out.events.push_back(Event::SessionAdded(self.id, Arc::clone(&keypair)));
+        self.out.drop_keypairs(self.peer.keypairs.install_as_initiator(Arc::clone(&keypair)));
+        self.peer.timers.erase_keys = Some(now + ERASE_KEYS);
+        self.complete_handshake();
+        self.out.events.push_back(Event::SendOn { peer: self.id, keypair, confirm: true });
+        self.received_handshake(Response::LEN);
+        Ok(())
     }
 
     /// Only remembers the cookie: the next repetition will carry it. No endpoint, timer or count moves.
-    fn consume_cookie_reply(&mut self, now: Now, message: &CookieReply) -> Result<PeerId, Discard> {
-        let id = *self.out.indices.get(&message.receiver).ok_or(Discard::UnknownIndex)?;
-        let peer = self.peers.get_mut(id).ok_or(Discard::UnknownIndex)?;
-        peer.jar.open(now.time, &peer.public_key, message)?;
-        Ok(id)
+    fn consume_cookie_reply(&mut self, message: &CookieReply) -> Result<(), Discard> {
+        self.peer.jar.open(self.now.time, &self.peer.public_key, message)
     }
 
     /// Data wants a session, or a better one: a fresh series of initiations.
-    pub(super) fn request_session(&mut self, now: Now, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.attempts = 0;
-            self.send_initiation(now, id);
-        }
+    pub(super) fn request_session(&mut self) {
+        self.peer.attempts = 0;
+        self.send_initiation();
     }
 
     /// Sends an initiation: now, or when the last handshake message is five seconds old.
-    pub(super) fn send_initiation(&mut self, now: Now, id: PeerId) {
-        let (true, Some(Identity { dh, .. })) = (self.up, &self.identity) else { return };
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        let Some(endpoint) = peer.endpoint else { return };
-        let earliest = peer.last_sent_handshake.map(|last| last + REKEY_TIMEOUT);
-        if let Some(earliest) = earliest.filter(|earliest| now.time < *earliest) {
+    pub(super) fn send_initiation(&mut self) {
+        let (true, Some(Identity { dh, .. })) = (self.up, self.identity) else { return };
+        let Some(endpoint) = self.peer.endpoint else { return };
+        let now = self.now.time;
+        let earliest = self.peer.last_sent_handshake.map(|last| last + REKEY_TIMEOUT);
+        if let Some(earliest) = earliest.filter(|earliest| now < *earliest) {
             // The wish is granted then, unless a session comes first. Nobody may wish again. Two peers
             // on a slow path that answer each other in step need ever wider steps to fall out of it.
-            let (out, spread) = (&mut self.out, peer.attempts + 1);
-            peer.timers.retransmit.get_or_insert_with(|| earliest + out.jitter() * spread);
+            let (out, spread) = (&mut self.out, self.peer.attempts + 1);
+            let retransmit = &mut self.peer.timers.retransmit;
+            retransmit.get_or_insert_with(|| earliest + out.jitter() * spread);
             return;
         }
         // A key of low order may be configured, but is never spoken to.
-        let Ok(static_static) = peer.static_static(dh) else { return };
-        self.out.abandon_handshake(peer);
-        let index = self.out.new_index(id);
+        let Ok(static_static) = self.peer.static_static(dh) else { return };
+        self.abandon_handshake();
+        let index = self.out.new_index(self.id);
         let ephemeral = self.out.new_ephemeral();
-        let timestamp = Timestamp::new(now.wall);
-        match create_initiation(dh, &peer.public_key, &static_static, index, ephemeral, timestamp) {
+        let timestamp = Timestamp::new(self.now.wall);
+        let responder = &self.peer.public_key;
+        match create_initiation(dh, responder, &static_static, index, ephemeral, timestamp) {
             Ok((initiated, message)) => {
-                peer.handshake = Some(Box::new(initiated));
-                self.out.send_handshake(now, id, peer, endpoint, message.encode());
-                peer.timers.retransmit = Some(now.time + REKEY_TIMEOUT + self.out.jitter());
+                self.peer.handshake = Some(Box::new(initiated));
+                self.send_handshake(endpoint, message.encode());
+                self.peer.timers.retransmit = Some(now + REKEY_TIMEOUT + self.out.jitter());
             }
             Err(_) => drop(self.out.indices.remove(&index)),
         }
     }
-}
 
-impl Peer {
     /// An authentic handshake message of this peer arrived.
-    fn received_handshake(&mut self, now: Now, bytes: usize) {
+    fn received_handshake(&mut self, bytes: usize) {
         // Handshakes are no data, and arm nothing that is not watched.
-        let _ = self.traffic.received(now.time, false);
-        self.traffic.count_rx(bytes as u64);
-        self.arm_persistent_keepalive(now.time);
+        let _ = self.peer.traffic.received(self.now.time, false);
+        self.peer.traffic.count_rx(bytes as u64);
+        self.arm_persistent_keepalive();
     }
-}
 
-impl Output {
     /// Queues a handshake message after filling in its MACs.
-    fn send_handshake(
-        &mut self,
-        now: Now,
-        id: PeerId,
-        peer: &mut Peer,
-        to: Endpoint,
-        mut bytes: Vec<u8>,
-    ) {
-        peer.jar.seal(now.time, &peer.public_key, &mut bytes);
-        peer.last_sent_handshake = Some(now.time);
-        let _ = peer.traffic.sent(now.time, false);
-        peer.arm_persistent_keepalive(now.time);
-        self.transmits.push_back(Transmit { peer: Some(id), to, tos: HANDSHAKE_TOS, bytes });
+    fn send_handshake(&mut self, to: Endpoint, mut bytes: Vec<u8>) {
+        self.peer.jar.seal(self.now.time, &self.peer.public_key, &mut bytes);
+        self.peer.last_sent_handshake = Some(self.now.time);
+        self.send(to, HANDSHAKE_TOS, bytes);
     }
 
     /// Forgets an initiation that is still unanswered.
-    pub(super) fn abandon_handshake(&mut self, peer: &mut Peer) {
-        if let Some(initiated) = peer.handshake.take() {
-            self.indices.remove(&initiated.index);
+    pub(super) fn abandon_handshake(&mut self) {
+        if let Some(initiated) = self.peer.handshake.take() {
+            self.out.indices.remove(&initiated.index);
         }
     }
 
     /// The session is usable on both sides.
-    pub(super) fn complete_handshake(&mut self, now: Now, id: PeerId, peer: &mut Peer) {
-        peer.timers.retransmit = None;
-        peer.attempts = 0;
-        peer.last_handshake = Some(now.wall);
-        peer.last_discard = None;
-        self.events.push_back(Event::HandshakeCompleted(id));
+    pub(super) fn complete_handshake(&mut self) {
+        self.peer.timers.retransmit = None;
+        self.peer.attempts = 0;
+        self.peer.last_handshake = Some(self.now.wall);
+        self.peer.last_discard = None;
+        self.out.events.push_back(Event::HandshakeCompleted(self.id));
     }
 
-    fn move_endpoint(&mut self, id: PeerId, peer: &mut Peer, to: Endpoint) {
-        if peer.endpoint.replace(to) != Some(to) {
-            self.events.push_back(Event::EndpointChanged(id, to));
+    fn move_endpoint(&mut self, to: Endpoint) {
+        if self.peer.endpoint.replace(to) != Some(to) {
+            self.out.events.push_back(Event::EndpointChanged(self.id, to));
         }
     }
 
-    fn fail(&mut self, id: PeerId, peer: &mut Peer, reason: Discard) -> Discard {
-        peer.last_discard = Some(reason);
-        self.events.push_back(Event::HandshakeFailed(id, reason));
+    fn fail(&mut self, reason: Discard) -> Discard {
+        self.peer.last_discard = Some(reason);
+        self.out.events.push_back(Event::HandshakeFailed(self.id, reason));
         reason
     }
 }

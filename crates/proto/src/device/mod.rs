@@ -5,6 +5,8 @@
 //! [`Device::poll_transmit`] (a session must be known before the message that lets the other side use
 //! it), and sleeps until [`Device::poll_timeout`].
 
+#![allow(clippy::redundant_closure_for_method_calls)] // A method of one `Conversation` is no function of all.
+
 mod configure;
 mod handshake;
 mod sessions;
@@ -23,7 +25,7 @@ use crate::keypair::Keypair;
 use crate::keys::{PrivateKey, PublicKey};
 use crate::limiter::Limiter;
 use crate::message::SessionIndex;
-use crate::peer::{PeerId, Peers};
+use crate::peer::{Peer, PeerId, Peers};
 use crate::primitives::DhKey;
 use crate::random::{self, Random};
 use crate::time::{Now, Time};
@@ -55,6 +57,17 @@ struct Identity {
     private_key: PrivateKey,
     dh: DhKey,
     checker: Checker,
+}
+
+/// A peer, and what of the device it takes to speak with it.
+struct Conversation<'a> {
+    now: Now,
+    /// Whether the interface is.
+    up: bool,
+    identity: Option<&'a Identity>,
+    out: &'a mut Output,
+    id: PeerId,
+    peer: &'a mut Peer,
 }
 
 /// What handshakes draw from and leave behind, apart from the peers themselves.
@@ -192,21 +205,19 @@ impl Device {
 
     /// Takes in what the data plane has seen of `peer`.
     pub fn report(&mut self, now: Now, peer: PeerId, report: Report) {
-        match report {
+        self.with(now, peer, |with| match report {
             // The wish may be older than the session.
-            Report::WantsSession if self.lacks_session(now, peer) => {
-                self.request_session(now, peer)
-            }
+            Report::WantsSession if with.lacks_session() => with.request_session(),
             Report::WantsSession => {}
-            Report::Armed => self.arm_watched(now.time, peer),
-            Report::Confirmed(index) => self.confirm_session(now, peer, index),
-            Report::Roamed(endpoint) => {
-                if let Some(peer) = self.peers.get_mut(peer) {
-                    peer.endpoint = Some(endpoint);
-                }
-            }
-        }
-        self.file(peer);
+            Report::Armed => with.arm_watched(),
+            Report::Confirmed(index) => with.confirm_session(index),
+            Report::Roamed(endpoint) => with.peer.endpoint = Some(endpoint),
+        });
+    }
+
+    /// Sends an empty message to `peer`; if there is no session, asks for one instead.
+    pub fn send_keepalive(&mut self, now: Now, peer: PeerId) {
+        self.with(now, peer, |with| with.keepalive());
     }
 
     /// Does everything whose time has come.
@@ -215,23 +226,32 @@ impl Device {
             if deadline > now.time {
                 break;
             }
-            self.expire(now, peer);
-            self.file(peer);
+            self.with(now, peer, |with| with.expire());
         }
     }
 
-    /// Files `peer` under its next deadline. Every input that can arm a timer ends with this.
-    fn file(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
+    /// Does what may arm timers of a peer, and files it under its next deadline. `None` if it is gone.
+    fn with<T>(
+        &mut self,
+        now: Now,
+        id: PeerId,
+        speak: impl FnOnce(&mut Conversation<'_>) -> T,
+    ) -> Option<T> {
+        let Self { peers, out, identity, up, deadlines, .. } = self;
+        let (peer, identity) = (peers.get_mut(id)?, identity.as_ref());
+        let outcome = speak(&mut Conversation { now, up: *up, identity, out, id, peer });
         let next = peer.timers.next().map(|(deadline, _)| deadline);
-        if next == peer.filed {
-            return;
+        if next != peer.filed {
+            let before = core::mem::replace(&mut peer.filed, next);
+            before.map(|deadline| deadlines.remove(&(deadline, id)));
+            next.map(|deadline| deadlines.insert((deadline, id)));
         }
-        if let Some(old) = core::mem::replace(&mut peer.filed, next) {
-            self.deadlines.remove(&(old, id));
-        }
-        if let Some(deadline) = next {
-            self.deadlines.insert((deadline, id));
+        Some(outcome)
+    }
+
+    fn with_all(&mut self, now: Now, mut speak: impl FnMut(&mut Conversation<'_>)) {
+        for id in self.peers.ids() {
+            self.with(now, id, &mut speak);
         }
     }
 }

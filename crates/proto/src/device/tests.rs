@@ -178,7 +178,7 @@ fn no_index_or_deadline_outlives_its_peer_handshake_or_session() {
         device.handle_timeout(now);
         match (numbers.next() % 16, device.peers.find(&other)) {
             (0, _) => introduce(now, device, other, 1 - number, true),
-            (1, _) => device.down(),
+            (1, _) => device.down(now),
             (2, _) => device.up(now),
             (3..8, None) => introduce(now, device, other, 1 - number, false),
             (3..8, Some(id)) => device.report(now, id, Report::WantsSession),
