@@ -515,6 +515,30 @@ fn n33_nothing_is_sent_to_a_low_order_key(lab: &Lab, implementation: Implementat
     assert!(listener.recv(&mut [0; 256]).is_err(), "something was sent");
 }
 
+/// Nobody else holds a namespace that a tunnel was moved to, so it ends, and the tunnel and its daemon
+/// with it: also when each is in that of the other, and the way out leads through both.
+fn n34_a_daemon_ends_with_the_namespace_of_its_tunnel(lab: &Lab, implementation: Implementation) {
+    let pairing = Pairing::new(implementation, implementation);
+    let Pair { left, right, .. } = Pair::new(lab, pairing, Family::V6);
+    let interfaces = [&left, &right].map(|node| node.daemon.interface.clone());
+    for (node, other) in [(&left, &right), (&right, &left)] {
+        node.set_peer(other, "allowed-ips ::/0");
+        node.ns.ip(&format!("-6 route add default dev {}", node.daemon.interface));
+    }
+    left.ns.ping(right.v6, 1);
+    for (interface, (from, to)) in interfaces.iter().zip([(&left, &right), (&right, &left)]) {
+        from.ns.ip(&format!("link set {interface} netns {}", to.ns.name()));
+        to.ns.ip(&format!("link set {interface} up"));
+    }
+    let (mut one, mut other) = (left.daemon, right.daemon);
+    // The second tunnel is in the first of these.
+    drop(left.ns);
+    assert!(other.await_end().success());
+    assert!(one.ended().is_none(), "its own namespace is still there");
+    drop(right.ns);
+    assert!(one.await_end().success());
+}
+
 play_alone!(
     n23_many_allowed_ips_of_one_peer,
     n24_many_peers_with_many_allowed_ips,
@@ -527,6 +551,7 @@ play_alone!(
     n31_a_private_key_is_clamped,
     n32_allowed_ips_come_and_go,
     n33_nothing_is_sent_to_a_low_order_key,
+    n34_a_daemon_ends_with_the_namespace_of_its_tunnel,
 );
 
 /// A daemon with a private key.

@@ -3,21 +3,22 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use sys::namespace::{is_same, within};
+use sys::namespace::{Identity, current, within};
 use sys::netlink::{Listener, News};
 use sys::tun::Tun;
 
 /// Hears of the TUN's link in whatever network namespace it is.
 pub(crate) struct Link {
+    /// In our own namespace: one in the TUN's would not let that one end, and the TUN with it.
     pub listener: Listener,
-    /// Where it listens, if it may know.
-    namespace: Option<OwnedFd>,
+    /// Where the TUN is.
+    place: Identity,
 }
 
 /// How the interface is now.
 pub(crate) struct State {
     pub up: bool,
-    /// If it can be seen from where we listen.
+    /// If it can be seen.
     pub mtu: Option<u32>,
 }
 
@@ -25,16 +26,14 @@ impl Link {
     /// # Errors
     /// Those of netlink.
     pub fn open(tun: &Tun) -> io::Result<Self> {
+        let (_, place) = whereabouts(tun)?;
+        let mut link = Self { listener: Listener::open(News::Links)?, place };
         loop {
-            // Without the right to see the TUN's namespace, ours is the best guess.
-            let namespace = tun.network_namespace().ok();
-            let entered = namespace.as_ref().and_then(|namespace| {
-                within(namespace.as_fd(), || Listener::open(News::Links))
-                    .and_then(|opened| opened)
-                    .ok()
-            });
-            let listener = entered.map_or_else(|| Listener::open(News::Links), Ok)?;
-            let link = Self { listener, namespace };
+            let (network, place) = whereabouts(tun)?;
+            link.place = place;
+            if place != Identity::of(current()?)? {
+                link.listener.hear_of(network.as_fd());
+            }
             // If it has moved on before anybody listened there, nobody has told us.
             if !link.has_moved(tun) {
                 return Ok(link);
@@ -44,8 +43,7 @@ impl Link {
 
     /// Whether the interface is in another namespace than when this was opened.
     pub fn has_moved(&self, tun: &Tun) -> bool {
-        let present = tun.network_namespace();
-        self.namespace.as_ref().is_some_and(|before| present.is_ok_and(|now| !is_same(before, now)))
+        whereabouts(tun).is_ok_and(|(_, now)| now != self.place)
     }
 
     /// Looks at the interface, after news of it.
@@ -54,6 +52,19 @@ impl Link {
     /// When it is gone.
     pub fn look(&self, tun: &Tun) -> io::Result<State> {
         self.listener.drain();
-        Ok(State { up: tun.is_up()?, mtu: tun.mtu(&self.listener).ok() })
+        let (network, place) = whereabouts(tun)?;
+        let mtu = match place == Identity::of(current()?)? {
+            true => tun.mtu(&self.listener),
+            // Any socket there will do, as long as it does not stay.
+            false => within(network.as_fd(), || tun.mtu(Listener::open(News::Links)?)).flatten(),
+        };
+        Ok(State { up: tun.is_up()?, mtu: mtu.ok() })
     }
+}
+
+/// The namespace of the interface. Without the right to see it, ours is the best guess.
+fn whereabouts(tun: &Tun) -> io::Result<(OwnedFd, Identity)> {
+    let network = tun.network_namespace().or_else(|_| current())?;
+    let place = Identity::of(&network)?;
+    Ok((network, place))
 }

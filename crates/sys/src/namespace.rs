@@ -14,11 +14,16 @@ pub fn current() -> io::Result<OwnedFd> {
     Ok(File::open("/proc/thread-self/ns/net")?.into())
 }
 
-/// Whether two descriptors hold the same namespace.
-#[must_use]
-pub fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
-    let identity = |file| fstat(file).map(|status| (status.st_dev, status.st_ino));
-    matches!((identity(one.as_fd()), identity(other.as_fd())), (Ok(one), Ok(other)) if one == other)
+/// Tells namespaces apart without holding them. One that has ended may leave its place to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity(u64, u64);
+
+impl Identity {
+    /// Of the namespace that the descriptor holds.
+    pub fn of(namespace: impl AsFd) -> io::Result<Self> {
+        let status = fstat(namespace)?;
+        Ok(Self(status.st_dev, status.st_ino))
+    }
 }
 
 /// A new network namespace with nothing in it but a loopback link that is down. It has no name, and

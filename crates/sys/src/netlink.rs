@@ -1,12 +1,14 @@
-//! netlink(7), as far as it needs no message to be read: word that something has changed, and one
-//! option.
+//! netlink(7), as far as it needs no message to be read: word that something has changed, and two
+//! options.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
+};
 
 /// What a [`Listener`] is told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,30 @@ impl Listener {
         Ok(Listener(socket))
     }
 
+    /// Hears of `network`, too, and of every other namespace that has a number here, without keeping any
+    /// of them alive, as a socket in it would. If that is refused, it hears of its own only, as before.
+    pub fn hear_of(&self, network: BorrowedFd<'_>) {
+        /// `RTM_NEWNSID` and its attributes (linux/net_namespace.h).
+        const NEW_NUMBER: u16 = 88;
+        const NUMBER: u16 = 1;
+        const DESCRIPTOR: u16 = 3;
+        const ANY: i32 = -1;
+        // nlmsghdr (length; kind and flags; sequence; port), rtgenmsg, two attributes of four bytes.
+        let message = [
+            &36_u32.to_ne_bytes()[..],
+            [NEW_NUMBER, libc::NLM_F_REQUEST as u16].map(u16::to_ne_bytes).as_flattened(),
+            &[0; 4 + 4 + 4],
+            [8, NUMBER].map(u16::to_ne_bytes).as_flattened(),
+            &ANY.to_ne_bytes(),
+            [8, DESCRIPTOR].map(u16::to_ne_bytes).as_flattened(),
+            &network.as_raw_fd().to_ne_bytes(),
+        ]
+        .concat();
+        // A refusal, or that it has a number already, is answered, and thus one more piece of news.
+        let _ = send(&self.0, &message, SendFlags::empty());
+        turn_on(self, libc::NETLINK_LISTEN_ALL_NSID);
+    }
+
     /// Makes the descriptor unreadable. Drain first, then look, so that news in between is not lost.
     pub fn drain(&self) {
         // That some was dropped because it came too fast (ENOBUFS) is news as well.
@@ -63,13 +89,18 @@ impl AsFd for Listener {
 /// Lets the kernel apply what a dump asks for, such as one table of routes
 /// (`NETLINK_GET_STRICT_CHK`). A kernel before 4.20 cannot, and tells all.
 pub fn filter_dumps(socket: impl AsFd) {
+    turn_on(socket, libc::NETLINK_GET_STRICT_CHK);
+}
+
+/// Turns on what can be done without.
+fn turn_on(socket: impl AsFd, option: libc::c_int) {
     let on: libc::c_int = 1;
     // SAFETY: the kernel reads the four bytes of `on`, which outlives the call.
     unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
             libc::SOL_NETLINK,
-            libc::NETLINK_GET_STRICT_CHK,
+            option,
             (&raw const on).cast(),
             size_of_val(&on) as libc::socklen_t,
         );

@@ -1,7 +1,7 @@
 //! What the peers cannot do, by name. A scenario listed here is not played with that peer.
 
 use super::{Implementation, Pairing};
-use Implementation::{Adit, Boringtun, WireguardGo};
+use Implementation::{Boringtun, WireguardGo};
 use Side::{Either, Left, Right};
 
 /// On which side of a scenario an implementation fails.
@@ -16,8 +16,6 @@ enum Side {
 /// boringtun 0.7.1, and wireguard-go 0.0.20220316 as Debian 12 has it.
 #[rustfmt::skip] // A table is read by its columns.
 const DIFFERENCES: &[(Implementation, Side, &str, &str)] = &[
-    (Adit, Either, "deleting_its_namespace_ends_the_daemon",
-        "the socket by which it hears of its interface keeps the namespace"),
     (Boringtun, Either, "a_preshared_key_changed_under_way_holds_from_the_next_handshake",
         NO_CHANGE),
     (Boringtun, Left, "allowed_ips_change_under_way",
