@@ -183,6 +183,8 @@ macro_rules! play_in_every_pairing {
         $crate::play_in_every_pairing!(@ wireguard_go_with_adit, WireguardGo, Adit, $($scenario),*);
         $crate::play_in_every_pairing!(@ adit_with_boringtun, Adit, Boringtun, $($scenario),*);
         $crate::play_in_every_pairing!(@ boringtun_with_adit, Boringtun, Adit, $($scenario),*);
+        $crate::play_in_every_pairing!(@ adit_with_gotatun, Adit, Gotatun, $($scenario),*);
+        $crate::play_in_every_pairing!(@ gotatun_with_adit, Gotatun, Adit, $($scenario),*);
         $crate::play_in_every_pairing!(@ control, WireguardGo, WireguardGo, $($scenario),*);
         $crate::play_in_every_pairing!(@guest adit_with_kernel, Adit, Kernel, $($scenario),*);
         $crate::play_in_every_pairing!(@guest kernel_with_adit, Kernel, Adit, $($scenario),*);

@@ -23,6 +23,7 @@ pub enum Implementation {
     Adit,
     WireguardGo,
     Boringtun,
+    Gotatun,
     Kernel,
 }
 
@@ -34,6 +35,7 @@ impl Implementation {
             Self::Adit => ("adit", "ADIT_BIN"),
             Self::WireguardGo => ("wireguard-go", "WIREGUARD_GO"),
             Self::Boringtun => ("boringtun-cli", "BORINGTUN"),
+            Self::Gotatun => ("gotatun", "GOTATUN"),
         };
         if let Some(path) = env::var_os(variable) {
             let path = PathBuf::from(path);
@@ -46,7 +48,7 @@ impl Implementation {
         let built = match self {
             Self::Adit => Some(built_folder().join(name)),
             Self::WireguardGo | Self::Kernel => None,
-            Self::Boringtun => {
+            Self::Boringtun | Self::Gotatun => {
                 built_folder().parent().map(|target| target.join("peers/bin").join(name))
             }
         };
@@ -66,6 +68,9 @@ impl Implementation {
             Self::Boringtun => {
                 command.args(["-f", "--disable-drop-privileges", "-t", "1", interface])
             }
+            Self::Gotatun => {
+                command.args(["-f", "-v", "debug", "--disable-drop-privileges", interface])
+            }
         };
         command.env("LOG_LEVEL", "debug");
         Some(command)
@@ -78,6 +83,7 @@ impl fmt::Display for Implementation {
             Self::Adit => "adit",
             Self::WireguardGo => "wireguard-go",
             Self::Boringtun => "boringtun",
+            Self::Gotatun => "gotatun",
             Self::Kernel => "the kernel",
         })
     }

@@ -1,7 +1,7 @@
 //! What the peers cannot do, by name. A scenario listed here is not played with that peer.
 
 use super::{Implementation, Pairing};
-use Implementation::{Boringtun, WireguardGo};
+use Implementation::{Boringtun, Gotatun, WireguardGo};
 use Side::{Either, Left, Right};
 
 /// On which side of a scenario an implementation fails.
@@ -13,7 +13,7 @@ enum Side {
 }
 
 /// (who, on which side, in which scenario, why). From their sources and from running them:
-/// boringtun 0.7.1, and wireguard-go 0.0.20220316 as Debian 12 has it.
+/// boringtun 0.7.1, gotatun 0.10.2, and wireguard-go 0.0.20220316 as Debian 12 has it.
 #[rustfmt::skip] // A table is read by its columns.
 const DIFFERENCES: &[(Implementation, Side, &str, &str)] = &[
     (Boringtun, Either, "a_preshared_key_changed_under_way_holds_from_the_next_handshake",
@@ -54,6 +54,44 @@ const DIFFERENCES: &[(Implementation, Side, &str, &str)] = &[
         "answers from any of its addresses"),
     (Boringtun, Left, "a_link_local_endpoint_has_a_zone",
         "understands no zones"),
+    (Gotatun, Right, "a_wrong_preshared_key_makes_no_session",
+        "calls a handshake complete when it has answered an initiation"),
+    (Gotatun, Either, "a_preshared_key_changed_under_way_holds_from_the_next_handshake",
+        NEW_PEER),
+    (Gotatun, Left, "a_private_key_changed_under_way_makes_a_new_session_at_once",
+        NEW_PEER),
+    (Gotatun, Left, "a_changed_port_is_followed",
+        CHANGES_PORT),
+    (Gotatun, Left, "a_firewall_mark_is_on_every_outer_packet",
+        NO_MARK),
+    (Gotatun, Left, "a_persistent_keepalive_keeps_its_interval",
+        "sends its first keepalives sooner"),
+    (Gotatun, Left, "a_link_local_endpoint_has_a_zone",
+        "understands no zones"),
+    (Gotatun, Either, "n04_bytes_are_counted_exactly",
+        "counts the inner packets, not the datagrams"),
+    (Gotatun, Either, "n05_large_packets_over_v4",
+        "keeps the MTU that it was started with"),
+    (Gotatun, Either, "n06_over_v6_with_usual_and_large_packets",
+        "keeps the MTU that it was started with"),
+    (Gotatun, Left, "n09_v6_after_v4_is_followed",
+        NEW_PEER),
+    (Gotatun, Left, "n08_a_new_address_and_port_are_followed",
+        CHANGES_PORT),
+    (Gotatun, Left, "n10_a_disallowed_source_moves_the_endpoint_but_is_not_delivered",
+        NEW_PEER),
+    (Gotatun, Right, "n10_a_disallowed_source_moves_the_endpoint_but_is_not_delivered",
+        CHANGES_PORT),
+    (Gotatun, Left, "n11_a_new_private_key_works_at_once",
+        NEW_PEER),
+    (Gotatun, Left, "n17_policy_routing_sends_everything_through_the_tunnel",
+        NO_MARK),
+    (Gotatun, Right, "n18_an_icmp_error_finds_its_way_back_through_nat",
+        "sends no ICMP errors"),
+    (Gotatun, Right, "n20_replies_leave_from_the_address_addressed",
+        "answers from any of its addresses"),
+    (Gotatun, Right, "n21_an_address_of_another_interface_serves_too",
+        "answers from any of its addresses"),
     (WireguardGo, Either, "n26_peers_keep_their_order",
         "lists its peers in random order"),
     (WireguardGo, Left, "a_changed_address_is_followed",
@@ -107,6 +145,13 @@ const DIFFERENCES: &[(Implementation, Side, &str, &str)] = &[
 const LINK_STATE: &str = "cannot see whether its interface is up on present kernels";
 
 const PEER_ORDER: &str = "lists its peers in random order";
+
+const NEW_PEER: &str =
+    "forgets the sessions of a peer that is modified, and calls it again too soon";
+
+const CHANGES_PORT: &str = "loses what is sent and asked of it while it changes its port";
+
+const NO_MARK: &str = "knows no firewall mark";
 
 const NO_CHANGE: &str = "its control thread panics when an existing peer is modified";
 
