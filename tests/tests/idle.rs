@@ -1,6 +1,6 @@
 //! A daemon with nothing to do does nothing: no timer fires, no thread wakes, no packet leaves.
 //!
-//! `ADIT_IDLE_SECONDS` is how long it is watched, by default ten seconds; sixty are the promise.
+//! `ADIT_IDLE_SECONDS` is how long it is watched, by default the sixty seconds of the promise.
 
 use std::env;
 use std::fs;
@@ -46,7 +46,7 @@ fn an_idle_daemon_makes_no_system_call() {
     }
 
     let sent = left.sees(right).sent;
-    let seconds = env::var("ADIT_IDLE_SECONDS").map_or(Ok(10), |text| text.parse());
+    let seconds = env::var("ADIT_IDLE_SECONDS").map_or(Ok(60), |text| text.parse());
     let seconds: u64 = seconds.expect("ADIT_IDLE_SECONDS is a number");
     let record = lab.file("strace", "");
     let pid = left.daemon.pid();
