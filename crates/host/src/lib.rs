@@ -19,6 +19,8 @@ pub mod notice;
 pub mod ping;
 pub mod plan;
 mod read;
+#[doc(hidden)]
+pub mod readers;
 pub mod resolvconf;
 pub mod resolve;
 mod rule;

@@ -101,7 +101,7 @@ fn route_header(family: u8, destination_length: u8) -> [u8; ROUTE_HEADER] {
     [family, destination_length, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
-fn read_path(reply: &Reply, links: &[Link]) -> Option<Path> {
+pub(crate) fn read_path(reply: &Reply, links: &[Link]) -> Option<Path> {
     let attributes = Attributes::after(ROUTE_HEADER, &reply.payload);
     let index = attributes.number(RTA_OIF)?;
     let link = links.iter().find(|link| link.index == index)?;

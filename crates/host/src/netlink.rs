@@ -139,6 +139,11 @@ impl<'a> Iterator for Attributes<'a> {
     }
 }
 
+/// The messages in one received piece, whatever asked for them.
+pub fn replies(piece: &[u8]) -> Vec<Reply> {
+    Messages(piece).map(|told| Reply::of(&told)).collect()
+}
+
 /// What the kernel said, in one message.
 #[derive(Clone, Copy, Debug)]
 struct Told<'a> {
@@ -179,6 +184,12 @@ pub struct Reply {
     pub kind: u16,
     /// The fixed header of the family, then attributes.
     pub payload: Zeroizing<Vec<u8>>,
+}
+
+impl Reply {
+    fn of(told: &Told<'_>) -> Self {
+        Self { kind: told.kind, payload: told.payload.to_vec().into() }
+    }
 }
 
 impl fmt::Debug for Reply {
@@ -274,8 +285,7 @@ impl Socket {
                         outcome(told.payload)?;
                         return Ok(consistent.then_some(replies));
                     }
-                    _ => replies
-                        .push(Reply { kind: told.kind, payload: told.payload.to_vec().into() }),
+                    _ => replies.push(Reply::of(&told)),
                 }
             }
         }
@@ -322,10 +332,9 @@ impl Subscription {
         let (mut notices, mut lost) = (Vec::new(), false);
         loop {
             match take(&self.socket, &mut self.buffer) {
-                Ok(piece) => notices.extend(Messages(piece).map(|told| Notice {
-                    reply: Reply { kind: told.kind, payload: told.payload.to_vec().into() },
-                    port: told.port,
-                })),
+                Ok(piece) => notices.extend(
+                    Messages(piece).map(|told| Notice { reply: Reply::of(&told), port: told.port }),
+                ),
                 Err(Errno::NOBUFS) => lost = true,
                 Err(Errno::WOULDBLOCK) => return Ok((notices, lost)),
                 Err(error) => return Err(error.into()),

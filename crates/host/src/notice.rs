@@ -134,7 +134,7 @@ impl Watcher {
     }
 }
 
-fn read_route_notice(Notice { reply, port }: &Notice) -> Option<Event> {
+pub(crate) fn read_route_notice(Notice { reply, port }: &Notice) -> Option<Event> {
     const LOCAL_TABLE: u32 = 255;
     let by = Process::of_port(*port);
     let what = match reply.kind {

@@ -137,7 +137,7 @@ impl Network {
     }
 }
 
-fn read(reply: &Reply) -> Option<Rule> {
+pub(crate) fn read(reply: &Reply) -> Option<Rule> {
     let (&[family, to, from, tos, _, _, _, action, f0, f1, f2, f3], _) =
         reply.payload.split_first_chunk::<HEADER>()?;
     let attributes = Attributes::after(HEADER, &reply.payload);

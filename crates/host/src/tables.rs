@@ -65,7 +65,7 @@ fn files(file: &Path) -> Vec<PathBuf> {
 }
 
 /// The number before `name` on a line of its own; a comment follows `#`.
-fn named(text: &str, name: &str) -> Option<u32> {
+pub(crate) fn named(text: &str, name: &str) -> Option<u32> {
     text.lines().find_map(|line| {
         let mut words = line.split('#').next()?.split_whitespace();
         let found = number(words.next()?)?;

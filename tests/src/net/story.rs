@@ -35,11 +35,18 @@ pub struct Summary {
 /// # Panics
 /// When an invariant does not hold.
 pub fn tell(seed: Seed) -> Summary {
-    let mut chance = Chance::new(seed);
+    tell_by(Chance::new(seed), Seed(!seed.0))
+}
+
+/// Lives through the story that `chance` makes, in the network of `seed`.
+///
+/// # Panics
+/// When an invariant does not hold.
+pub fn tell_by(mut chance: Chance, seed: Seed) -> Summary {
     let calm = chance.below(8) == 0;
     let count = 2 + chance.below(3) * chance.below(2);
     let mut story = Story {
-        net: Net::mesh(Seed(!seed.0), count),
+        net: Net::mesh(seed, count),
         chance,
         count,
         addresses: 0,

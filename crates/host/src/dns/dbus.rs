@@ -270,6 +270,17 @@ impl Answer {
     }
 }
 
+/// What a whole message says.
+fn read(bytes: &[u8]) -> Option<Answer> {
+    let sizes = Sizes::of(bytes.first_chunk()?)?;
+    (sizes.whole == bytes.len()).then(|| Answer::read(bytes, sizes))?
+}
+
+/// Whether some bytes are a message.
+pub(super) fn is_message(bytes: &[u8]) -> bool {
+    read(bytes).is_some()
+}
+
 fn nonsense() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "an answer without sense came from the bus")
 }
@@ -290,11 +301,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use super::*;
-
-    fn read(bytes: &[u8]) -> Option<Answer> {
-        let sizes = Sizes::of(bytes.first_chunk()?)?;
-        (sizes.whole == bytes.len()).then(|| Answer::read(bytes, sizes))?
-    }
 
     /// As the bus sends it: an error with its words.
     fn refusal() -> Vec<u8> {

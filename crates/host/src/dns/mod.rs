@@ -126,6 +126,18 @@ impl Record {
     }
 }
 
+/// Reads bytes as everything that is read here of others (`crate::readers`).
+pub(crate) fn try_readers(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    dbus::is_message(bytes);
+    outside::try_readers(bytes);
+    who::names_are_resolved_by(&text);
+    // Of an end of a line of another system, `str::lines` leaves nothing.
+    let stack = stack::Stack::parse(&text.replace('\r', ""));
+    let again = stack::Stack::parse(&stack.to_string());
+    assert_eq!(again.to_string(), stack.to_string(), "what was written is read as something else");
+}
+
 fn attempt(link: &str) -> String {
     format!("set the DNS of {link}")
 }

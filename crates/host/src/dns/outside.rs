@@ -159,6 +159,18 @@ fn answer(datagram: &[u8], number: u16, host: &str, kind: TYPE) -> Option<Vec<Ip
     Some(addresses.collect())
 }
 
+/// Reads bytes as an answer to some question, and as a list of servers.
+pub(super) fn try_readers(bytes: &[u8]) {
+    let [high, low] = bytes.first_chunk().copied().unwrap_or_default();
+    for kind in [TYPE::A, TYPE::AAAA] {
+        let found = answer(bytes, u16::from_be_bytes([high, low]), "vpn.example", kind);
+        let other = |address: &IpAddr| address.is_ipv4() != (kind == TYPE::A);
+        assert!(!found.unwrap_or_default().iter().any(other), "an address of the other family");
+    }
+    let servers = listed(bytes, &[]);
+    assert!(servers.len() <= MOST && !servers.iter().any(IpAddr::is_loopback));
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]

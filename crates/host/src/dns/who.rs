@@ -60,7 +60,7 @@ pub(super) fn names_are_resolved() -> bool {
     names_are_resolved_by(&fs::read_to_string(NSSWITCH).unwrap_or_default())
 }
 
-fn names_are_resolved_by(nsswitch: &str) -> bool {
+pub(super) fn names_are_resolved_by(nsswitch: &str) -> bool {
     let hosts = nsswitch.lines().find_map(|line| line.trim().strip_prefix("hosts:"));
     let hosts = hosts.unwrap_or_default().split('#').next().unwrap_or_default();
     hosts.split_whitespace().any(|word| word == "resolve")

@@ -67,7 +67,7 @@ pub(super) fn get_table(table: &Table) -> Message {
 }
 
 /// Whether it is asleep: a table that is there, but whose chains see no packet.
-pub(super) fn is_dormant(reply: &Reply) -> bool {
+pub(crate) fn is_dormant(reply: &Reply) -> bool {
     const FLAGS: u16 = 2;
     const DORMANT: u8 = 1;
     let flags = Attributes::after(HEADER, &reply.payload).get(FLAGS);
@@ -128,7 +128,7 @@ pub(crate) fn read_notice(reply: &Reply) -> Option<Told> {
 }
 
 /// A table's family and name, if it is of one of our families.
-pub(super) fn read_table(reply: &Reply) -> Option<(Family, String)> {
+pub(crate) fn read_table(reply: &Reply) -> Option<(Family, String)> {
     (reply.kind == kind(NEW_TABLE)).then(|| table_of(&reply.payload)).flatten()
 }
 

@@ -1,0 +1,31 @@
+//! What is read of what others say, for whoever tries readers with bytes that nobody would send
+//! (`fuzz/`). Nothing here asks or changes anything.
+
+use crate::netlink::{self, Notice};
+use crate::nft::encode;
+use crate::{dns, lookup, notice, read, rule, tables};
+
+/// Reads a piece of netlink, as an answer and as a notice, whatever it is about.
+pub fn netlink(piece: &[u8]) {
+    let replies = netlink::replies(piece);
+    let links: Vec<_> = replies.iter().filter_map(read::read_link).collect();
+    for reply in replies {
+        let _ = read::read_address(&reply);
+        drop(read::read_route(&reply, &links));
+        drop(lookup::read_path(&reply, &links));
+        let _ = rule::read(&reply);
+        drop(encode::read_table(&reply));
+        drop(encode::read_notice(&reply));
+        let dormant = encode::is_dormant(&reply);
+        assert!(!dormant || !reply.payload.is_empty(), "a flag out of nothing");
+        drop(notice::read_route_notice(&Notice { reply, port: 0 }));
+    }
+}
+
+/// Reads bytes as the answer of a name server, as a message of the bus, and as each of the files in
+/// which a machine says who answers for names.
+pub fn resolvers(bytes: &[u8]) {
+    dns::try_readers(bytes);
+    let text = String::from_utf8_lossy(bytes);
+    assert_eq!(tables::named(&text, ""), None, "a table without a name");
+}
