@@ -23,6 +23,7 @@ mod namespace;
 mod pair;
 pub mod traffic;
 
+pub(crate) use daemon::built_folder;
 pub use daemon::{Daemon, Implementation, PeerState};
 pub use differences::known_difference;
 pub use keys::{KeyPair, PresharedKey};

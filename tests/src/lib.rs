@@ -4,3 +4,4 @@ pub mod guest;
 pub mod lab;
 pub mod net;
 pub mod scenarios;
+pub mod tools;

@@ -90,7 +90,7 @@ impl fmt::Display for Implementation {
 }
 
 /// `target/debug` or `target/release`: the test executable lies in `deps/` below it.
-fn built_folder() -> PathBuf {
+pub(crate) fn built_folder() -> PathBuf {
     let test = env::current_exe().expect("a test knows its executable");
     test.parent().and_then(Path::parent).expect("target/PROFILE/deps").to_owned()
 }
