@@ -1,5 +1,6 @@
-//! `adit wg` beside the `wg` of the machine: the same command lines, files, environment and
-//! answers from the same sockets; exit code, both streams and requests compared byte for byte.
+//! `adit wg` beside the `wg` of the machine and the newest: the same command lines, files,
+//! environment and answers from the same sockets; exit code, both streams and requests compared byte
+//! for byte.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 

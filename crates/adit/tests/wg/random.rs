@@ -1,10 +1,21 @@
 //! Command lines, files and answers that nobody has thought of, the same ones in every run.
 
-use crate::set::A;
+use adit_tests::tools::Version;
+
+use crate::set::{A, B};
 use crate::show::PUBLIC;
 use crate::stage::{Scene, Stage, scene};
 
-const SCENES: usize = 500;
+const SCENES: usize = 1000;
+
+/// The keys of the peers that are told of, and one more.
+const PEERS: [&str; 5] = [
+    A,
+    B,
+    "qnBDKzw742+0ZGf7ZvniEdzJnQ9NoiilaGz46T9/ySQ=",
+    "9j660v/4aGIfC0DaJqW3jd6MlzNl1fTcHL1ogeMFNH0=",
+    "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=",
+];
 
 const KEYS: [&str; 6] = [A, A, "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", "AAAA", "", "=A"];
 const ADDRESSES: &[&str] = &[
@@ -80,15 +91,21 @@ const PARAMETERS: &[&str] = &[
 ];
 const ENDS: &[&str] = &["\n", "\n", "\n", " \n", "\r\n", "#c\n", "\n\n", "", " # c\n"];
 
+const SIGNS: &[&str] = &["", "", "", "+", "-"];
+
 /// xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
-struct Chance(u64);
+struct Chance {
+    state: u64,
+    /// Whether what only the newest `wg` knows may come, too.
+    newest: bool,
+}
 
 impl Chance {
     fn below(&mut self, bound: usize) -> usize {
         for shift in [13, -7, 17] {
-            self.0 ^= if shift > 0 { self.0 << shift } else { self.0 >> -shift };
+            self.state ^= if shift > 0 { self.state << shift } else { self.state >> -shift };
         }
-        usize::try_from(self.0 >> 33).unwrap() % bound
+        usize::try_from(self.state >> 33).unwrap() % bound
     }
 
     fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
@@ -96,7 +113,8 @@ impl Chance {
     }
 
     fn network(&mut self) -> String {
-        self.of(ADDRESSES).to_owned() + self.of(LENGTHS)
+        let sign = if self.newest { self.of(SIGNS) } else { "" };
+        sign.to_owned() + self.of(ADDRESSES) + self.of(LENGTHS)
     }
 
     fn networks(&mut self) -> String {
@@ -129,8 +147,8 @@ impl Chance {
                 words.extend([key.to_owned(), value]);
             }
         }
-        if words.len() == 2 {
-            // Else the usage is seen, which is not alike.
+        if words.len() == 2 && !self.newest {
+            // Else the usage is seen, which has changed.
             words.push("remove".into());
         } else if self.below(9) == 0 {
             words.remove(self.below(words.len()));
@@ -156,34 +174,66 @@ impl Chance {
             };
             text += self.of(ENDS);
         }
-        let command = self.of(&["setconf", "addconf"]);
+        let command = self.of(&["setconf", "addconf", "syncconf"]);
         scene(&format!("{command} wgt0 /dev/stdin")).reading(text.replace('~', " "))
     }
 
-    fn show(&mut self) -> Scene {
+    /// What an interface tells, with all peers or the first of them.
+    fn state(&mut self) -> String {
         let mut told = format!("fwmark={}\n", self.below(3));
         for key in PUBLIC {
             told += &format!("public_key={key}\n");
             let (tx, ago) = (self.below(1 << 30), self.below(1 << 27));
-            told += &match self.below(4) {
+            told += &match self.below(5) {
                 0 => format!("tx_bytes={tx}\nrx_bytes={}\n", self.below(1 << 12)),
                 1 => format!("last_handshake_time_sec={{now-{ago}}}\n"),
                 2 => "endpoint=[2001:db8::1]:7\nallowed_ip=10.0.0.0/8\n".to_owned(),
+                3 => format!("preshared_key={key}\n"),
                 _ => format!("persistent_keepalive_interval={}\n", self.below(1 << 16)),
             };
+            if self.below(8) == 0 {
+                break;
+            }
         }
-        let which = self.of(&["show wgt0", "show wgt0", "show nosuch", "show interfaces", "show"]);
+        told + "errno=0\n\n"
+    }
+
+    fn show(&mut self) -> Scene {
+        let mut which = vec!["show wgt0", "show wgt0", "show nosuch", "show interfaces"];
+        if self.newest {
+            which.extend(["show", "show all"]);
+        }
+        let which = self.of(&which);
         let scene = scene(&format!("{which} {}", self.of(PARAMETERS)));
-        scene.told(&(told + "errno=0\n\n")).with("WG_COLOR_MODE", self.of(&["always", "never"]))
+        scene.told(&self.state()).with("WG_COLOR_MODE", self.of(&["always", "never"]))
+    }
+
+    /// A file without faults for what is there already.
+    fn sync(&mut self) -> Scene {
+        let mut file = String::from("[Interface]\nListenPort=7\n");
+        for _ in 0..self.below(5) {
+            file += &format!("[Peer]\nPublicKey={}\n", self.of(&PEERS));
+            for line in ["AllowedIPs=+::1,-::2", "PersistentKeepalive=9", "Endpoint=[::1]:1"] {
+                if self.below(3) == 0 {
+                    file += &format!("{line}\n");
+                }
+            }
+            if self.below(3) == 0 {
+                file += &format!("PresharedKey={}\n", self.of(&PEERS));
+            }
+        }
+        scene("syncconf wgt0 /dev/stdin").reading(file).told(&self.state())
     }
 }
 
 pub fn scenes(stage: &Stage) {
-    let mut chance = Chance(0x5eed_0000_0000_0001);
+    let newest = stage.tools.version == Version::Of2026;
+    let mut chance = Chance { state: 0x5eed_0000_0000_0001, newest };
     let scenes: Vec<_> = (0..SCENES)
-        .map(|number| match number % 3 {
+        .map(|number| match number % 4 {
             0 => chance.set(),
             1 => chance.file(),
+            2 if newest => chance.sync(),
             _ => chance.show(),
         })
         .map(|scene| scene.with("WG_ENDPOINT_RESOLUTION_RETRIES", "0"))

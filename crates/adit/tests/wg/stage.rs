@@ -1,4 +1,4 @@
-//! Where `wg` and ours play the same scene: a mount and a network namespace of their own, with
+//! Where a `wg` and ours play the same scene: a mount and a network namespace of their own, with
 //! sockets that answer as told and write down what they are asked.
 
 use std::cell::Cell;
@@ -14,8 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use adit_tests::lab::skipped;
+use adit_tests::tools::Tools;
+
 pub const OURS: &str = env!("CARGO_BIN_EXE_adit");
-pub const THEIRS: &str = "/usr/bin/wg";
 const SOCKETS: &str = "/var/run/wireguard";
 
 /// What makes a shell into a stage: no other interfaces, no resolver that answers.
@@ -30,28 +32,30 @@ options timeout:1 attempts:1' > /run/resolv.conf && mount --bind /run/resolv.con
     cd /run/files && exec "$0" "$@"
 "#;
 
-/// Lets the test `name` play on a stage of its own, if there can be one here.
+/// Lets the test `name` play beside every `wg` that there is, each time on a stage of its own, if
+/// there can be one here.
 pub fn on_stage(name: &str, play: fn(&Stage)) {
-    if env::var_os("ADIT_STAGE").is_some() {
-        let stage = Stage::new();
+    if let Some(folder) = env::var_os("ADIT_STAGE") {
+        let stage = Stage::new(Tools::of(folder.into()).unwrap());
         play(&stage);
         match stage.alike.get() {
             0 => return,
-            number => return println!("{name}: {number} command lines"),
+            number => return println!("{name}: {number} command lines {:?}", stage.tools.version),
         }
     }
     let may = Command::new("unshare").args(["--mount", "--net", "true"]).status();
-    if !Path::new(THEIRS).exists() || !may.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: {name} needs {THEIRS} and the right to make namespaces");
-        return;
+    if !may.is_ok_and(|status| status.success()) {
+        return skipped("it needs the right to make namespaces");
     }
-    let status = Command::new("unshare")
-        .args(["--mount", "--net", "sh", "-c", SETUP])
-        .arg(env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env("ADIT_STAGE", "1")
-        .status();
-    assert!(status.unwrap().success(), "see above");
+    for tools in Tools::all() {
+        let status = Command::new("unshare")
+            .args(["--mount", "--net", "sh", "-c", SETUP])
+            .arg(env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env("ADIT_STAGE", &tools.folder)
+            .status();
+        assert!(status.unwrap().success(), "see above: {tools:?}");
+    }
 }
 
 /// One interface's answers; `{now-5}` stands for a time.
@@ -113,6 +117,8 @@ pub struct Seen {
 }
 
 pub struct Stage {
+    /// Theirs.
+    pub tools: Tools,
     answers: Arc<Mutex<Answers>>,
     requests: Arc<Mutex<Vec<u8>>>,
     /// How many scenes were.
@@ -120,9 +126,13 @@ pub struct Stage {
 }
 
 impl Stage {
-    fn new() -> Self {
-        let stage =
-            Self { answers: Arc::default(), requests: Arc::default(), alike: Cell::default() };
+    fn new(tools: Tools) -> Self {
+        let stage = Self {
+            tools,
+            answers: Arc::default(),
+            requests: Arc::default(),
+            alike: Cell::default(),
+        };
         stage.serve("wgt0", Arc::clone(&stage.answers));
         stage
     }
@@ -144,8 +154,17 @@ impl Stage {
         self.requests.lock().unwrap().clear();
     }
 
-    /// What a program does when it is called `wg`.
-    pub fn see(&self, program: &str, scene: &Scene) -> Seen {
+    /// What theirs does.
+    pub fn theirs(&self, scene: &Scene) -> Seen {
+        self.see(&self.tools.wg(), scene)
+    }
+
+    /// What ours does when it is called `wg`.
+    pub fn ours(&self, scene: &Scene) -> Seen {
+        self.see(OURS.as_ref(), scene)
+    }
+
+    fn see(&self, program: &Path, scene: &Scene) -> Seen {
         self.tell(scene);
         let mut command = Command::new(program);
         command.arg0("wg").args(&scene.words).env_clear().stdin(Stdio::piped());
@@ -168,11 +187,11 @@ impl Stage {
         let mut different = String::new();
         for scene in scenes {
             // The clock may strike between the two, but not thrice.
-            if (0..3).any(|_| self.see(THEIRS, scene) == self.see(OURS, scene)) {
+            if (0..3).any(|_| self.theirs(scene) == self.ours(scene)) {
                 self.alike.set(self.alike.get() + 1);
                 continue;
             }
-            let (theirs, ours) = (self.see(THEIRS, scene), self.see(OURS, scene));
+            let (theirs, ours) = (self.theirs(scene), self.ours(scene));
             let _ = writeln!(different, "{scene:?}\n  {theirs:?}\n  {ours:?}");
         }
         assert!(different.is_empty(), "theirs and ours differ:\n{different}");

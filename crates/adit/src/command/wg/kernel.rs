@@ -13,6 +13,8 @@ use host::Network;
 use host::generic::{DUMP, Generic};
 use proto::{DeviceState, PublicKey};
 
+use super::interface::short;
+
 const FAMILY: &str = "wireguard";
 const VERSION: u8 = 1;
 const WG_CMD_GET_DEVICE: u8 = 0;
@@ -62,8 +64,13 @@ pub(super) fn names() -> io::Result<Vec<OsString>> {
 /// # Errors
 ///
 /// The kernel's own: ENODEV if there is none, EOPNOTSUPP if it is of another kind, EPERM;
-/// EPROTONOSUPPORT if the kernel does not know WireGuard.
+/// EPROTONOSUPPORT if the kernel does not know WireGuard, but ENAMETOOLONG, as `wg` says without
+/// asking it, for what it could not know.
 pub(super) fn state(name: &OsStr) -> io::Result<DeviceState> {
+    const ENAMETOOLONG: i32 = 36;
+    if name != short(name) {
+        return Err(io::Error::from_raw_os_error(ENAMETOOLONG));
+    }
     let mut family = open()?;
     let request = family.command(WG_CMD_GET_DEVICE, DUMP);
     let request = request.with(WGDEVICE_A_IFNAME, &terminated(name));
