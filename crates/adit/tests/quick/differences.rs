@@ -1,10 +1,13 @@
-//! Where ours differs from the machine's wg-quick on purpose. This is the whole list.
+//! Where ours differs from theirs on purpose. This is the whole list.
 
 use std::fmt::Write;
+
+use adit_tests::tools::Version;
 
 use crate::record::Record;
 
 type Everywhere = (&'static str, fn(&mut Record));
+type Single = (&'static str, What, &'static str);
 
 /// Of every case: what differs and why, and how both are made alike again.
 const EVERYWHERE: &[Everywhere] = &[
@@ -16,23 +19,6 @@ const EVERYWHERE: &[Everywhere] = &[
     ("Without WireGuard in the kernel our own daemon carries the packets.", |record| {
         record.edit("up: stderr", |text| text.replace("[#] wireguard-go ", "[#] adit daemon "));
     }),
-    ("As newer versions do: an interface may be called as ip's own words are.", |record| {
-        record.edit("up: stderr", |text| text.replace("ip link add dev ", "ip link add "));
-    }),
-    (
-        "As newer versions do: `addconf', not `setconf', so that a key which PreUp has set stays.",
-        |record| record.edit("up: stderr", |text| text.replace("wg setconf", "wg addconf")),
-    ),
-    (
-        "As newer versions do: the interface is there before PreUp, and rules are there before the \
-         route that they are for, so that nothing leaks meanwhile. The order has its own test.",
-        |record| record.edit("up: stderr", sorted),
-    ),
-    (
-        "As newer versions do: src_valid_mark is left alone if it is set already, since containers \
-         can only read it.",
-        |record| record.edit("up: stderr", |text| lines(text, |line| !line.contains("sysctl -q"))),
-    ),
     (
         "As a tunnel of the kernel does, ours ends ICMP redirects: peers cannot reach each other \
          beside this machine.",
@@ -66,6 +52,25 @@ const EVERYWHERE: &[Everywhere] = &[
     }),
 ];
 
+/// The same where the newest does as ours.
+const EVERYWHERE_OF_2021: &[Everywhere] = &[
+    ("An interface may be called as ip's own words are.", |record| {
+        record.edit("up: stderr", |text| text.replace("ip link add dev ", "ip link add "));
+    }),
+    ("`addconf', not `setconf', so that a key which PreUp has set stays.", |record| {
+        record.edit("up: stderr", |text| text.replace("wg setconf", "wg addconf"))
+    }),
+    (
+        "The interface is there before PreUp, and rules are there before the route that they are for, \
+         so that nothing leaks meanwhile.",
+        |record| record.edit("up: stderr", sorted),
+    ),
+    (
+        "src_valid_mark is left alone if it is set already, since containers can only read it.",
+        |record| record.edit("up: stderr", |text| lines(text, |line| !line.contains("sysctl -q"))),
+    ),
+];
+
 /// What of a single case differs.
 enum What {
     /// The sections of these titles.
@@ -77,34 +82,7 @@ enum What {
 use What::{OnlyOursWorks, Sections};
 
 /// Of single cases: the case, what differs, and why.
-const SINGLE: &[(&str, What, &str)] = &[
-    (
-        "the MTU of two links",
-        Sections(&["up: links", "save: links", "up: stderr"]),
-        "As newer versions do: the MTU fits through the narrowest way, not through the widest.",
-    ),
-    (
-        "a hook with a number sign",
-        Sections(&[
-            "up: hooks",
-            "save: hooks",
-            "down: hooks",
-            "up: stderr",
-            "save: files",
-            "down: files",
-        ]),
-        "As newer versions do: what a comment is in a hook is for the shell to say.",
-    ),
-    (
-        "the first hook fails",
-        Sections(&["up: code", "up: stderr"]),
-        "As newer versions do: there is an interface to delete, and the status is the hook's.",
-    ),
-    (
-        "a hook sets the key",
-        OnlyOursWorks,
-        "As newer versions do: the interface is there to be set.",
-    ),
+const SINGLE: &[Single] = &[
     (
         "an odd name",
         Sections(&["save: files", "down: files"]),
@@ -124,17 +102,6 @@ const SINGLE: &[(&str, What, &str)] = &[
         "hooks know the interface",
         Sections(&["save: files", "down: files"]),
         "Likewise, it makes one backslash of two.",
-    ),
-    (
-        "a resolvconf that is a link",
-        Sections(&[
-            "up: resolvconf",
-            "save: resolvconf",
-            "down: resolvconf",
-            "up: stderr",
-            "down: stderr",
-        ]),
-        "As newer versions do: resolvectl knows an interface by its own name only.",
     ),
     (
         "name servers and domains",
@@ -182,14 +149,56 @@ const SINGLE: &[(&str, What, &str)] = &[
     ),
 ];
 
+/// The same where the newest does as ours.
+const SINGLE_OF_2021: &[Single] = &[
+    (
+        "the MTU of two links",
+        Sections(&["up: links", "save: links", "up: stderr"]),
+        "The MTU fits through the narrowest way, not through the widest.",
+    ),
+    (
+        "a hook with a number sign",
+        Sections(&[
+            "up: hooks",
+            "save: hooks",
+            "down: hooks",
+            "up: stderr",
+            "save: files",
+            "down: files",
+        ]),
+        "What a comment is in a hook is for the shell to say.",
+    ),
+    (
+        "the first hook fails",
+        Sections(&["up: code", "up: stderr"]),
+        "There is an interface to delete, and the status is the hook's.",
+    ),
+    ("a hook sets the key", OnlyOursWorks, "The interface is there to be set."),
+    (
+        "a resolvconf that is a link",
+        Sections(&[
+            "up: resolvconf",
+            "save: resolvconf",
+            "down: resolvconf",
+            "up: stderr",
+            "down: stderr",
+        ]),
+        "Resolvectl knows an interface by its own name only.",
+    ),
+];
+
 /// The cases that the list names.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    SINGLE.iter().map(|(name, ..)| *name)
+    SINGLE.iter().chain(SINGLE_OF_2021).map(|(name, ..)| *name)
 }
 
 /// What is wrong, if anything is.
-pub fn judge(name: &str, mut theirs: Record, mut ours: Record) -> String {
-    for (_, level) in EVERYWHERE {
+pub fn judge(name: &str, version: Version, mut theirs: Record, mut ours: Record) -> String {
+    let (everywhere, single) = match version {
+        Version::Of2021 => (EVERYWHERE_OF_2021, SINGLE_OF_2021),
+        Version::Of2026 => (&[][..], &[][..]),
+    };
+    for (_, level) in EVERYWHERE.iter().chain(everywhere) {
         level(&mut theirs);
         level(&mut ours);
     }
@@ -198,24 +207,32 @@ pub fn judge(name: &str, mut theirs: Record, mut ours: Record) -> String {
         titles.filter(|title| theirs.0.get(*title) != ours.0.get(*title)).collect();
     titles.sort();
     titles.dedup();
-    let allowed = match SINGLE.iter().find(|(case, ..)| *case == name) {
+    let allowed = match SINGLE.iter().chain(single).find(|(case, ..)| *case == name) {
         Some((_, OnlyOursWorks, _)) => return only_ours_works(name, &theirs, &ours),
         Some((_, Sections(titles), _)) => titles,
         None => &[][..],
     };
     let mut report = String::new();
     for title in titles.iter().filter(|title| !allowed.contains(&title.as_str())) {
-        let _ = writeln!(report, "{name}: {title}");
-        for (mark, record) in [("<", &theirs), (">", &ours)] {
-            for line in record.0.get(*title).map_or("", String::as_str).lines() {
-                let _ = writeln!(report, "  {mark} {line}");
-            }
-        }
+        let _ = writeln!(report, "{name}: {title} ({version:?})");
+        let [one, other] = [&theirs, &ours].map(|record| {
+            record.0.get(*title).map(|text| text.lines().collect()).unwrap_or_default()
+        });
+        report += &only_in_the_first("<", &one, &other);
+        report += &only_in_the_first(">", &other, &one);
     }
     for title in allowed.iter().filter(|title| titles.iter().all(|other| other != *title)) {
         let _ = writeln!(report, "{name}: {title} does not differ any more");
     }
     report
+}
+
+/// The lines that only one has; all of them if nothing but their order differs.
+fn only_in_the_first(mark: &str, one: &Vec<&str>, other: &Vec<&str>) -> String {
+    let is_order =
+        one.iter().all(|line| other.contains(line)) && other.iter().all(|line| one.contains(line));
+    let lines = one.iter().filter(|line| is_order || !other.contains(line));
+    lines.map(|line| format!("  {mark} {line}\n")).collect()
 }
 
 fn only_ours_works(name: &str, theirs: &Record, ours: &Record) -> String {

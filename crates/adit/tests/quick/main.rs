@@ -1,5 +1,6 @@
-//! `adit wg-quick` beside the `wg-quick` of the machine: the same files and command lines, each
-//! program in namespaces of its own, and the state of the machine compared after every step.
+//! `adit wg-quick` beside the `wg-quick` of the machine and the newest: the same files and command
+//! lines, each program in namespaces of its own, and the state of the machine compared after every
+//! step.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -15,12 +16,13 @@ use std::thread;
 use std::time::Duration;
 
 use adit_tests::guest;
+use adit_tests::tools::Tools;
 
 use record::Record;
 use stage::{Program, Stage};
 
-/// Every case by both programs, or the one that `ADIT_CASE` names. All that differs must be in the
-/// table of differences, and all that is in the table must differ.
+/// Every case by ours and by each of theirs, or the one that `ADIT_CASE` names. All that differs must
+/// be in the table of differences, and all that is in the table must differ.
 #[test]
 fn both_leave_every_machine_alike() {
     let Some(stage) = Stage::new() else { return };
@@ -53,22 +55,26 @@ fn some_cases_on_a_kernel_with_wireguard() {
 fn alike(stage: &Stage, chosen: impl Fn(&str) -> bool) -> Vec<(String, Record)> {
     let mut cases = cases::all();
     cases.retain(|case| chosen(&case.name));
+    let tools = Tools::all();
     let (queue, report) = (Mutex::new(cases.iter()), Mutex::new(String::new()));
     let records = Mutex::new(Vec::new());
     let work = || {
         while let Some(case) = { queue.lock().unwrap().next() } {
-            let theirs = stage.play(Program::Theirs, case);
             let ours = stage.play(Program::Ours, case);
-            records.lock().unwrap().push((case.name.clone(), ours.clone()));
-            let text = differences::judge(&case.name, theirs, ours);
-            report.lock().unwrap().push_str(&text);
+            for tools in &tools {
+                let theirs = stage.play(Program::Theirs(tools), case);
+                let text = differences::judge(&case.name, tools.version, theirs, ours.clone());
+                report.lock().unwrap().push_str(&text);
+            }
+            records.lock().unwrap().push((case.name.clone(), ours));
         }
     };
     thread::scope(|scope| {
         scope.spawn(work);
         scope.spawn(work);
     });
-    println!("{} configurations", cases.len());
+    let versions: Vec<_> = tools.iter().map(|tools| tools.version).collect();
+    println!("{} configurations, {versions:?}", cases.len());
     let report = report.into_inner().unwrap();
     assert!(report.is_empty(), "theirs (<) and ours (>) differ:\n{report}");
     records.into_inner().unwrap()

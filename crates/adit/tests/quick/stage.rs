@@ -4,15 +4,16 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use adit_tests::tools::Tools;
+
 use crate::cases::Case;
 use crate::record::Record;
 
 pub const OURS: &str = env!("CARGO_BIN_EXE_adit");
-const THEIRS: &str = "/usr/bin/wg-quick";
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Program {
-    Theirs,
+#[derive(Clone, Copy)]
+pub enum Program<'a> {
+    Theirs(&'a Tools),
     Ours,
 }
 
@@ -29,7 +30,7 @@ impl Stage {
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "--net", "--pid", "--fork", "true"]);
         let may = unshare.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
-        let tools = [THEIRS, "/usr/bin/wg", "/usr/bin/wireguard-go", "/dev/net/tun"];
+        let tools = ["/usr/bin/wg", "/usr/bin/wireguard-go", "/dev/net/tun"];
         let is_needed = |path: &str| !path.ends_with("-go") || !has_wireguard();
         let missing = tools.iter().find(|path| is_needed(path) && !Path::new(path).exists());
         if !may || missing.is_some() {
@@ -40,7 +41,7 @@ impl Stage {
     }
 
     /// All that is seen while one program plays a case.
-    pub fn play(&self, program: Program, case: &Case) -> Record {
+    pub fn play(&self, program: Program<'_>, case: &Case) -> Record {
         let output = Command::new("unshare")
             .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["bash", "-c", &script(program, case)])
@@ -73,6 +74,8 @@ for number in 0 1; do
     ip link set eth$number addrgenmode none up
     ip link set far$number addrgenmode none up
 done
+# The kernel notices some time later that both ends are up.
+until [ "$(ip -6 route show table local type multicast | wc -l)" = 4 ]; do sleep 0.01; done
 ip addr add 192.0.2.2/24 dev eth0
 ip addr add 2001:db8::2/64 dev eth0 nodad
 ip addr add 198.51.100.2/24 dev eth1
@@ -134,14 +137,21 @@ state() {
     done
 }
 
-# Daemons go some time after their links, on a busy machine much later.
+# Daemons go some time after their links, and routes to addresses of v6 come some time after those, on
+# a busy machine much later.
 settle() {
-    local socket name
+    local socket name address
     for socket in /run/wireguard/*.sock; do
         name=${socket##*/}
         for _ in {1..100}; do
             [ -e "$socket" ] && ! ip link show dev "${name%.sock}" > /run/link 2>&1 || break
             sleep 0.05
+        done
+    done
+    for address in $(ip -6 -o addr show | awk '{ print $4 }'); do
+        for _ in {1..100}; do
+            [ -z "$(ip -6 route show table local "${address%/*}")" ] || break
+            sleep 0.01
         done
     done
 }
@@ -157,10 +167,10 @@ step() {
 }
 "#;
 
-fn script(program: Program, case: &Case) -> String {
+fn script(program: Program<'_>, case: &Case) -> String {
     let mut script = String::from(SETUP);
     script += &match program {
-        Program::Theirs => format!("PROGRAM={THEIRS}\n"),
+        Program::Theirs(tools) => format!("PROGRAM={}\n", tools.wg_quick().display()),
         Program::Ours => {
             format!("ln -s {OURS} /run/case/wg-quick; PROGRAM=/run/case/wg-quick\n")
         }
