@@ -30,6 +30,7 @@ const VETH_INFO_PEER: u16 = 1;
 const IFA_F_NODAD: u8 = 2;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
+const RT_SCOPE_HOST: u8 = 254;
 /// `RT_SCOPE_NOWHERE`, which stands for each of them where a route is removed.
 const RT_SCOPE_ANY: u8 = 255;
 
@@ -199,13 +200,12 @@ pub(crate) fn terminated(name: &str) -> Vec<u8> {
 fn address_message(kind: u16, flags: u16, index: u32, address: Prefix) -> Message {
     let [i0, i1, i2, i3] = index.to_ne_bytes();
     let (family, bytes) = octets(address.address);
-    Message::new(
-        kind,
-        flags,
-        &[family, address.length, IFA_F_NODAD, RT_SCOPE_UNIVERSE, i0, i1, i2, i3],
-    )
-    .with(IFA_LOCAL, &bytes)
-    .with(IFA_ADDRESS, &bytes)
+    // As ip(8) does; of IPv6 the kernel knows by itself.
+    let is_of_host = address.address.is_ipv4() && address.address.is_loopback();
+    let scope = if is_of_host { RT_SCOPE_HOST } else { RT_SCOPE_UNIVERSE };
+    Message::new(kind, flags, &[family, address.length, IFA_F_NODAD, scope, i0, i1, i2, i3])
+        .with(IFA_LOCAL, &bytes)
+        .with(IFA_ADDRESS, &bytes)
 }
 
 /// `rtmsg`: family, lengths of destination and source, TOS, table, origin, scope, type, flags.
