@@ -37,7 +37,7 @@ pub fn generate_private(program: &str, arguments: &[OsString]) -> ExitCode {
         return usage(program, "genkey");
     }
     warn_if_world_accessible();
-    say_key(clamped(random()).as_bytes())
+    say_key(program, clamped(random()).as_bytes())
 }
 
 /// Writes a preshared key.
@@ -46,7 +46,7 @@ pub fn generate_preshared(program: &str, arguments: &[OsString]) -> ExitCode {
         return usage(program, "genpsk");
     }
     warn_if_world_accessible();
-    say_key(&random())
+    say_key(program, &random())
 }
 
 /// Reads a private key and writes its public key.
@@ -55,7 +55,7 @@ pub fn derive_public(program: &str, arguments: &[OsString]) -> ExitCode {
         return usage(program, "pubkey");
     }
     match read_key(io::stdin().lock()) {
-        Ok(key) => say_key(&clamped(key).public_key().0),
+        Ok(key) => say_key(program, &clamped(key).public_key().0),
         Err(reason) => {
             eprintln!("{program}: {reason}");
             ExitCode::FAILURE
@@ -90,8 +90,8 @@ fn clamped(mut key: [u8; 32]) -> PrivateKey {
     PrivateKey::new(key).expect("only zeros are no key")
 }
 
-fn say_key(key: &[u8; 32]) -> ExitCode {
-    super::say(&format!("{}\n", *key::to_base64(key)))
+fn say_key(program: &str, key: &[u8; 32]) -> ExitCode {
+    super::say_as(program, format!("{}\n", *key::to_base64(key)).as_bytes())
 }
 
 fn usage(program: &str, command: &str) -> ExitCode {

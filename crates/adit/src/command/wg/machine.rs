@@ -36,7 +36,8 @@ impl Machine for Here<'_> {
         service: &[u8],
         endpoint: &[u8],
     ) -> Result<SocketAddr, Refusal> {
-        let (host, service) = (name(host, endpoint)?, service_name(service, endpoint)?);
+        let host = text(host).ok_or_else(|| Refusal::of("Name or service not known", endpoint))?;
+        let service = service_name(service, endpoint)?;
         let mut retries = Retries::from_environment()?;
         let mut delay = FIRST_DELAY;
         loop {
@@ -134,16 +135,14 @@ impl Retries {
 /// For the C library, which would let a number that is too large wrap around.
 fn service_name<'a>(service: &'a [u8], whole: &[u8]) -> Result<&'a str, Refusal> {
     let is_number = service.iter().all(u8::is_ascii_digit);
-    let text = str::from_utf8(service).ok();
-    if is_number && text.and_then(|text| text.parse::<u16>().ok()).is_none() {
-        return Err(Refusal::of("Servname not supported for ai_socktype", whole));
-    }
-    name(service, whole)
+    text(service)
+        .filter(|text| !is_number || text.parse::<u16>().is_ok())
+        .ok_or_else(|| Refusal::of("Servname not supported for ai_socktype", whole))
 }
 
-fn name<'a>(name: &'a [u8], whole: &[u8]) -> Result<&'a str, Refusal> {
-    let text = str::from_utf8(name).ok().filter(|text| !text.contains('\0'));
-    text.ok_or_else(|| Refusal::of("Name or service not known", whole))
+/// What the C library could know.
+fn text(name: &[u8]) -> Option<&str> {
+    str::from_utf8(name).ok().filter(|text| !text.contains('\0'))
 }
 
 /// What perror(3) says.
