@@ -75,11 +75,13 @@ const EVERYWHERE_OF_2021: &[Everywhere] = &[
 enum What {
     /// The sections of these titles.
     Sections(&'static [&'static str]),
-    /// The machine's cannot bring this up; ours can.
+    /// Theirs cannot bring this up; ours can.
     OnlyOursWorks,
+    /// Ours will not bring this up; theirs does.
+    OnlyTheirsWorks,
 }
 
-use What::{OnlyOursWorks, Sections};
+use What::{OnlyOursWorks, OnlyTheirsWorks, Sections};
 
 /// Of single cases: the case, what differs, and why.
 const SINGLE: &[Single] = &[
@@ -142,6 +144,70 @@ const SINGLE: &[Single] = &[
         "ip has a status of its own for this; ours is 1 for all that is wrong with a file.",
     ),
     ("an MTU that is no number", Sections(&["up: code"]), "As above."),
+    ("a table that is too large", Sections(&["up: code"]), "As above."),
+    (
+        "name servers in odd forms",
+        Sections(&["save: files", "down: files"]),
+        "wg-quick loses the domains when it saves.",
+    ),
+    (
+        "a folder instead of a file",
+        Sections(&["up: code", "up: links", "up: routes", "up: stderr", "up: wireguard"]),
+        "A folder is no empty file.",
+    ),
+    (
+        "a locked MTU",
+        Sections(&["up: links", "up: routes", "up: stderr", "save: links", "save: routes"]),
+        "wg-quick does not see an MTU that is locked.",
+    ),
+    (
+        "the MTU with a default route of v6 only",
+        Sections(&["up: links", "up: routes", "up: stderr", "save: links", "save: routes"]),
+        "wg-quick does not see default routes of v6.",
+    ),
+    (
+        "the MTU of a link-local endpoint",
+        Sections(&[
+            "up: links",
+            "up: stderr",
+            "up: wireguard",
+            "save: links",
+            "save: wireguard",
+            "save: files",
+            "down: files",
+        ]),
+        "wireguard-go forgets the zone.",
+    ),
+    (
+        "a name with a minus",
+        OnlyTheirsWorks,
+        "Our daemon takes no name for an interface that could be an option.",
+    ),
+    (
+        "a name that wg knows",
+        Sections(&["up: routes", "up: stderr", "save: routes"]),
+        "wg-quick finds no routes, since `wg show interfaces' tells something else.",
+    ),
+    (
+        "the program that carries the packets fails",
+        Sections(&["up: code", "up: stderr"]),
+        "There is no interface to delete, and the status is that of the program.",
+    ),
+    (
+        "the program that carries the packets does nothing",
+        Sections(&["up: stderr"]),
+        "There is no interface to delete.",
+    ),
+    (
+        "a resolvconf that talks",
+        Sections(&["up: stdout", "down: stdout"]),
+        "None of those that there are says anything there that would be for the user.",
+    ),
+    (
+        "a mark in the file and another when it goes",
+        Sections(&["down: rules", "down: stderr"]),
+        "Nobody knows any more which rules it has. wg-quick takes one that may be of another tunnel.",
+    ),
     (
         "a program that is not there carries the packets",
         Sections(&["up: code", "up: stderr"]),
@@ -173,6 +239,13 @@ const SINGLE_OF_2021: &[Single] = &[
         Sections(&["up: code", "up: stderr"]),
         "There is an interface to delete, and the status is the hook's.",
     ),
+    (
+        "a default route of v6 and no v6",
+        Sections(&["up: stderr"]),
+        "What fails is the first rule, not the route.",
+    ),
+    ("a hook changes the tunnel", OnlyOursWorks, "The interface is there to be changed."),
+    ("a hook sets the mark", OnlyOursWorks, "As above."),
     ("a hook sets the key", OnlyOursWorks, "The interface is there to be set."),
     (
         "a resolvconf that is a link",
@@ -208,7 +281,8 @@ pub fn judge(name: &str, version: Version, mut theirs: Record, mut ours: Record)
     titles.sort();
     titles.dedup();
     let allowed = match SINGLE.iter().chain(single).find(|(case, ..)| *case == name) {
-        Some((_, OnlyOursWorks, _)) => return only_ours_works(name, &theirs, &ours),
+        Some((_, OnlyOursWorks, _)) => return only_one_works(name, &ours, &theirs),
+        Some((_, OnlyTheirsWorks, _)) => return only_one_works(name, &theirs, &ours),
         Some((_, Sections(titles), _)) => titles,
         None => &[][..],
     };
@@ -235,12 +309,12 @@ fn only_in_the_first(mark: &str, one: &Vec<&str>, other: &Vec<&str>) -> String {
     lines.map(|line| format!("  {mark} {line}\n")).collect()
 }
 
-fn only_ours_works(name: &str, theirs: &Record, ours: &Record) -> String {
+fn only_one_works(name: &str, one: &Record, other: &Record) -> String {
     let code = |record: &Record, title| record.0.get(title).cloned().unwrap_or_default();
-    match (&*code(theirs, "up: code"), &*code(ours, "up: code"), &*code(ours, "down: code")) {
-        ("0\n", ..) => format!("{name}: theirs works\n"),
+    match (&*code(other, "up: code"), &*code(one, "up: code"), &*code(one, "down: code")) {
+        ("0\n", ..) => format!("{name}: both work\n"),
         (_, "0\n", "0\n") => String::new(),
-        (_, up, down) => format!("{name}: ours ends with {up} and {down}"),
+        (_, up, down) => format!("{name}: none works: {up} and {down}"),
     }
 }
 
