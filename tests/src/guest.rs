@@ -31,11 +31,14 @@ const KERNEL_WORDS: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mit
 /// What tests run, besides busybox, whose `timeout` would run its own `ip`.
 const PROGRAMS: [&str; 8] = ["bash", "ip", "nft", "sysctl", "timeout", "unshare", "wg", "wg-quick"];
 /// What tests need of the kernel, besides what that needs.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 12] = [
     "wireguard",
     "tun",
     "veth",
     "overlay",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
     "nft_ct",
     "nft_fib_inet",
     "nft_fib_ipv4",

@@ -3,13 +3,15 @@
 //! Those of two machines are played by every pairing of implementations, those of one by adit
 //! and, as a control, by wireguard-go.
 
+use std::env;
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
+use adit_tests::guest;
 use adit_tests::lab::traffic::{tcp_without_copies, udp_flood};
 use adit_tests::lab::{
-    Daemon, Family, Implementation, KeyPair, Lab, Node, Pair, Pairing, await_that,
+    Daemon, Family, Implementation, KeyPair, Lab, Node, Pair, Pairing, await_that, skipped,
 };
 use adit_tests::{play_alone, play_in_every_pairing};
 
@@ -553,6 +555,15 @@ play_alone!(
     n33_nothing_is_sent_to_a_low_order_key,
     n34_a_daemon_ends_with_the_namespace_of_its_tunnel,
 );
+
+/// All that two machines play, with the kernel as one of them, in a guest.
+#[test]
+fn the_kernel_plays_its_own() {
+    if env::var_os("ADIT_LONG").is_none() {
+        return skipped("takes ten minutes under emulation; ADIT_LONG=1 runs it");
+    }
+    guest::play(&["kernel"], Duration::from_secs(1800));
+}
 
 /// A daemon with a private key.
 fn alone(lab: &Lab, implementation: Implementation) -> Daemon {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod attacks;
+mod lan;
 mod machine;
 mod names;
 mod neighbours;

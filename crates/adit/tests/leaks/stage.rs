@@ -74,7 +74,7 @@ impl Stage {
             eprintln!("skipped: the control needs Debian's wireguard-go");
             return None;
         }
-        let tools = ["wg", "wg-quick", "ip", "tcpdump", "ping", "nft", "sysctl"];
+        let tools = ["wg", "wg-quick", "ip", "tcpdump", "ping", "nft", "sysctl", "busybox"];
         let missing = tools.iter().find(|tool| {
             let found = Command::new("which").arg(tool).stdout(Stdio::null()).status();
             !found.is_ok_and(|status| status.success())

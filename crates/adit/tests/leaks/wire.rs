@@ -91,16 +91,18 @@ impl Wire {
 
     fn wait_for(&self, client: &Machine, own: Ipv4Addr, number: u32) {
         let deadline = Instant::now() + Duration::from_secs(30);
+        let mut last = Ok(0);
         let mut frames = self.captured.frames.lock().unwrap();
         while !frames.iter().any(|frame| frame.marker() == Some(number)) {
-            assert!(Instant::now() < deadline, "the capture has ended");
+            assert!(Instant::now() < deadline, "the capture has ended: {last:?}");
             drop(frames);
             // Such as a DHCP client sends: nobody forbids it.
             let payload = [MARKER, number.to_string().as_bytes()].concat();
-            client.within(|| {
-                let socket = UdpSocket::bind((own, 68)).unwrap();
-                socket.set_broadcast(true).unwrap();
-                socket.send_to(&payload, (Ipv4Addr::BROADCAST, 67)).unwrap();
+            // A real one may hold the port for a moment, or change the address.
+            last = client.within(|| {
+                let socket = UdpSocket::bind((own, 68))?;
+                socket.set_broadcast(true)?;
+                socket.send_to(&payload, (Ipv4Addr::BROADCAST, 67))
             });
             frames = self.captured.frames.lock().unwrap();
             let wait = self.captured.more.wait_timeout(frames, Duration::from_millis(200));
