@@ -46,9 +46,13 @@ cd /run/empty
 set +e
 echo ready
 while IFS= read -r -d '' order; do
+    # What it leaves running may go on to write there.
+    rm -f /run/out /run/err
     timeout -k 1 100 bash -c "$order" > /run/out 2> /run/err < /dev/null
-    echo "$? $(stat -c %s /run/out) $(stat -c %s /run/err)"
-    cat /run/out /run/err
+    code=$? out=$(stat -c %s /run/out) err=$(stat -c %s /run/err)
+    echo "$code $out $err"
+    head -c $out /run/out
+    head -c $err /run/err
 done
 "#;
 

@@ -2,6 +2,7 @@
 //! other.
 
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
 use std::time::Duration;
 
 use crate::machine::Machine;
@@ -223,33 +224,83 @@ fn nobody_behind_this_machine_gets_the_port_of_the_tunnel() {
     assert!(stage.reaches_the_other_end());
 }
 
+/// The contended step many times, on machines beside each other: most of it is waiting for the
+/// kernel.
 #[test]
 fn two_tunnels_at_once_have_a_table_each() {
-    let trials = if std::env::var_os("ADIT_LONG").is_some() { 200 } else { 10 };
+    const MACHINES: usize = 8;
+    const TRIALS: usize = 200;
     let Some(mut stage) = Stage::new(Program::Ours) else { return };
-    stage.configure(BOTH, "");
-    stage.client.run(
-        "sed 's/10.9.0.2/10.8.0.2/; s/fd00:9/fd00:8/' /etc/wireguard/wg0.conf \
+    stage.configure(BOTH, MEET);
+    let file = stage.client.run("cat /etc/wireguard/wg0.conf");
+    thread::scope(|scope| {
+        for _ in 0..MACHINES {
+            scope.spawn(|| two_at_once(&file, TRIALS / MACHINES));
+        }
+    });
+}
+
+/// Two tunnels with these settings are started and ended at once so often, by turns by
+/// `adit wg-quick` and by `adit up`.
+fn two_at_once(file: &str, trials: usize) {
+    let mut machine = a_machine_for_two(file);
+    for [up, down] in [["wg-quick up", "wg-quick down"], ["up --no-guard", "down"]]
+        .into_iter()
+        .cycle()
+        .take(trials)
+    {
+        machine.run(&both(&format!("{OURS} {up}")));
+        let marks = marks_of_both(&mut machine);
+        assert_ne!(marks[0], marks[1], "{up}");
+        for (name, mark) in ["wg0", "wg1"].iter().zip(marks) {
+            let routes = machine.run(&format!("ip -4 route show table $(({mark}))"));
+            assert!(routes.starts_with(&format!("default dev {name} ")), "{up}: {routes}");
+        }
+        machine.run(&both(&format!("{OURS} {down}")));
+        let rules = machine.run("ip -4 rule; ip -6 rule");
+        assert!(!rules.contains("fwmark") && !rules.contains("suppress"), "{down}: {rules}");
+    }
+}
+
+/// Each waits for the other before it looks for a table.
+const MEET: &str = "PreUp = timeout 10 bash -c \"[ %i = wg0 ] && : > /run/meet || : < /run/meet\"";
+
+/// With two files that differ in their addresses only.
+fn a_machine_for_two(file: &str) -> Machine {
+    let mut machine = Machine::start().unwrap();
+    machine.write("/etc/wireguard/wg0.conf", file);
+    machine.run(
+        "mkfifo /run/meet
+         sed 's/10.9.0.2/10.8.0.2/; s/fd00:9/fd00:8/' /etc/wireguard/wg0.conf \
          > /etc/wireguard/wg1.conf",
     );
-    for program in ["wg-quick up", "up --no-guard"].into_iter().cycle().take(trials) {
-        let both = |command: &str| {
-            let one = |name| format!("{OURS} {command} {name} & {name}=$!");
-            format!("{}; {}; wait $wg0 && wait $wg1", one("wg0"), one("wg1"))
-        };
-        stage.client.run(&both(program));
-        let marks = stage.client.run("wg show wg0 fwmark; wg show wg1 fwmark");
-        let marks: Vec<&str> = marks.split_whitespace().collect();
-        assert_ne!(marks[0], marks[1], "{program}");
-        for (name, mark) in ["wg0", "wg1"].iter().zip(marks) {
-            let routes = stage.client.run(&format!("ip -4 route show table $(({mark}))"));
-            assert!(routes.starts_with(&format!("default dev {name} ")), "{program}: {routes}");
-        }
-        let down = if program.starts_with("wg") { "wg-quick down" } else { "down" };
-        stage.client.run(&both(down));
-        let rules = stage.client.run("ip -4 rule; ip -6 rule");
-        assert!(!rules.contains("fwmark") && !rules.contains("suppress"), "{program}: {rules}");
-    }
+    machine
+}
+
+/// A command for each of the two at once, which must both succeed.
+fn both(command: &str) -> String {
+    let one = |name| format!("{command} {name} & {name}=$!");
+    format!("{}; {}; wait $wg0 && wait $wg1", one("wg0"), one("wg1"))
+}
+
+fn marks_of_both(machine: &mut Machine) -> Vec<String> {
+    let marks = machine.run("wg show wg0 fwmark; wg show wg1 fwmark");
+    marks.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn control_two_tunnels_of_wg_quick_at_once_take_the_same_table() {
+    let Some(mut stage) = Stage::new(Program::Theirs) else { return };
+    stage.configure(BOTH, MEET);
+    let mut machine = a_machine_for_two(&stage.client.run("cat /etc/wireguard/wg0.conf"));
+    let collided = (0..50).any(|_| {
+        machine.attempt(&both("/usr/bin/wg-quick up"));
+        let said = machine.attempt("wg show wg0 fwmark; wg show wg1 fwmark").out;
+        let marks: Vec<&str> = said.split_whitespace().collect();
+        machine.attempt(&both("/usr/bin/wg-quick down"));
+        marks.len() < 2 || marks[0] == marks[1]
+    });
+    assert!(collided, "the control is right");
 }
 
 #[test]
