@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,12 +25,16 @@ use modules::Modules;
 
 pub use system::System;
 
-/// Emulation, since /dev/kvm may be there and not work. Few machines have less than this.
-const MACHINE: &str = "-accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nodefaults -display none \
-                       -no-reboot -monitor none";
+/// Few machines have less than this.
+const MACHINE: &str = "-cpu max -m 1024 -nodefaults -display none -no-reboot -monitor none";
+/// Emulation, since /dev/kvm may be there and not work.
+const USUAL: [&str; 4] = ["-accel", "tcg,thread=multi", "-smp", "2"];
+/// One whose time is that of its own work, and leaps where it has nothing to do but wait.
+const LEAPING: [&str; 6] = ["-accel", "tcg", "-icount", "shift=1,sleep=off", "-rtc", "clock=host"];
 const KERNEL_WORDS: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off";
 /// What tests run, besides busybox, whose `timeout` would run its own `ip`.
-const PROGRAMS: [&str; 8] = ["bash", "ip", "nft", "sysctl", "timeout", "unshare", "wg", "wg-quick"];
+const PROGRAMS: [&str; 10] =
+    ["bash", "ip", "nft", "ping", "sysctl", "tcpdump", "timeout", "unshare", "wg", "wg-quick"];
 /// What tests need of the kernel, besides what that needs.
 const MODULES: [&str; 12] = [
     "wireguard",
@@ -52,8 +57,19 @@ const END: &str = "adit-guest: ";
 /// one of these words in their names. Shows all that it said unless it succeeds in time.
 #[track_caller]
 pub fn play(words: &[&str], patience: Duration) {
+    play_on(&USUAL, words, patience);
+}
+
+/// The same in a guest that takes no time to wait, and can sleep: minutes of it are moments here.
+#[track_caller]
+pub fn play_in_leaps(words: &[&str], patience: Duration) {
+    play_on(&LEAPING, words, patience);
+}
+
+#[track_caller]
+fn play_on(machine: &[&str], words: &[&str], patience: Duration) {
     match Guest::prepare(&PROGRAMS) {
-        Ok(guest) => judge(|| guest.boot(guest.archive(words), &[], patience)),
+        Ok(guest) => judge(|| guest.boot(guest.archive(words), machine, patience)),
         Err(reason) => skipped(&reason),
     }
 }
@@ -101,9 +117,12 @@ impl Guest {
         Ok(Self { qemu, kernel, modules, programs, adit, target })
     }
 
-    /// All that it says until it ends, or is ended. It has these words more on its command line.
+    /// All that it says until it ends, or is ended. It has these words more on its command line:
+    /// which machine it is, and what belongs to that.
     fn boot(&self, archive: Archive, more: &[&str], patience: Duration) -> String {
-        let folder = env::temp_dir().join(format!("adit-guest-{}", std::process::id()));
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = env::temp_dir().join(format!("adit-guest-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         let (initial, console) = (folder.join("initial"), folder.join("console"));
         archive.write_to(&initial).expect("a file");
@@ -180,12 +199,13 @@ impl Guest {
         // Some tests know it by the place where it was built.
         archive.link(&self.adit, "/adit/debug/adit");
         for folder in
-            ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc/wireguard", "/etc/iproute2", "/var"]
+            ["/proc", "/sys", "/dev", "/run", "/tmp", "/etc/wireguard", "/etc/iproute2", "/var/lib"]
         {
             archive.folder(Path::new(folder));
         }
         archive.link(Path::new("/var/run"), "/run");
         archive.file(Path::new("/etc/hosts"), 0o644, b"127.0.0.1 localhost\n");
+        archive.file(Path::new("/etc/passwd"), 0o644, b"root:x:0:0:root:/:/bin/sh\n");
         archive
     }
 }

@@ -8,7 +8,7 @@ use std::process::{self, Command};
 use std::time::Duration;
 
 use super::archive::Archive;
-use super::{END, Guest, MODULES, judge};
+use super::{END, Guest, MODULES, USUAL, judge};
 use crate::lab::find_program;
 
 /// What the disk and its file system need of the kernel, besides what tests do.
@@ -59,7 +59,8 @@ impl System {
     #[track_caller]
     pub fn play(&self, words: &[&str], patience: Duration) {
         let drive = format!("file={},format=raw,if=virtio,cache=writeback", self.disk().display());
-        judge(|| self.guest.boot(self.archive(words), &["-drive", &drive], patience));
+        let machine = [&USUAL[..], &["-drive", &drive]].concat();
+        judge(|| self.guest.boot(self.archive(words), &machine, patience));
     }
 
     fn disk(&self) -> PathBuf {

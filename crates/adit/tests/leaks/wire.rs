@@ -53,6 +53,7 @@ pub struct Allowed {
     pub secret: Vec<IpAddr>,
 }
 
+const UDP: u8 = 17;
 const SNAPLEN: &str = "200";
 const MARKER: &[u8] = b"end of what is judged ";
 
@@ -65,10 +66,9 @@ impl Wire {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut tcpdump = machine.within(|| command.spawn()).unwrap();
         let mut errors = BufReader::new(tcpdump.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("listening on") {
-            line.clear();
-            assert!(errors.read_line(&mut line).unwrap() > 0, "tcpdump ended");
+        let mut said = String::new();
+        while !said.contains("listening on") {
+            assert!(errors.read_line(&mut said).unwrap() > 0, "tcpdump ended: {said}");
         }
         // It goes on to write there at its end.
         thread::spawn(move || errors.read_to_end(&mut Vec::new()));
@@ -169,6 +169,13 @@ impl Frame {
         std::str::from_utf8(payload).ok()?.parse().ok()
     }
 
+    /// Of a packet in the tunnel, the receiver's index of its session.
+    pub fn session(&self) -> Option<[u8; 4]> {
+        let packet = self.packet().filter(|packet| packet.protocol == UDP)?;
+        let message = packet.payload.get(8..)?.strip_prefix(&[4, 0, 0, 0])?;
+        message.first_chunk().copied()
+    }
+
     fn arp(&self, allowed: &Allowed) -> Kind {
         let sender: [u8; 4] = self.bytes[14 + 14..14 + 18].try_into().unwrap();
         if allowed.secret.contains(&sender.into()) {
@@ -211,7 +218,6 @@ impl Frame {
 
 impl Packet<'_> {
     fn kind(&self, allowed: &Allowed) -> Kind {
-        const UDP: u8 = 17;
         const ICMP6: u8 = 58;
         let word =
             |at: usize| self.payload.get(at..at + 2).map(|it| u16::from_be_bytes([it[0], it[1]]));
