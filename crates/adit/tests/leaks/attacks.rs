@@ -174,6 +174,29 @@ fn to_the_endpoint_goes_only_what_is_ours() {
 }
 
 #[test]
+fn control_whoever_bears_the_mark_leaves_beside_wg_quick() {
+    let Some(mut stage) = Stage::new(Program::Theirs) else { return };
+    stage.configure(BOTH, "");
+    stage.tunnel("up");
+    stage.forget();
+    stage.client.attempt("ping -n -q -c 3 -i 0.1 -w 1 -m 51820 203.0.113.5");
+    let leaks = stage.leaks();
+    assert!(leaks.to("203.0.113.5") > 0, "the control is tight:\n{leaks}");
+}
+
+/// Whatever carries the tunnel, and however its networks are written.
+#[test]
+fn nothing_leaves_beside_a_tunnel_over_ipv6() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure("0.0.0.0/1, 128.0.0.0/1, ::/1, 8000::/1", "");
+    stage.client.run("sed -i 's/203.0.113.5:/[2001:db8::5]:/' /etc/wireguard/wg0.conf");
+    stage.allowed.endpoints = vec![("2001:db8::5".parse().unwrap(), 51820)];
+    stage.tunnel("up");
+    assert!(stage.reaches_the_other_end());
+    assert_tight(&mut stage, 1000, "up");
+}
+
+#[test]
 fn of_ipv6_nothing_leaves_where_the_tunnel_has_only_ipv4() {
     let Some(mut stage) = Stage::new(Program::Ours) else { return };
     stage.configure(ONLY_V4, "");

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Name, Packet, QTYPE, RCODE, ResourceRecord, TYPE};
 
-use crate::BOTH;
+use crate::probe::PUBLIC;
 use crate::stage::{ENDPOINT, Program, Stage};
+use crate::wire::{Frame, Kind};
+use crate::{BOTH, assert_tight};
 
 const NAME: &str = "vpn.example";
 /// As it stands in a question.
@@ -109,6 +111,19 @@ fn a_name_that_is_known_only_when_the_guard_is_up_is_found() {
     stage.tunnel("down");
     let left = stage.client.run("nft list ruleset; ip rule; cat /etc/resolv.conf");
     assert!(!left.contains("adit") && left.contains("192.168.77.1"), "{left}");
+}
+
+/// Whoever answers says that the other end is where the victim wants to go (CVE-2023-36673).
+#[test]
+fn to_a_false_endpoint_goes_only_what_is_ours() {
+    let Some((mut stage, server)) = a_named_endpoint() else { return };
+    server.tells(Some(PUBLIC));
+    stage.allowed.endpoints.push((PUBLIC.into(), 51820));
+    stage.tunnel("up");
+    let frames = stage.wire.frames(&stage.client, stage.own);
+    let of_tunnel = |frame: &Frame| frame.kind(&stage.allowed) == Kind::Tunnel;
+    assert!(frames.iter().any(of_tunnel), "it was not believed");
+    assert_tight(&mut stage, 1000, "a false endpoint");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use host::Network;
 
 use crate::machine::{Machine, Said};
-use crate::probe::Storm;
+use crate::probe::{Sent, Storm};
 use crate::wire::{Allowed, Frame, Leaks, Wire};
 
 pub const OURS: &str = env!("CARGO_BIN_EXE_adit");
@@ -36,8 +36,10 @@ pub struct Stage {
     pub allowed: Allowed,
     /// Where the client is on its link.
     pub own: Ipv4Addr,
+    /// Whether there are probes that insist on the link outside.
+    pub insist: bool,
     /// All probes so far.
-    pub probes: usize,
+    pub probes: Sent,
     keys: [String; 2],
 }
 
@@ -97,8 +99,19 @@ impl Stage {
             name: b"",
             secret: vec![INSIDE.into(), "fd00:9::2".parse().unwrap()],
         };
-        let (own, probes) = (CLIENT, 0);
-        let mut stage = Self { program, client, router, server, wire, allowed, own, probes, keys };
+        let (own, probes) = (CLIENT, Sent::default());
+        let mut stage = Self {
+            program,
+            client,
+            router,
+            server,
+            wire,
+            allowed,
+            own,
+            insist: true,
+            probes,
+            keys,
+        };
         stage.start_server();
         Some(stage)
     }
@@ -181,7 +194,7 @@ impl Stage {
         act: impl FnOnce(&mut Self) -> T,
     ) -> (T, Vec<Frame>) {
         self.forget();
-        let storm = Storm::begin(&self.client);
+        let storm = Storm::begin(&self.client, self.insist);
         let outcome = act(self);
         storm.wait_for(least);
         self.probes += storm.end();
@@ -201,7 +214,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        println!("{} probes by {:?}", self.probes, self.program);
+        println!("{} probes by {:?}: {:?}", self.probes.count(), self.program, self.probes);
     }
 }
 

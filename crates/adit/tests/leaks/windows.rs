@@ -1,14 +1,16 @@
 //! Moments: coming up, going down, and everything that can happen in between.
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use host::nft::{self, Nftables};
 
-use crate::stage::{OURS, Program, Stage};
-use crate::wire::Leaks;
+use crate::stage::{ENDPOINT, OURS, Program, Stage, join};
+use crate::wire::{Leaks, Wire};
 use crate::{BOTH, assert_tight};
 
 /// The guard's table.
@@ -150,25 +152,27 @@ fn nothing_leaves_when_what_brings_it_up_is_killed_at_any_moment() {
     assert!(guarded > 0);
 }
 
+/// The LAN is another one, and so is the client's address.
+fn move_to(stage: &mut Stage, network: u8) {
+    let own = stage.own;
+    stage.client.run(&format!(
+        "ip address del {own}/24 dev eth0
+         ip address add 192.168.{network}.2/24 dev eth0
+         ip route replace default via 192.168.{network}.1 dev eth0"
+    ));
+    stage.own = Ipv4Addr::new(192, 168, network, 2);
+}
+
 #[test]
 fn nothing_leaves_when_the_network_changes() {
     let Some(mut stage) = Stage::new(Program::Ours) else { return };
     stage.router.run("ip address add 192.168.78.1/24 dev lan0");
     stage.configure(BOTH, "");
     stage.tunnel("up");
-    let mut own = "192.168.77.2";
-    for (network, address) in [("78", "192.168.78.2"), ("77", "192.168.77.2")] {
-        let leaks = stage.leaks_during(1000, |stage| {
-            stage.client.run(&format!(
-                "ip address del {own}/24 dev eth0
-                 ip address add {address}/24 dev eth0
-                 ip route replace default via 192.168.{network}.1 dev eth0"
-            ));
-            stage.own = address.parse().unwrap();
-        });
-        own = address;
-        assert_eq!(leaks.count(), 0, "{address}:\n{leaks}");
-        assert!(stage.reaches_the_other_end(), "{address}");
+    for network in [78, 77] {
+        let leaks = stage.leaks_during(1000, |stage| move_to(stage, network));
+        assert_eq!(leaks.count(), 0, "{network}:\n{leaks}");
+        assert!(stage.reaches_the_other_end(), "{network}");
     }
     let leaks = stage.leaks_during(500, |stage| {
         stage.client.run(
@@ -181,6 +185,118 @@ fn nothing_leaves_when_the_network_changes() {
     });
     assert_eq!(leaks.count(), 0, "the link came again:\n{leaks}");
     assert!(stage.reaches_the_other_end());
+}
+
+/// A telephone is plugged in, and its link is the better way to everywhere.
+#[test]
+fn nothing_leaves_on_a_link_that_comes_later() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "");
+    stage.tunnel("up");
+    join(&stage.router, "lan1", &stage.client, "eth1");
+    stage.router.run(
+        "ip link set lan1 up
+         ip address add 192.168.79.1/24 dev lan1
+         ip address add 2001:db8:79::1/64 dev lan1 nodad",
+    );
+    let mut second = Wire::capture(&stage.router, "lan1");
+    let leaks = stage.leaks_during(1000, |stage| {
+        stage.client.run(
+            "ip link set eth1 address 02:00:00:00:00:77 up
+             ip address add 192.168.79.2/24 dev eth1
+             ip address add 2001:db8:79::2/64 dev eth1 nodad
+             ip route delete default
+             ip route add default via 192.168.79.1
+             ip -6 route delete default
+             ip -6 route add default via 2001:db8:79::1",
+        );
+    });
+    assert_eq!(leaks.count(), 0, "{leaks}");
+    assert!(stage.reaches_the_other_end());
+    let frames = second.frames(&stage.client, Ipv4Addr::new(192, 168, 79, 2));
+    let leaks = Leaks::of(&frames, &stage.allowed);
+    assert_eq!(leaks.count(), 0, "{leaks}");
+    assert!(frames.iter().any(|frame| frame.session().is_some()), "the tunnel is not there");
+}
+
+#[test]
+fn what_was_open_before_does_not_go_on_beside_the_tunnel() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    let listener = stage.server.within(|| TcpListener::bind((ENDPOINT, 4444))).unwrap();
+    let mut here = stage.client.within(|| TcpStream::connect((ENDPOINT, 4444))).unwrap();
+    let (mut there, _) = listener.accept().unwrap();
+    let datagrams = stage.client.within(|| UdpSocket::bind((stage.own, 0))).unwrap();
+    datagrams.connect((ENDPOINT, 53)).unwrap();
+    let mut speak = |stage: &mut Stage| {
+        stage.forget();
+        for _ in 0..50 {
+            // That it is refused is what is wanted.
+            let _ = (here.write(b"still here"), there.write(b"still there"));
+            let _ = datagrams.send(b"still here");
+        }
+        stage.leaks()
+    };
+    assert!(speak(&mut stage).to("203.0.113.5") > 50, "nobody speaks");
+    stage.configure(BOTH, "");
+    stage.tunnel("up");
+    let leaks = speak(&mut stage);
+    assert_eq!(leaks.count(), 0, "{leaks}");
+}
+
+/// Each of the moments, with whom something leaves in each.
+#[test]
+fn control_something_leaves_beside_wg_quick_at_every_moment() {
+    let Some(mut stage) = Stage::new(Program::Theirs) else { return };
+    stage.router.run("ip address add 192.168.78.1/24 dev lan0");
+    stage.configure(BOTH, "");
+    stage.tunnel("up");
+    assert!(stage.reaches_the_other_end());
+    let moments: [(&str, fn(&mut Stage)); 5] = [
+        ("up", |_| ()),
+        ("settings change", |stage| {
+            stage.client.run("wg syncconf wg0 <(wg-quick strip wg0)");
+        }),
+        ("the network changes", |stage| move_to(stage, 78)),
+        ("the peer is lost", |stage| drop(stage.server.run("ip link del wg0"))),
+        ("everything is killed", |stage| drop(stage.client.run("kill -9 $(pidof wireguard-go)"))),
+    ];
+    for (moment, act) in moments {
+        let leaks = stage.leaks_during(200, act);
+        println!("{moment}: {} frames", leaks.count());
+        assert!(leaks.to("8.8.8.8") > 0 && leaks.to("2001:4860:") > 0, "{moment} is tight");
+    }
+}
+
+/// That they can be seen.
+#[test]
+fn control_every_kind_of_probe_leaves_where_there_is_no_tunnel() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    let leaks = stage.leaks_during(500, |_| ());
+    for (to, kinds) in [
+        (
+            "8.8.8.8",
+            [
+                "protocol 17, port 53",
+                "protocol 17, port 9999",
+                "protocol 6, port 443",
+                "protocol 1, type 8",
+            ],
+        ),
+        (
+            "2001:4860:4860::8844",
+            [
+                "protocol 17, port 53",
+                "protocol 17, port 9999",
+                "protocol 6, port 443",
+                "protocol 58, type 128",
+            ],
+        ),
+    ] {
+        for kind in kinds {
+            let seen = leaks.of_kind(&format!(" to {to}, {kind}"));
+            assert!(seen > 0, "{to}, {kind}:\n{leaks}");
+        }
+    }
 }
 
 #[test]
@@ -196,13 +312,19 @@ fn what_others_delete_is_put_back() {
         "ip rule del table 51820 && ip -6 rule del table 51820",
         "ip route flush table 51820 && ip -6 route flush table 51820",
     ] {
-        stage.client.run(deed);
-        let begin = Instant::now();
-        while state(&mut stage) != before {
-            assert!(begin.elapsed() < Duration::from_secs(10), "{deed} was not undone");
-        }
-        println!("{deed}: undone after {:?}", begin.elapsed());
+        // Without the filters there are still the routes, and the other way round.
+        stage.insist = !deed.starts_with("nft");
+        let leaks = stage.leaks_during(100, |stage| {
+            stage.client.run(deed);
+            let begin = Instant::now();
+            while state(stage) != before {
+                assert!(begin.elapsed() < Duration::from_secs(10), "{deed} was not undone");
+            }
+            println!("{deed}: undone after {:?}", begin.elapsed());
+        });
+        assert_eq!(leaks.count(), 0, "{deed}:\n{leaks}");
     }
+    stage.insist = true;
     let told = stage.client.run(&format!("{OURS} status --json wg0"));
     assert!(
         told.contains("nft (process ") && told.contains("removed nftables table inet"),
@@ -249,4 +371,16 @@ fn no_query_leaves_whatever_answers_names() {
         let leaks = stage.leaks();
         assert_eq!(leaks.to_port(53) + leaks.to_port(853), 0, "{leaks}");
     }
+}
+
+#[test]
+fn control_queries_leave_beside_wg_quick_when_somebody_writes_a_name_server_down() {
+    let Some(mut stage) = Stage::new(Program::Theirs) else { return };
+    stage.configure(BOTH, "");
+    stage.tunnel("up");
+    stage.client.run("echo nameserver 192.168.77.1 > /etc/resolv.conf");
+    stage.forget();
+    stage.client.run("getent ahosts a.example; true");
+    let leaks = stage.leaks();
+    assert!(leaks.to_port(53) > 0, "the control is tight:\n{leaks}");
 }

@@ -290,8 +290,12 @@ impl Leaks {
 
     /// Those to addresses that begin so.
     pub fn to(&self, address: &str) -> usize {
-        let to = format!(" to {address}");
-        self.0.iter().filter(|(what, _)| what.contains(&to)).map(|(_, count)| count).sum()
+        self.of_kind(&format!(" to {address}"))
+    }
+
+    /// Those with this in their description.
+    pub fn of_kind(&self, words: &str) -> usize {
+        self.0.iter().filter(|(what, _)| what.contains(words)).map(|(_, count)| count).sum()
     }
 }
 
