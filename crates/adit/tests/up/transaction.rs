@@ -7,12 +7,13 @@ fn a_dry_run_tells_everything_and_changes_nothing() {
     let Some(stage) = Stage::new() else { return };
     let said = stage.play(
         r##"
-        full $'#! ExcludeIPs = lan, 100.64.0.0/10\nPostUp = touch /run/hook' ''
+        full $'#! ExcludeIPs = lan, 100.64.0.0/10\nPostUp = touch /run/hook\nPreDown = touch /run/hook' ''
         snapshot > before
         check adit up --dry-run wg0
         same before 'after a dry run'
         [ ! -e /run/hook ] || fail 'a hook ran'
         check adit up wg0 > /dev/null
+        rm /run/hook
         snapshot > up
         echo '--- again'
         check adit up --dry-run wg0
@@ -21,6 +22,7 @@ fn a_dry_run_tells_everything_and_changes_nothing() {
         echo '--- down'
         check adit down --dry-run wg0
         same up 'after a dry run of down'
+        [ ! -e /run/hook ] || fail 'a hook ran'
         "##,
     );
     let (first, rest) = said.split_once("--- again\n").unwrap();
@@ -42,7 +44,31 @@ fn a_dry_run_tells_everything_and_changes_nothing() {
     }
     assert!(first.lines().filter(|it| it.starts_with(['+', '~'])).count() > 15, "{first}");
     assert_eq!(again, "", "a tunnel that is up needs nothing");
-    assert!(down.lines().all(|it| it.starts_with(['-', '~'])) && !down.is_empty(), "{down}");
+    let (hook, steps) = down.split_once('\n').unwrap();
+    assert_eq!(hook, "! PreDown: touch /run/hook");
+    assert!(steps.lines().all(|it| it.starts_with(['-', '~'])) && !steps.is_empty(), "{down}");
+}
+
+#[test]
+fn a_plan_that_cannot_be_written_is_a_failure() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        unread() {
+            local is=0
+            "$ADIT" $1 --dry-run wg0 2> errors > /dev/full || is=$?
+            [ $is = 1 ] || fail "$1: $is, not 1"
+            [ "$(cat errors)" = 'adit: cannot write to stdout: No space left on device' ] ||
+                fail "$1: $(cat errors)"
+        }
+        unread up
+        check adit up wg0
+        full 'MTU = 1300' ''
+        unread reload
+        unread down
+        "##,
+    );
 }
 
 #[test]

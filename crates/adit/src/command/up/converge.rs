@@ -21,7 +21,6 @@ use super::tunnel::{self, Hooks, Journal, Lock, Note};
 use super::want::{self, Circumstances};
 use super::wish::{self, Endpoint, Wish};
 use super::{Options, endpoints, keep, not_running, numbers};
-use crate::command::say;
 use crate::command::wg::interface;
 
 /// `adit up`, and `adit reload` for a tunnel that must be up.
@@ -42,15 +41,16 @@ pub fn up(options: &Options, must_run: bool) -> Outcome {
             return Ok(());
         }
     }
-    if !options.dry_run {
-        keep::tell_others(&name);
-    }
-    match (options.dry_run, options.foreground) {
-        (true, _) => Ok(()),
-        // A keeper looks under the same lock.
-        (false, true) => keep::stay(&name, signals),
-        (false, false) => keep::ensure(&name),
-    }
+    keep::tell_others(&name);
+    // A keeper looks under the same lock.
+    if options.foreground { keep::stay(&name, signals) } else { keep::ensure(&name) }
+}
+
+/// What that would do, as in a diff.
+pub fn tell(options: &Options, must_run: bool) -> Outcome<String> {
+    let name = wish::name(&options.argument)?;
+    let (wish, journal) = read(&name, options, must_run)?;
+    Tunnel::look(wish, journal, Purpose::Tell)?.tell()
 }
 
 /// How long to wait between attempts.
@@ -81,24 +81,9 @@ fn attempt(
     must_run: bool,
     signals: &Signals,
 ) -> Outcome<Option<Failure>> {
-    let _lock = if options.dry_run { None } else { Some(Lock::of(name)?) };
-    if !options.dry_run {
-        tunnel::await_start(name)?;
-    }
-    let journal = tunnel::journal(name)?;
-    if must_run && journal.is_none() {
-        return Err(not_running(name));
-    }
-    let wish = Wish::read(&options.argument, journal.as_ref().map(|it| it.note.file.as_path()))?;
-    let mut journal = journal.unwrap_or_else(|| tunnel::new_journal(&wish));
-    journal.note.guard = options.guard.or(journal.note.guard);
-    if journal.entries.is_empty() {
-        journal.note.kernel = options.kernel;
-    }
-    if options.dry_run {
-        Tunnel::look(wish, journal, Purpose::Tell)?.tell()?;
-        return Ok(None);
-    }
+    let _lock = Lock::of(name)?;
+    tunnel::await_start(name)?;
+    let (wish, journal) = read(name, options, must_run)?;
     ask_outside(name, &journal)?;
     let mut tunnel = Tunnel::look(wish, journal, Purpose::Make)?;
     let lost = match (tunnel.lost(), tunnel.outside()) {
@@ -117,6 +102,21 @@ fn attempt(
         tunnel.journal.delete()?;
     }
     outcome.map(|()| lost)
+}
+
+/// What the file wants, and what has been made of it.
+fn read(name: &str, options: &Options, must_run: bool) -> Outcome<(Wish, Journal)> {
+    let journal = tunnel::journal(name)?;
+    if must_run && journal.is_none() {
+        return Err(not_running(name));
+    }
+    let wish = Wish::read(&options.argument, journal.as_ref().map(|it| it.note.file.as_path()))?;
+    let mut journal = journal.unwrap_or_else(|| tunnel::new_journal(&wish));
+    journal.note.guard = options.guard.or(journal.note.guard);
+    if journal.entries.is_empty() {
+        journal.note.kernel = options.kernel;
+    }
+    Ok((wish, journal))
 }
 
 /// Once the link has gone by itself, as in a power cut, nobody answers for it any more: names of
@@ -221,8 +221,8 @@ impl Tunnel {
         Some(sync::missing(settings, &self.wish, &self.journal.note, present))
     }
 
-    /// Prints the plan.
-    fn tell(&mut self) -> Outcome {
+    /// The plan.
+    fn tell(&mut self) -> Outcome<String> {
         let mut text = self.plan()?.to_string();
         let change = self.change();
         let settings = change.as_ref().unwrap_or(&self.settings);
@@ -235,8 +235,7 @@ impl Tunnel {
             text.push_str(&line);
             text.push('\n');
         }
-        say(&text);
-        Ok(())
+        Ok(text)
     }
 
     /// The hooks that are going to run, in their order.

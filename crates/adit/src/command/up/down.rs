@@ -7,35 +7,44 @@ use host::plan::{Machine, Plan};
 use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Lock};
 use super::{carrier, keep, not_running, save, wish};
-use crate::command::say;
 use crate::command::wg::interface;
+
+/// What taking a tunnel down would do, as in a diff.
+pub fn tell(argument: &OsStr) -> Outcome<String> {
+    let name = wish::name(argument)?;
+    let journal = tunnel::journal(&name)?.ok_or_else(|| not_running(&name))?;
+    let mut machine = Machine::open()?;
+    let mut observed = machine.observe(journal.entries.iter().map(|entry| &entry.item))?;
+    observed.shared = tunnel::made_by_others(&name);
+    let is_there = machine.network.has_link(&name)?;
+    let hooks = |which: &str, commands: &[Vec<u8>]| -> String {
+        let lines = commands.iter().map(|it| String::from_utf8_lossy(it));
+        lines.map(|line| format!("! {which}: {line}\n")).collect()
+    };
+    let mut text = String::new();
+    if is_there {
+        text += &hooks("PreDown", &journal.note.hooks.pre_down);
+    }
+    text += &Plan::undo(&journal.entries, &observed).to_string();
+    text += &hooks("PostDown", &journal.note.hooks.post_down);
+    if is_there && save::pending(&name, &journal.note)?.is_some() {
+        text += &format!("~ keys and peers in {}\n", journal.note.file.display());
+    }
+    Ok(text)
+}
 
 /// Takes a tunnel down. A hook that fails keeps nothing up, but is told, and so is a file that cannot
 /// be saved.
-pub fn down(argument: &OsStr, dry_run: bool) -> Outcome {
+pub fn down(argument: &OsStr) -> Outcome {
     let name = wish::name(argument)?;
-    let lock = if dry_run { None } else { Some(Lock::of(&name)?) };
-    if !dry_run {
-        tunnel::await_start(&name)?;
-    }
+    let lock = Lock::of(&name)?;
+    tunnel::await_start(&name)?;
     let Some(mut journal) = tunnel::journal(&name)? else {
         drop(lock);
-        if !dry_run {
-            sweep(&name);
-        }
+        sweep(&name);
         return Err(not_running(&name));
     };
     let mut machine = Machine::open()?;
-    if dry_run {
-        let mut observed = machine.observe(journal.entries.iter().map(|entry| &entry.item))?;
-        observed.shared = tunnel::made_by_others(&name);
-        let mut text = Plan::undo(&journal.entries, &observed).to_string();
-        if machine.network.has_link(&name)? && save::pending(&name, &journal.note)?.is_some() {
-            text += &format!("~ keys and peers in {}\n", journal.note.file.display());
-        }
-        say(&text);
-        return Ok(());
-    }
     let hooks = journal.note.hooks.clone();
     let mut failures: Vec<Failure> = Vec::new();
     if machine.network.has_link(&name)? {

@@ -78,27 +78,39 @@ impl Options {
 
 /// Runs `adit up`.
 pub fn up(arguments: Vec<OsString>) -> ExitCode {
-    run(arguments, UP, |options| converge::up(options, false))
+    let tell = |options: &Options| converge::tell(options, false);
+    run(arguments, UP, tell, |options| converge::up(options, false))
 }
 
 /// Runs `adit reload`.
 pub fn reload(arguments: Vec<OsString>) -> ExitCode {
-    run(arguments, RELOAD, |options| converge::up(options, true))
+    let tell = |options: &Options| converge::tell(options, true);
+    run(arguments, RELOAD, tell, |options| converge::up(options, true))
 }
 
 /// Runs `adit down`.
 pub fn down(arguments: Vec<OsString>) -> ExitCode {
-    run(arguments, DOWN, |options| down::down(&options.argument, options.dry_run))
+    let tell = |options: &Options| down::tell(&options.argument);
+    run(arguments, DOWN, tell, |options| down::down(&options.argument))
 }
 
-fn run(arguments: Vec<OsString>, usage: &str, act: impl FnOnce(&Options) -> Outcome) -> ExitCode {
+/// Acts as a command line wants it, or tells what that would do.
+fn run(
+    arguments: Vec<OsString>,
+    usage: &str,
+    tell: impl FnOnce(&Options) -> Outcome<String>,
+    act: impl FnOnce(&Options) -> Outcome,
+) -> ExitCode {
     let outcome = match parse(arguments) {
         Ok(None) => return say(usage),
-        Ok(Some(options)) => must_be_root().and_then(|()| act(&options)),
+        Ok(Some(options)) => must_be_root().and_then(|()| match options.dry_run {
+            true => tell(&options),
+            false => act(&options).map(|()| String::new()),
+        }),
         Err(failure) => Err(failure),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(text) => say(&text),
         Err(failure) => failure.tell(),
     }
 }

@@ -234,7 +234,7 @@ impl Keeper {
                 self.voice.notify("STOPPING=1");
                 // Nobody shall wait for our end who is waited for here.
                 let _ = fs::remove_file(tunnel::keeper_socket(&self.name));
-                down::down(self.name.as_ref(), false)?;
+                down::down(self.name.as_ref())?;
                 Ok(Some(Still::Gone))
             }
         }
