@@ -233,6 +233,7 @@ impl Control {
             Event::HandshakeFailed(id, reason) => {
                 self.tell(id, |key| Notice::HandshakeFailed(key, reason))
             }
+            Event::CalledAgain(id) => self.tell(id, Notice::CalledAgain),
             Event::GaveUp(id) => {
                 self.with(id, |peer| peer.staged().clear());
                 self.tell(id, Notice::GaveUp);

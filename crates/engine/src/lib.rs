@@ -72,6 +72,8 @@ pub enum Notice {
     HandshakeCompleted(PublicKey),
     /// A handshake message of this peer was dropped.
     HandshakeFailed(PublicKey, Discard),
+    /// This peer has not answered for 5 s, and is called again.
+    CalledAgain(PublicKey),
     /// This peer has not answered for 90 s.
     GaveUp(PublicKey),
     /// A handshake message was dropped.

@@ -526,7 +526,9 @@ impl Node {
                 });
                 self.events.push(event);
             }
-            Event::HandshakeCompleted(_) | Event::HandshakeFailed(..) => self.events.push(event),
+            Event::HandshakeCompleted(_) | Event::CalledAgain(_) | Event::HandshakeFailed(..) => {
+                self.events.push(event)
+            }
         }
     }
 

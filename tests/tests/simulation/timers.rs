@@ -20,7 +20,9 @@ fn twenty_initiations_in_98_seconds_and_then_silence() {
     }
     let all = *sent.last().unwrap() - sent[0];
     assert!(all > seconds(95) && all < seconds(102), "{all:?}");
-    assert!(net.alice.events.iter().any(|event| matches!(event, Event::GaveUp(_))));
+    let events = net.alice.events.iter();
+    assert_eq!(events.clone().filter(|event| matches!(event, Event::CalledAgain(_))).count(), 19);
+    assert!(events.clone().any(|event| matches!(event, Event::GaveUp(_))));
     assert!(net.alice.peers.values().all(|peer| peer.staged.is_empty()));
     assert_eq!(net.alice.device.poll_timeout(), None);
 }
@@ -53,6 +55,8 @@ fn who_keeps_talking_keeps_trying() {
     }
     let sent = net.sent(ALICE, What::Initiation).len();
     assert!((37..=40).contains(&sent), "{sent} initiations in 200 s");
+    let again = net.alice.events.iter().filter(|event| matches!(event, Event::CalledAgain(_)));
+    assert_eq!(again.count(), sent - 1);
     assert!(!net.alice.events.iter().any(|event| matches!(event, Event::GaveUp(_))));
 }
 

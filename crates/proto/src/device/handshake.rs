@@ -187,6 +187,9 @@ impl Conversation<'_> {
         }
         // A key of low order may be configured, but is never spoken to.
         let Ok(static_static) = self.peer.static_static(dh) else { return };
+        if self.peer.handshake.is_some() {
+            self.out.events.push_back(Event::CalledAgain(self.id));
+        }
         self.abandon_handshake();
         let index = self.out.new_index(self.id);
         let ephemeral = self.out.new_ephemeral();

@@ -121,6 +121,8 @@ pub enum Event {
     SendOnNone(PeerId),
     /// A handshake was completed.
     HandshakeCompleted(PeerId),
+    /// The peer has not answered the last initiation, and gets another.
+    CalledAgain(PeerId),
     /// The peer has not answered for 90 s: drop what is staged for it.
     GaveUp(PeerId),
     /// A handshake message of this known peer was dropped.

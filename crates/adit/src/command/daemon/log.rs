@@ -84,6 +84,7 @@ fn weigh(notice: &Notice) -> (Level, Option<Topic>) {
         | Notice::Down
         | Notice::Moved(..)
         | Notice::HandshakeCompleted(_)
+        | Notice::CalledAgain(_)
         | Notice::OffloadLost(..) => (Level::Debug, None),
         Notice::PortRefused(..) => (Level::Error, None),
         Notice::GaveUp(peer) => (Level::Error, Some((Some(*peer), None))),
@@ -110,6 +111,9 @@ fn word(notice: &Notice) -> String {
         Notice::HandshakeCompleted(key) => format!("{} - Handshake completed", peer(key)),
         Notice::HandshakeFailed(key, reason) => {
             format!("{} - Handshake failed: {}", peer(key), discard::explain(*reason))
+        }
+        Notice::CalledAgain(key) => {
+            format!("{} - Handshake did not complete after 5 seconds, retrying", peer(key))
         }
         Notice::GaveUp(key) => format!(
             "{} - Handshake did not complete after 20 attempts, giving up: the peer does not \
