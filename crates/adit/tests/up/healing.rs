@@ -181,6 +181,60 @@ fn a_tunnel_that_died_finds_its_peer_where_it_was_though_nobody_can_be_asked() {
 }
 
 #[test]
+fn a_peer_that_falls_silent_is_told_of_and_looked_for_where_its_name_leads_now() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        split '' ''
+        sed -i 's/192.0.2.1:51820/peer.test:51820/' /etc/wireguard/wg0.conf
+        check adit up wg0
+        check ping -c 1 -W 5 10.9.0.1 > /dev/null
+        ip -n far addr del 192.0.2.1/24 dev eth0
+        SECONDS=0
+        silent() {
+            ping -c 1 -W 1 10.9.0.1 > /dev/null
+            adit status wg0 > told
+            grep -q 'has not answered since' told
+        }
+        until silent; do [ $SECONDS -lt 45 ] || fail "nobody tells: $(cat told)"; done
+        grep -q 'handshaked: yes .* is answered: no' told || fail "$(cat told)"
+        adit status --json wg0 | grep -q '"unansweredSince": [0-9]' || fail "$(adit status --json)"
+        ip -n far addr add 192.0.2.9/24 dev eth0
+        sed -i 's/.*peer.test/192.0.2.9 peer.test/' /etc/hosts
+        SECONDS=0
+        until ping -c 1 -W 1 10.9.0.1 > /dev/null; do
+            [ $SECONDS -lt 25 ] || fail "nobody looks: $(adit status)"
+        done
+        adit status wg0 > told
+        grep -q 'is answered: yes' told || fail "$(cat told)"
+        grep -q 'has not answered' told && fail "$(cat told)"
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
+fn nobody_looks_after_a_peer_that_is_well() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        split '' 'PersistentKeepalive = 1'
+        sed -i 's/192.0.2.1:51820/peer.test:51820/' /etc/wireguard/wg0.conf
+        check adit up wg0
+        check ping -c 1 -W 5 10.9.0.1 > /dev/null
+        keeper=$(adit status --json wg0 | sed -n 's/.*"process": \([0-9]*\),.*/\1/p')
+        # What others have asked of it has been answered; what the kernel says of a new link comes soon.
+        woken() { grep ^voluntary /proc/$keeper/status; }
+        rests() { woken > woken; read -t 24 < /run/nothing; woken | diff woken -; }
+        mkfifo /run/nothing; exec 9<> /run/nothing
+        rests || rests || fail "it was woken: $(woken)"
+        "##,
+    );
+}
+
+#[test]
 fn a_full_tunnel_does_not_shut_itself_off_from_whoever_knows_its_peer() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

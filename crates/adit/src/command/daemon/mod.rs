@@ -30,6 +30,7 @@ use log::Log;
 use socket::Socket;
 
 use super::notify::notify;
+use super::up::tell_of_silence;
 
 const USAGE: &str = "\
 Usage: adit daemon [-f | --foreground] INTERFACE
@@ -139,8 +140,11 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     };
     let log = Arc::new(Log::new(environment.level, &name));
     let observer = {
-        let log = Arc::clone(&log);
+        let (log, name) = (Arc::clone(&log), name.clone());
         Box::new(move |notice| {
+            if let Notice::CalledAgain(peer) = &notice {
+                tell_of_silence(&name, peer);
+            }
             if let Notice::Moved(name, namespace) = &notice {
                 // Its settings stay behind when it moves.
                 let _ = within(namespace.as_fd(), || behave_as_a_tunnel(&name.to_string_lossy()));

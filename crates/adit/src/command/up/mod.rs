@@ -25,7 +25,7 @@ use lexopt::Arg;
 use super::say;
 use failure::{Failure, Kind, Outcome};
 
-pub use keep::keep;
+pub use keep::{keep, tell_of_silence};
 pub use status::status;
 
 const UP: &str = "\

@@ -101,18 +101,26 @@ struct Tunnel {
     names: Names,
     /// What its keeper knows; none without one.
     keeper: Option<Value>,
+    /// Since when peers were called in vain, by their keys.
+    calls: Map<String, Value>,
 }
 
 impl Tunnel {
     fn look(name: &str) -> Outcome<Option<Self>> {
         let Some(journal) = tunnel::journal(name)? else { return Ok(None) };
         let observed = Machine::open()?.observe(journal.entries.iter().map(|it| &it.item))?;
+        let mut keeper = keep::ask(name);
+        let calls = keeper.as_mut().and_then(|keeper| keeper.as_object_mut()?.remove("calls"));
         let file = std::fs::read(tunnel::applied_file(name)).map(zeroize::Zeroizing::new);
         Ok(Some(Self {
             name: name.to_owned(),
             state: interface::state(name.as_ref()).ok(),
             names: peer_names(&String::from_utf8_lossy(&file.unwrap_or_default())),
-            keeper: keep::ask(name),
+            keeper,
+            calls: match calls {
+                Some(Value::Object(calls)) => calls,
+                _ => Map::new(),
+            },
             note: journal.note,
             entries: journal.entries,
             observed,
@@ -194,8 +202,15 @@ impl Tunnel {
         })
     }
 
+    /// Since when a peer has not answered, if its last handshake is older.
+    fn unanswered_since(&self, peer: &PeerState) -> Option<u64> {
+        let since = self.calls.get(to_base64(&peer.public_key.0).as_str())?.as_u64()?;
+        Some(since).filter(|since| peer.last_handshake.is_none_or(|last| last.as_secs() < *since))
+    }
+
     fn json_of(&self, peer: &PeerState) -> Value {
-        let lights = Lights::of(peer);
+        let unanswered = self.unanswered_since(peer);
+        let lights = Lights::of(peer, unanswered.is_some());
         json!({
             "name": self.names.get(&peer.public_key),
             "endpoint": peer.endpoint.map(|endpoint| endpoint.to_string()),
@@ -206,6 +221,7 @@ impl Tunnel {
             "handshaked": lights.handshaked,
             "receives": lights.receives,
             "isAnswered": lights.is_answered,
+            "unansweredSince": unanswered,
             "lastFailure": peer.last_discard.map(discard::name),
         })
     }
@@ -236,7 +252,8 @@ impl Tunnel {
     }
 
     fn tell_of(&self, peer: &PeerState, text: &mut String) {
-        let lights = Lights::of(peer);
+        let unanswered = self.unanswered_since(peer);
+        let lights = Lights::of(peer, unanswered.is_some());
         let light = |is_lit| if is_lit { "yes" } else { "no" };
         let name = self.names.get(&peer.public_key).cloned();
         let name = name.unwrap_or_else(|| config::key::abbreviated(&peer.public_key));
@@ -247,8 +264,14 @@ impl Tunnel {
         };
         let _ = writeln!(text, "  {name}  at {endpoint}");
         let handshake = peer.last_handshake.map(|time| realtime().saturating_sub(time).as_secs());
-        let handshake =
-            handshake.map_or_else(|| "never".to_owned(), |age| format!("{} ago", ago(age)));
+        // Whoever had anything to say would have made another; of a kernel nobody knows.
+        let is_known = self.keeper.is_some() && !self.note.kernel;
+        let idle = is_known && !lights.handshaked && unanswered.is_none();
+        let handshake = match handshake {
+            None => "never".to_owned(),
+            Some(age) if idle => format!("{} ago, idle since", ago(age)),
+            Some(age) => format!("{} ago", ago(age)),
+        };
         let _ = writeln!(
             text,
             "    handshaked: {} ({handshake})  receives: {}  is answered: {}",
@@ -256,6 +279,10 @@ impl Tunnel {
             light(lights.receives),
             light(lights.is_answered)
         );
+        if let Some(since) = unanswered {
+            let time = ago(realtime().as_secs().saturating_sub(since));
+            let _ = writeln!(text, "    called {time} ago, and has not answered since");
+        }
         if let Some(reason) = peer.last_discard {
             let _ = writeln!(text, "    last failure: {}", discard::explain(reason));
         }
@@ -270,12 +297,12 @@ struct Lights {
 }
 
 impl Lights {
-    fn of(peer: &PeerState) -> Self {
+    fn of(peer: &PeerState, is_called_in_vain: bool) -> Self {
         let age = peer.last_handshake.map(|time| realtime().saturating_sub(time));
         let handshaked = age.is_some_and(|age| age <= LIFETIME);
         // More than handshakes: data.
         let receives = handshaked && peer.rx_bytes > HANDSHAKE;
-        let is_answered = receives && peer.tx_bytes > HANDSHAKE;
+        let is_answered = receives && peer.tx_bytes > HANDSHAKE && !is_called_in_vain;
         Self { handshaked, receives, is_answered }
     }
 }

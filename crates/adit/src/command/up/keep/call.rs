@@ -8,6 +8,11 @@ use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
 
+use config::key::to_base64;
+use proto::PublicKey;
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
+};
 use serde_json::Value;
 
 use crate::command::quick::up::ourselves;
@@ -18,6 +23,8 @@ use crate::command::up::tunnel::{self, Lock};
 const READY: &str = "ready";
 /// What it is told when something has changed: it looks, or ends with its tunnel.
 pub const LOOK: &str = "look";
+/// What it is told, and of which peer, when that one does not answer.
+pub const SILENT: &str = "silent ";
 /// What it is asked what it knows by.
 const TELL: &str = "tell";
 /// It may be restoring something, which takes a while.
@@ -73,6 +80,20 @@ pub fn tell_others(name: &str) {
         let _ = UnixStream::connect(tunnel::keeper_socket(other))
             .and_then(|mut stream| writeln!(stream, "{LOOK}"));
     }
+}
+
+/// Tells the keeper of a tunnel, if there is one, that a peer does not answer. Never waits, since
+/// packets do.
+pub fn tell_of_silence(name: &str, peer: &PublicKey) {
+    let told = || {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&socket, &SocketAddrUnix::new(tunnel::keeper_socket(name))?)?;
+        let word = format!("{SILENT}{}\n", *to_base64(&peer.0));
+        send(&socket, word.as_bytes(), SendFlags::NOSIGNAL)
+    };
+    // One that has no time is told again with the next call.
+    let _ = told();
 }
 
 /// What the keeper knows.

@@ -19,12 +19,14 @@ use std::process::{self, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use config::key::{from_base64, to_base64};
 use host::dns;
 use host::notice::{Event, Watcher, What};
 use host::plan::Item;
 use host::signals::{Signal, Signals};
 use host::watch::Watch;
-use serde_json::json;
+use proto::PublicKey;
+use serde_json::{Map, Value, json};
 use sys::clock::realtime;
 use sys::poll::{Epoll, Events};
 
@@ -39,7 +41,7 @@ use voice::Voice;
 
 use crate::command::wg::interface;
 
-pub use call::{ask, end, ensure, tell_others};
+pub use call::{ask, end, ensure, tell_of_silence, tell_others};
 
 /// What an event of epoll is about; anything else is word of a change.
 const SIGNALS: u64 = 0;
@@ -294,7 +296,7 @@ impl Keeper {
         let moved = tunnel.restore()?;
         self.names.outside = tunnel.outside();
         self.names.wait_for(tunnel.waiting());
-        self.vigil.watch(&tunnel.wish);
+        self.vigil.watch(&tunnel.wish, tunnel.journal.note.kernel);
         for line in moved {
             self.remember(line);
         }
@@ -347,7 +349,12 @@ impl Keeper {
         let mut still = Still::Kept;
         while let Ok((stream, _)) = self.listener.accept() {
             // One that says nothing is not waited for long.
-            if let Ok(true) = asks_to_look(&stream) {
+            let word = read_word(&stream).unwrap_or_default();
+            if let Some(peer) = word.strip_prefix(call::SILENT) {
+                self.hear_of_silence(peer);
+                continue;
+            }
+            if word == call::LOOK {
                 still = self.look(&[]);
             }
             if still == Still::Gone {
@@ -360,22 +367,34 @@ impl Keeper {
         still
     }
 
-    fn state(&self) -> serde_json::Value {
+    /// A peer does not answer, which has another address, perhaps.
+    fn hear_of_silence(&mut self, peer: &str) {
+        let Some(peer) = from_base64(peer).map(|key| PublicKey(*key)) else { return };
+        if let Some(endpoint) = self.vigil.hear(peer, Instant::now()) {
+            self.names.ask(peer, endpoint);
+        }
+    }
+
+    fn state(&self) -> Value {
         let repairs: Vec<_> =
             self.repairs.iter().map(|it| json!({ "at": it.at, "what": it.what })).collect();
+        let called = self.vigil.called();
+        let calls: Map<_, _> =
+            called.map(|(peer, since)| (to_base64(&peer.0).to_string(), since.into())).collect();
         json!({
             "process": process::id(),
             "repairs": repairs,
             "waitingFor": self.names.waiting(),
             "failure": self.failure.as_ref().map(|(text, _, _)| text),
+            "calls": calls,
         })
     }
 }
 
-fn asks_to_look(stream: &UnixStream) -> io::Result<bool> {
+fn read_word(stream: &UnixStream) -> io::Result<String> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(FIRST_PAUSE))?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
-    Ok(line.trim_end() == call::LOOK)
+    Ok(line.trim_end().to_owned())
 }
