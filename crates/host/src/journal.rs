@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::plan::Entry;
+use crate::{Error, Whereabouts, whereabouts};
 
 /// A journal, with what its owner notes beside the entries.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Journal<N> {
     pub entries: Vec<Entry>,
     /// Whatever else is to be known when this process is forgotten.
     pub note: N,
+    /// The way to the network namespace where all this is; none if that is this one.
+    pub elsewhere: Option<Whereabouts>,
 }
 
 /// What is in the file.
@@ -29,6 +31,9 @@ struct Content<N, E> {
     version: u32,
     /// The kernel forgets everything when the machine starts again.
     boot: String,
+    /// What is made in one network namespace is nothing in another.
+    #[serde(default)]
+    network: Option<String>,
     note: N,
     entries: E,
 }
@@ -38,7 +43,7 @@ const VERSION: u32 = 1;
 impl<N> Journal<N> {
     /// A journal that is not written yet.
     pub fn new(path: PathBuf, note: N) -> Self {
-        Self { path, entries: Vec::new(), note }
+        Self { path, entries: Vec::new(), note, elsewhere: None }
     }
 
     /// Where it is.
@@ -63,7 +68,8 @@ impl<N> Journal<N> {
 
 impl<N: DeserializeOwned> Journal<N> {
     /// Reads the journal at `path`, if there is one. What it tells of an earlier boot is left out
-    /// as far as the machine has forgotten it, which is all but files.
+    /// as far as the machine has forgotten it, which is all but files; so is what it tells of a
+    /// network namespace that is gone.
     ///
     /// # Errors
     ///
@@ -81,10 +87,14 @@ impl<N: DeserializeOwned> Journal<N> {
             return Err(fail(io::Error::other(cause)));
         }
         let mut entries = content.entries;
-        if content.boot != boot()? {
+        let is_of_this_boot = content.boot == boot()?;
+        let here = network()?;
+        let other = content.network.filter(|other| is_of_this_boot && *other != here);
+        let elsewhere = other.as_deref().and_then(whereabouts::find);
+        if !is_of_this_boot || other.is_some() && elsewhere.is_none() {
             entries.retain(|entry| entry.item.outlives_the_kernel());
         }
-        Ok(Some(Self { path: path.to_owned(), entries, note: content.note }))
+        Ok(Some(Self { path: path.to_owned(), entries, note: content.note, elsewhere }))
     }
 }
 
@@ -95,8 +105,13 @@ impl<N: Serialize> Journal<N> {
     ///
     /// Why what is there is still the former one.
     pub fn write(&self) -> Result<(), Error> {
-        let content =
-            Content { version: VERSION, boot: boot()?, note: &self.note, entries: &self.entries };
+        let content = Content {
+            version: VERSION,
+            boot: boot()?,
+            network: Some(network()?),
+            note: &self.note,
+            entries: &self.entries,
+        };
         let written = serde_json::to_vec(&content)
             .map_err(io::Error::from)
             .and_then(|text| replace(&self.path, &text));
@@ -128,6 +143,10 @@ fn boot() -> Result<String, Error> {
     const PATH: &str = "/proc/sys/kernel/random/boot_id";
     let id = fs::read_to_string(PATH).map_err(|cause| Error::new(format!("read {PATH}"), cause))?;
     Ok(id.trim_end().to_owned())
+}
+
+fn network() -> Result<String, Error> {
+    whereabouts::here().map_err(|cause| Error::new("tell which network namespace this is", cause))
 }
 
 #[cfg(test)]

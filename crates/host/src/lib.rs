@@ -28,6 +28,7 @@ pub mod signals;
 pub mod sysctl;
 mod tables;
 pub mod watch;
+mod whereabouts;
 
 use std::fmt;
 use std::io;
@@ -46,6 +47,7 @@ pub use lookup::Path;
 pub use read::{Address, Link, Route};
 pub use rule::Rule;
 pub use tables::{TablesLock, table_number};
+pub use whereabouts::Whereabouts;
 
 /// The routing table of routes that belong to no other (`RT_TABLE_MAIN`).
 pub const MAIN_TABLE: u32 = 254;

@@ -57,8 +57,15 @@ impl Item {
         matches!(self, Self::Dns(..))
     }
 
+    /// Whether it is a link.
+    #[must_use]
+    pub fn is_link(&self) -> bool {
+        matches!(self, Self::Link(_))
+    }
+
     /// Whether it goes when its link goes.
-    fn goes_with(&self, link: &str) -> bool {
+    #[must_use]
+    pub fn goes_with(&self, link: &str) -> bool {
         match self {
             Self::Mtu(on, _) | Self::Up(on) | Self::Address(on, _) => on == link,
             Self::Route(route) => route.link == link,

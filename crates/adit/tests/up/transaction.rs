@@ -244,6 +244,8 @@ fn exit_codes_say_what_is_wrong() {
         try 4 adit reload wg0
         try 4 adit status wg0
         try 5 setpriv --reuid 65534 "$ADIT" up wg0
+        try 5 setpriv --reuid 65534 "$ADIT" status
+        grep -q 'only root may look at its tunnels' errors || fail "$(cat errors)"
         for line in 'Adress = 1' 'MTU = much' 'Address = 1.2.3.4/77' 'DNS = a_%b' 'Table = nowhere' \
             '#! ExcludeIPs = all' 'SaveConfig = maybe' 'PrivateKey = short'; do
             full "$line" ''

@@ -2,7 +2,9 @@
 //! else, and its keys and peers.
 
 use std::env;
+use std::fs;
 use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::time::Duration;
 
@@ -107,13 +109,37 @@ impl plan::Carrier for End {
         const PATIENCE: Duration = Duration::from_secs(5);
         let daemon = interface::connect(link.as_ref()).ok().flatten();
         network.apply(Change::DeleteLink(link))?;
-        if let Some(mut daemon) = daemon {
-            // It says nothing unasked, so that this ends when it does.
-            let _ = daemon.set_read_timeout(Some(PATIENCE));
-            let _ = daemon.read(&mut [0]);
+        if let Some(daemon) = daemon {
+            has_ended(daemon, PATIENCE);
         }
         Ok(())
     }
+}
+
+/// How long a daemon whose link has gone may take to follow it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether a daemon goes on though its link is not here: somebody has moved it to another network
+/// namespace.
+pub fn serves_elsewhere(link: &str) -> bool {
+    let Ok(Some(daemon)) = interface::connect(link.as_ref()) else { return false };
+    !has_ended(daemon, PATIENCE)
+}
+
+/// Ends a daemon that goes on though its link is not here.
+pub fn dismiss(link: &str) {
+    if let Ok(Some(daemon)) = interface::connect(link.as_ref()) {
+        // It ends with its socket (spec §2.1).
+        let _ = fs::remove_file(interface::socket(link.as_ref()));
+        has_ended(daemon, PATIENCE);
+    }
+}
+
+/// Whether it ends in time. It says nothing unasked, so that there is nothing to read before.
+fn has_ended(mut daemon: UnixStream, patience: Duration) -> bool {
+    let read = daemon.set_read_timeout(Some(patience)).and_then(|()| daemon.read(&mut [0]));
+    // One that ends before it has taken the call resets it.
+    !read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Runs the user's own commands, up to the first that fails.

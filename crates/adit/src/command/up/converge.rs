@@ -20,7 +20,7 @@ use super::sync::{self, Found};
 use super::tunnel::{self, Hooks, Journal, Lock, Note};
 use super::want::{self, Circumstances};
 use super::wish::{self, Endpoint, Wish};
-use super::{Options, endpoints, keep, not_running, numbers};
+use super::{Options, endpoints, keep, not_running, numbers, told_of_name};
 use crate::command::wg::interface;
 
 /// `adit up`, and `adit reload` for a tunnel that must be up.
@@ -50,6 +50,9 @@ pub fn up(options: &Options, must_run: bool) -> Outcome {
 pub fn tell(options: &Options, must_run: bool) -> Outcome<String> {
     let name = wish::name(&options.argument)?;
     let (wish, journal) = read(&name, options, must_run)?;
+    if let Some(link) = tunnel::renamed(&mut Network::open()?, &name, &journal)? {
+        return Ok(told_of_name(&name, &link));
+    }
     Tunnel::look(wish, journal, Purpose::Tell)?.tell()
 }
 
@@ -86,6 +89,9 @@ fn attempt(
     let (wish, journal) = read(name, options, must_run)?;
     ask_outside(name, &journal)?;
     let mut tunnel = Tunnel::look(wish, journal, Purpose::Make)?;
+    if let Some(other) = &tunnel.called {
+        eprintln!("adit: somebody called the link of {name} {other}: it has its name again");
+    }
     let lost = match (tunnel.lost(), tunnel.outside()) {
         (Some(lost), Some(_)) => {
             eprintln!("adit: {lost}: {name} is up, and goes on asking");
@@ -152,6 +158,8 @@ pub struct Tunnel {
     pub journal: Journal,
     /// What it has, if its link is there.
     pub present: Option<DeviceState>,
+    /// What its link was called until now, if it had another name.
+    pub called: Option<String>,
     machine: Machine,
     circumstances: Circumstances,
     wanted: Vec<Wanted>,
@@ -160,11 +168,15 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Looks at everything, and changes nothing but the journal, where the number of a table is
-    /// reserved.
+    /// Looks at everything, and changes nothing but the name of its link, if somebody else has, and
+    /// the journal, where the number of a table is reserved.
     pub fn look(wish: Wish, mut journal: Journal, purpose: Purpose) -> Outcome<Self> {
         let mut machine = Machine::open()?;
         let name = wish.name.as_str();
+        let called = match purpose {
+            Purpose::Tell => None,
+            _ => tunnel::call_back(&mut machine.network, name, &journal)?,
+        };
         let present = present(name, &journal, &mut machine, &purpose)?;
         // Checked before anything is touched.
         let dns = wish.dns.as_ref().map(|settings| dns::choose(name, settings)).transpose()?;
@@ -197,7 +209,7 @@ impl Tunnel {
             journal.write()?;
         }
         drop(lock);
-        Ok(Self { wish, journal, present, machine, circumstances, wanted, settings })
+        Ok(Self { wish, journal, present, called, machine, circumstances, wanted, settings })
     }
 
     fn observe(&mut self) -> Outcome<Observed> {
@@ -393,6 +405,10 @@ impl Tunnel {
             self.circumstances.port = state.ok().map(|it| it.listen_port).filter(|it| *it != 0);
             self.wanted = want::wanted(&self.wish, &self.circumstances)?;
         }
+        let link = self.machine.network.link(&self.wish.name)?.index;
+        if self.journal.note.link.replace(link) != Some(link) {
+            self.journal.write()?;
+        }
         Ok(())
     }
 }
@@ -443,10 +459,18 @@ fn present(
     machine: &mut Machine,
     purpose: &Purpose,
 ) -> Outcome<Option<DeviceState>> {
+    let is_made = journal.entries.iter().any(|it| it.item == Item::Link(name.to_owned()));
     if !machine.network.has_link(name)? {
+        if is_made && !journal.note.kernel && carrier::serves_elsewhere(name) {
+            let text = format!(
+                "the link {name} is in another network namespace, and goes on there: `adit down \
+                 {name}' ends it"
+            );
+            return Err(Failure::new(Kind::Failed, text));
+        }
         return Ok(None);
     }
-    if !journal.entries.iter().any(|it| it.item == Item::Link(name.to_owned())) {
+    if !is_made {
         let text = format!(
             "{name} is there already, and not by `adit up': end it first, by `wg-quick down \
              {name}' or `ip link delete {name}'"

@@ -2,11 +2,11 @@
 
 use std::ffi::OsStr;
 
-use host::plan::{Machine, Plan};
+use host::plan::{Item, Machine, Plan};
 
 use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Lock};
-use super::{carrier, keep, not_running, save, wish};
+use super::{carrier, keep, not_running, save, told_of_name, wish};
 use crate::command::wg::interface;
 
 /// What taking a tunnel down would do, as in a diff.
@@ -16,6 +16,9 @@ pub fn tell(argument: &OsStr) -> Outcome<String> {
     let mut machine = Machine::open()?;
     let mut observed = machine.observe(journal.entries.iter().map(|entry| &entry.item))?;
     observed.shared = tunnel::made_by_others(&name);
+    if let Some(link) = tunnel::renamed(&mut machine.network, &name, &journal)? {
+        return Ok(told_of_name(&name, &link));
+    }
     let is_there = machine.network.has_link(&name)?;
     let hooks = |which: &str, commands: &[Vec<u8>]| -> String {
         let lines = commands.iter().map(|it| String::from_utf8_lossy(it));
@@ -45,6 +48,7 @@ pub fn down(argument: &OsStr) -> Outcome {
         return Err(not_running(&name));
     };
     let mut machine = Machine::open()?;
+    tunnel::call_back(&mut machine.network, &name, &journal)?;
     let hooks = journal.note.hooks.clone();
     let mut failures: Vec<Failure> = Vec::new();
     if machine.network.has_link(&name)? {
@@ -52,7 +56,13 @@ pub fn down(argument: &OsStr) -> Outcome {
         failures.extend(hooks.err().map(Failure::from));
         failures.extend(save::save(&name, &journal.note).err());
     }
+    let link = Item::Link(name.clone());
+    let is_ours = journal.entries.iter().any(|entry| entry.item == link) && !journal.note.kernel;
     tunnel::undo(&mut machine, &mut journal)?;
+    if is_ours {
+        // Its link may be in another network namespace by now.
+        carrier::dismiss(&name);
+    }
     let hooks = carrier::hooks("PostDown", &hooks.post_down, &name);
     failures.extend(hooks.err().map(Failure::from));
     drop(lock);

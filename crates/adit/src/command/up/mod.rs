@@ -20,6 +20,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
+use host::Link;
 use lexopt::Arg;
 
 use super::say;
@@ -103,10 +104,12 @@ fn run(
 ) -> ExitCode {
     let outcome = match parse(arguments) {
         Ok(None) => return say(usage),
-        Ok(Some(options)) => must_be_root().and_then(|()| match options.dry_run {
-            true => tell(&options),
-            false => act(&options).map(|()| String::new()),
-        }),
+        Ok(Some(options)) => {
+            must_be_root("change the network").and_then(|()| match options.dry_run {
+                true => tell(&options),
+                false => act(&options).map(|()| String::new()),
+            })
+        }
         Err(failure) => Err(failure),
     };
     match outcome {
@@ -137,11 +140,18 @@ fn parse(arguments: Vec<OsString>) -> Outcome<Option<Options>> {
     Ok(Some(Options { argument, dry_run, foreground, kernel, guard }))
 }
 
-fn must_be_root() -> Outcome {
+fn must_be_root(to: &str) -> Outcome {
     if fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
         return Ok(());
     }
-    Err(Failure::new(Kind::Permission, "only root may change the network: try it with sudo"))
+    Err(Failure::new(Kind::Permission, format!("only root may {to}: try it with sudo")))
+}
+
+/// What a plan begins with if the link of a tunnel has another name: what else is not as it should
+/// be is seen only when it has its own.
+fn told_of_name(name: &str, link: &Link) -> String {
+    let line = format!("~ name {name} of link {} (was {})", link.index, link.name);
+    format!("{line}  # everything else goes by its name, and is looked at afterwards\n")
 }
 
 fn not_running(name: &str) -> Failure {

@@ -14,7 +14,7 @@ use proto::{DeviceState, PeerState};
 use serde_json::{Map, Value, json};
 use sys::clock::realtime;
 
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Note};
 use super::{keep, must_be_root, not_running, wish};
 use crate::command::say;
@@ -36,17 +36,20 @@ const HANDSHAKE: u64 = 148 + 32;
 
 /// Runs `adit status`.
 pub fn status(arguments: Vec<OsString>) -> ExitCode {
-    let text = parse(arguments).and_then(|wanting| match wanting {
-        None => Ok(USAGE.to_owned()),
+    let shown = parse(arguments).and_then(|wanting| match wanting {
+        None => Ok((USAGE.to_owned(), Vec::new())),
         Some((argument, as_json)) => {
-            must_be_root()?;
+            must_be_root("look at its tunnels, as with `wg show'")?;
             show(argument, as_json)
         }
     });
-    match text {
-        Ok(text) => say(&text),
-        Err(failure) => failure.tell(),
-    }
+    let (text, failures) = match shown {
+        Ok(shown) => shown,
+        Err(failure) => return failure.tell(),
+    };
+    let said = say(&text);
+    // What can be told is told first.
+    failures.iter().fold(said, |_, failure| failure.tell())
 }
 
 /// None for a call for help.
@@ -64,36 +67,42 @@ fn parse(arguments: Vec<OsString>) -> Outcome<Option<(Option<OsString>, bool)>> 
     Ok(Some((argument, as_json)))
 }
 
-fn show(argument: Option<OsString>, as_json: bool) -> Outcome<String> {
-    let names = match argument {
-        Some(argument) => vec![wish::name(&argument)?],
-        None => tunnel::names(),
-    };
-    let is_one = names.len() == 1;
-    let mut tunnels = Vec::new();
-    for name in names {
-        match Tunnel::look(&name)? {
-            Some(tunnel) => tunnels.push(tunnel),
-            // It may have gone since they were listed.
-            None if is_one => return Err(not_running(&name)),
-            None => {}
+/// The text, and why it leaves others out.
+fn show(argument: Option<OsString>, as_json: bool) -> Outcome<(String, Vec<Failure>)> {
+    let (mut tunnels, mut failures) = (Vec::new(), Vec::new());
+    match argument {
+        Some(argument) => {
+            let name = wish::name(&argument)?;
+            tunnels.push(Tunnel::look(&name)?.ok_or_else(|| not_running(&name))?);
+        }
+        None => {
+            for name in tunnel::names() {
+                match Tunnel::look(&name) {
+                    // It may have gone since they were listed.
+                    Ok(tunnel) => tunnels.extend(tunnel),
+                    Err(failure) => failures.push(failure),
+                }
+            }
         }
     }
-    if as_json {
-        let all: Map<_, _> =
-            tunnels.iter().map(|tunnel| (tunnel.name.clone(), tunnel.json())).collect();
-        return Ok(format!("{:#}\n", Value::from(all)));
-    }
-    if tunnels.is_empty() {
-        return Ok("nothing is up\n".to_owned());
-    }
-    Ok(tunnels.iter().map(Tunnel::text).collect())
+    let text = match tunnels.is_empty() {
+        _ if as_json => {
+            let all: Map<_, _> =
+                tunnels.iter().map(|tunnel| (tunnel.name.clone(), tunnel.json())).collect();
+            format!("{:#}\n", Value::from(all))
+        }
+        true if failures.is_empty() => "nothing is up\n".to_owned(),
+        _ => tunnels.iter().map(Tunnel::text).collect(),
+    };
+    Ok((text, failures))
 }
 
 /// A tunnel as it is now.
 struct Tunnel {
     name: String,
     note: Note,
+    /// What its link is called now; none if it is not here.
+    link: Option<String>,
     entries: Vec<Entry>,
     observed: Observed,
     /// None if its link is gone, or nobody answers for it.
@@ -108,13 +117,21 @@ struct Tunnel {
 impl Tunnel {
     fn look(name: &str) -> Outcome<Option<Self>> {
         let Some(journal) = tunnel::journal(name)? else { return Ok(None) };
-        let observed = Machine::open()?.observe(journal.entries.iter().map(|it| &it.item))?;
+        let mut machine = Machine::open()?;
+        let observed = machine.observe(journal.entries.iter().map(|it| &it.item))?;
+        let link = tunnel::renamed(&mut machine.network, name, &journal)?;
+        let link = link.map(|link| link.name).or_else(|| {
+            let mut links = observed.links.iter();
+            links.find(|link| link.name == name).map(|link| link.name.clone())
+        });
+        // That of the kernel answers to its name, the daemon goes by its socket.
+        let called = link.as_deref().filter(|_| journal.note.kernel).unwrap_or(name);
         let mut keeper = keep::ask(name);
         let calls = keeper.as_mut().and_then(|keeper| keeper.as_object_mut()?.remove("calls"));
         let file = std::fs::read(tunnel::applied_file(name)).map(zeroize::Zeroizing::new);
         Ok(Some(Self {
             name: name.to_owned(),
-            state: interface::state(name.as_ref()).ok(),
+            state: interface::state(called.as_ref()).ok(),
             names: peer_names(&String::from_utf8_lossy(&file.unwrap_or_default())),
             keeper,
             calls: match calls {
@@ -122,13 +139,15 @@ impl Tunnel {
                 _ => Map::new(),
             },
             note: journal.note,
+            link,
             entries: journal.entries,
             observed,
         }))
     }
 
     fn mtu(&self) -> Option<u32> {
-        self.observed.links.iter().find(|link| link.name == self.name).map(|link| link.mtu)
+        let called = self.link.as_ref()?;
+        self.observed.links.iter().find(|link| link.name == *called).map(|link| link.mtu)
     }
 
     fn uptime(&self) -> u64 {
@@ -167,7 +186,12 @@ impl Tunnel {
     /// What it has made and others have taken away.
     fn missing(&self) -> Vec<String> {
         let items = self.entries.iter().map(|entry| &entry.item);
-        items.filter(|item| !self.observed.has(item)).map(ToString::to_string).collect()
+        // What goes by the name of a link that has another one is there all the same.
+        let is_called_otherwise = self.link.as_ref().is_some_and(|link| *link != self.name);
+        let is_there =
+            |item: &Item| is_called_otherwise && (item.is_link() || item.goes_with(&self.name));
+        let missing = items.filter(|item| !self.observed.has(item) && !is_there(item));
+        missing.map(ToString::to_string).collect()
     }
 
     fn json(&self) -> Value {
@@ -189,6 +213,7 @@ impl Tunnel {
             "uptime": self.uptime(),
             "backend": self.backend(),
             "up": self.state.is_some(),
+            "link": self.link,
             "mtu": self.mtu(),
             "addresses": addresses,
             "listenPort": self.state.as_ref().map(|state| state.listen_port),
@@ -228,7 +253,12 @@ impl Tunnel {
 
     fn text(&self) -> String {
         let mut text = format!("{}  up {}", self.name, ago(self.uptime()));
-        let mtu = self.mtu().map_or_else(|| "no link".to_owned(), |mtu| format!("MTU {mtu}"));
+        let mtu = match (self.mtu(), &self.link) {
+            (Some(mtu), Some(link)) if *link == self.name => format!("MTU {mtu}"),
+            (Some(mtu), Some(link)) => format!("MTU {mtu}  its link is called {link}"),
+            _ if self.state.is_some() => "its link is in another network namespace".to_owned(),
+            _ => "no link".to_owned(),
+        };
         let dns = match self.dns() {
             None => String::new(),
             Some((servers, true)) => format!("  DNS {}", servers.join(", ")),

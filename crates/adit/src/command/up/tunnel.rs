@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use config::key::to_base64;
 use config::quick;
 use config::wg::Settings;
-use host::plan::{Entry, Machine};
+use host::plan::{Entry, Item, Machine};
+use host::{Change, Link, Network};
 use proto::PublicKey;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,9 @@ pub struct Note {
     pub guard: Option<bool>,
     /// Whether the kernel carries its packets.
     pub kernel: bool,
+    /// The number of its link, which stays when somebody gives it another name.
+    #[serde(default)]
+    pub link: Option<u32>,
     /// The hooks as they were when they ran.
     pub hooks: Hooks,
     /// The endpoints as they were written, by the base64 of the peer's key.
@@ -88,6 +92,7 @@ impl Note {
             table: None,
             guard: None,
             kernel: false,
+            link: None,
             hooks: Hooks::default(),
             endpoints: BTreeMap::new(),
             found: BTreeMap::new(),
@@ -125,10 +130,18 @@ fn text(peer: &PublicKey) -> String {
     to_base64(&peer.0).to_string()
 }
 
-/// The journal of a tunnel, if it is up or was left behind.
+/// The journal of a tunnel, if it is up here or was left behind.
 pub fn journal(name: &str) -> Outcome<Option<Journal>> {
     let path = Path::new(JOURNALS).join(format!("{name}.journal"));
-    Journal::read(&path).map_err(|error| {
+    let journal = Journal::read(&path);
+    if let Ok(Some(Journal { elsewhere: Some(way), .. })) = &journal {
+        let text = format!(
+            "{name} is up in another network namespace: say it there, as by `{way} adit ...', or \
+             give this tunnel another name"
+        );
+        return Err(Failure::new(Kind::Failed, text));
+    }
+    journal.map_err(|error| {
         let text = format!(
             "{error}: without it nobody knows what {name} has made; look at `ip \
                             rule', `ip route' and `nft list ruleset', then delete it"
@@ -140,6 +153,35 @@ pub fn journal(name: &str) -> Outcome<Option<Journal>> {
 /// That of a tunnel that comes up now, not written yet.
 pub fn new_journal(wish: &Wish) -> Journal {
     Journal::new(Path::new(JOURNALS).join(format!("{}.journal", wish.name)), Note::new(wish))
+}
+
+/// The link of a tunnel, if somebody has given it another name.
+pub fn renamed(network: &mut Network, name: &str, journal: &Journal) -> Outcome<Option<Link>> {
+    let is_made = journal.entries.iter().any(|it| it.item == Item::Link(name.to_owned()));
+    let Some(index) = journal.note.link.filter(|_| is_made) else { return Ok(None) };
+    let mut links = network.links()?.into_iter();
+    // A number is given again only when somebody insists, and hardly to one of these.
+    let is_tunnel = |link: &Link| ["tun", "wireguard"].contains(&link.kind.as_str());
+    Ok(links.find(|link| link.index == index && link.name != name && is_tunnel(link)))
+}
+
+/// Gives the link of a tunnel its name back, if it has another now, which is told.
+pub fn call_back(network: &mut Network, name: &str, journal: &Journal) -> Outcome<Option<String>> {
+    let Some(Link { name: other, .. }) = renamed(network, name, journal)? else { return Ok(None) };
+    if network.has_link(name)? {
+        let text = format!(
+            "the link of {name} is called {other} now, and another link {name}: end that one by \
+             `ip link delete {name}', or give it another name"
+        );
+        return Err(Failure::new(Kind::Failed, text));
+    }
+    let rename = Change::RenameLink(&other, name);
+    network.apply(rename).or_else(|error| match error.cause().kind() {
+        // Before Linux 6.2 none is renamed while it is up. What that takes along is put back.
+        io::ErrorKind::ResourceBusy => network.apply_all(&[Change::SetDown(&other), rename]),
+        _ => Err(error),
+    })?;
+    Ok(Some(other))
 }
 
 /// What all tunnels but one have made.

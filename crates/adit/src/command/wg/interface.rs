@@ -7,7 +7,7 @@ use std::io::{self, BufReader, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::wg::{Settings, read_result, read_state, write_settings};
 use host::resolve::{interface_index, interface_name};
@@ -70,11 +70,16 @@ pub(super) fn short(name: &OsStr) -> &OsStr {
     OsStr::from_bytes(name.as_bytes().get(..LONGEST).unwrap_or(name.as_bytes()))
 }
 
-/// None if nobody stands behind the name. A socket that was left behind is removed.
-pub(in crate::command) fn connect(name: &OsStr) -> io::Result<Option<UnixStream>> {
+/// Where the daemon of an interface listens.
+pub(in crate::command) fn socket(name: &OsStr) -> PathBuf {
     let mut file = name.to_owned();
     file.push(OsStr::from_bytes(SUFFIX));
-    let path = Path::new(DIRECTORY).join(&file);
+    Path::new(DIRECTORY).join(file)
+}
+
+/// None if nobody stands behind the name. A socket that was left behind is removed.
+pub(in crate::command) fn connect(name: &OsStr) -> io::Result<Option<UnixStream>> {
+    let path = socket(name);
     let is_socket = fs::metadata(&path).is_ok_and(|file| file.file_type().is_socket());
     if !is_socket || name.as_bytes().contains(&b'/') {
         return Ok(None);

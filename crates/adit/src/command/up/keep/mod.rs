@@ -300,10 +300,13 @@ impl Keeper {
         for line in moved {
             self.remember(line);
         }
-        if !plan.steps.is_empty() {
+        let called =
+            tunnel.called.iter().map(|other| format!("~ name {} (was {other})", self.name));
+        let steps = plan.steps.iter().map(|(step, _)| step.to_string());
+        let steps: Vec<_> = called.chain(steps).collect();
+        if !steps.is_empty() {
             let who: Vec<String> = word.iter().map(ToString::to_string).collect();
             let who = if who.is_empty() { "found missing".to_owned() } else { who.join(", ") };
-            let steps: Vec<_> = plan.steps.iter().map(|(step, _)| step.to_string()).collect();
             self.remember(format!("{who}; put back: {}", steps.join(", ")));
             tell_others(&self.name);
         }
