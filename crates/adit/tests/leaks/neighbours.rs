@@ -397,3 +397,59 @@ fn of_two_guarded_tunnels_the_later_is_carried_in_the_earlier() {
     let left = stage.client.run("nft list ruleset; ip rule; ip -6 rule");
     assert!(!left.contains("adit") && !left.contains("fwmark"), "{left}");
 }
+
+/// One more tunnel between the same two machines, with the same keys: its number is in its name, its
+/// port and its addresses.
+fn one_more(stage: &mut Stage, number: u8) {
+    let net = 9 - number;
+    let other = format!(
+        "s/10\\.9\\./10.{net}./g; s/fd00:9/fd00:{net}/g; s/51820$/5182{number}/; s/^PersistentKeepalive.*//"
+    );
+    stage.server.run(&format!(
+        "sed '{other}' /etc/wireguard/wg0.conf > /etc/wireguard/wg{number}.conf
+         {OURS} daemon wg{number} && wg setconf wg{number} /etc/wireguard/wg{number}.conf
+         ip address add 10.{net}.0.1/24 dev wg{number}
+         ip address add fd00:{net}::1/64 dev wg{number} nodad
+         ip link set wg{number} up"
+    ));
+    let file = format!("sed '{other}' /etc/wireguard/wg0.conf > /etc/wireguard/wg{number}.conf");
+    stage.client.run(&file);
+    let secret = [format!("10.{net}.0.2"), format!("fd00:{net}::2")];
+    stage.allowed.secret.extend(secret.map(|it| it.parse::<IpAddr>().unwrap()));
+}
+
+#[test]
+fn guarded_tunnels_are_carried_in_each_other_however_many_they_are() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "");
+    (1..=3_u8).for_each(|number| one_more(&mut stage, number));
+    // The last one first, which is the outermost.
+    stage.client.run(&format!("for it in 3 0 1 2; do {OURS} up wg$it; done"));
+    stage.allowed.endpoints.push((ENDPOINT.into(), 51823));
+    stage.forget();
+    // Until the other keepers have looked, their guards refuse, which ends a ping.
+    let answers = |stage: &mut Stage| {
+        for to in ["10.7.0.1", "8.8.8.8", "fd00:7::1"] {
+            let ping = format!("ping -n -q -c 2 -i 0.2 -w 2 {to}");
+            let answered = (0..30).any(|_| stage.client.attempt(&ping).code == 0);
+            assert!(answered, "{to} does not answer");
+        }
+    };
+    let carried = |stage: &mut Stage, inner: u8, outer: &str| {
+        let endpoints = stage.server.run(&format!("wg show wg{inner} endpoints"));
+        assert!(endpoints.contains(&format!("{outer}:")), "wg{inner}: {endpoints}");
+    };
+    answers(&mut stage);
+    carried(&mut stage, 0, "10.6.0.2");
+    carried(&mut stage, 1, "10.9.0.2");
+    carried(&mut stage, 2, "10.8.0.2");
+    assert_tight(&mut stage, 300, "four");
+    // One in the middle goes, and the outermost, which comes again as the innermost.
+    stage.client.run(&format!("{OURS} down wg0"));
+    answers(&mut stage);
+    carried(&mut stage, 1, "10.6.0.2");
+    assert_tight(&mut stage, 300, "three");
+    stage.client.run(&format!("for it in 2 1 3; do {OURS} down wg$it; done"));
+    let left = stage.client.run("nft list ruleset; ip rule; ip -6 rule");
+    assert!(!left.contains("adit") && !left.contains("fwmark"), "{left}");
+}

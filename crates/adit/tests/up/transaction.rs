@@ -154,6 +154,34 @@ fn a_signal_takes_back_what_was_done() {
 }
 
 #[test]
+fn a_narrow_way_leaves_ipv6_the_mtu_that_it_needs() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        ip link set eth0 mtu 1340; ip -n far link set eth0 mtu 1340
+        mtu() { ip link show wg0 | grep -q "mtu $1 " || fail "$(ip link show wg0)"; }
+        full '' ''
+        check adit up wg0
+        mtu 1280
+        ip -6 addr show wg0 | grep -q fd09::2 || fail "$(ip addr show wg0)"
+        # Also what does not fit in one datagram.
+        ip -n far addr add fd09::1/64 dev far0 nodad
+        check ping -c 1 -W 5 -s 1232 fd09::1 > /dev/null
+        [ -z "$(adit up --dry-run wg0)" ] || fail "$(adit up --dry-run wg0)"
+        check adit down wg0
+        split '' ''
+        check adit up wg0
+        mtu 1260
+        check adit down wg0
+        full 'MTU = 1279' ''
+        code 3 adit up wg0
+        grep -q 'MTU = 1279 is too small for IPv6: write 1280' errors || fail "$(cat errors)"
+        "##,
+    );
+}
+
+#[test]
 fn what_others_have_changed_is_not_overwritten() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

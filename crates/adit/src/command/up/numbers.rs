@@ -19,6 +19,8 @@ use super::wish::Wish;
 /// What a packet grows by on its way through the tunnel: headers of IPv6, UDP and data messages,
 /// and the tag.
 const OVERHEAD: u32 = 40 + 8 + 16 + 16;
+/// What IPv6 needs of every link (RFC 8200 §5): below, the kernel takes it off.
+const LEAST_OF_V6: u32 = 1280;
 /// Of an Ethernet, when nothing better is known.
 const USUAL: u32 = 1500;
 
@@ -50,13 +52,17 @@ pub fn table(wish: &Wish, machine: &mut Machine, note: &Note) -> Outcome<Option<
 /// The MTU that the file wants, else one that fits through the ways to all peers.
 pub fn mtu(wish: &Wish, network: &mut Network, found: &Found, mark: Option<u32>) -> Outcome<u32> {
     if let Some(word) = &wish.file.mtu {
-        return word.parse().map_err(|_| {
-            let text = format!(
-                "{}: MTU = {word} is no number of bytes: write for example 1420",
-                wish.path.display()
-            );
+        let invalid = |why: &str| {
+            let text = format!("{}: MTU = {word} {why}", wish.path.display());
             Failure::new(Kind::Configuration, text)
-        });
+        };
+        return match word.parse() {
+            Err(_) => Err(invalid("is no number of bytes: write for example 1420")),
+            Ok(..LEAST_OF_V6) if wants_v6(wish) => {
+                Err(invalid("is too small for IPv6: write 1280 or more, or leave IPv6 out"))
+            }
+            Ok(mtu) => Ok(mtu),
+        };
     }
     // A peer that cannot be reached now has no say.
     let endpoints = found.values().filter_map(|endpoint| routable(*endpoint));
@@ -68,7 +74,16 @@ pub fn mtu(wish: &Wish, network: &mut Network, found: &Found, mark: Option<u32>)
         Some(mtu) => mtu,
         None => network.default_path()?.map_or(USUAL, |path| path.mtu),
     };
-    Ok(mtu.saturating_sub(OVERHEAD))
+    // A datagram that is too long then is sent in fragments, which is better than no IPv6.
+    let least = if wants_v6(wish) { LEAST_OF_V6 } else { 0 };
+    Ok(mtu.saturating_sub(OVERHEAD).max(least))
+}
+
+/// Whether IPv6 is to go through the tunnel.
+fn wants_v6(wish: &Wish) -> bool {
+    let mut allowed = wish.settings.peers.iter().flat_map(|peer| &peer.allowed_ips);
+    // Only an address of IPv6 has a colon, and what is none is refused elsewhere.
+    wish.file.addresses.iter().any(|it| it.contains(':')) || allowed.any(|it| it.address.is_ipv6())
 }
 
 /// Makes sure that the datagrams of a tunnel that is not there yet can come in at `port`: a daemon

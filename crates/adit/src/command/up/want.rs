@@ -174,24 +174,31 @@ fn steering(full: &[Family], table: u32, excluded: &[Prefix]) -> Vec<Wanted> {
     wanted
 }
 
-/// What lets the datagrams of tunnels that carry this one pass, which would have to carry them else.
+/// What lets the datagrams of tunnels that carry this one pass, which would have to carry them else:
+/// each into the one that carries it, as far as that has a way, and else out.
 fn nesting<'a>(
     full: &'a [Family],
     table: u32,
     others: &'a [Other],
 ) -> impl Iterator<Item = Wanted> + 'a {
-    let outer = others.iter().filter(move |other| other.mark < table);
-    outer.flat_map(move |other| {
-        full.iter().map(move |family| Wanted {
-            item: rule(Rule::marked(*family, other.mark, MAIN_TABLE), priority(table) - 1),
-            why: "another tunnel carries this one",
+    let outer = others.iter().map(|other| other.mark).filter(move |mark| *mark < table);
+    outer.clone().flat_map(move |mark| {
+        let carrier = outer.clone().filter(|other| *other < mark).max();
+        let ways = [carrier.map(|carrier| (carrier, 2)), Some((MAIN_TABLE, 1))];
+        let ways = ways.into_iter().flatten();
+        ways.flat_map(move |(way, before)| {
+            full.iter().map(move |family| Wanted {
+                item: rule(Rule::marked(*family, mark, way), priority(table) - before),
+                why: "another tunnel carries this one",
+            })
         })
     })
 }
 
-/// The latest tunnel comes first, since it has the highest number.
+/// The latest tunnel comes first, since it has the highest number. Up to two more are before that of
+/// each tunnel.
 fn priority(table: u32) -> u32 {
-    RULES.saturating_sub(2 * table.saturating_sub(FIRST_TABLE).min(RULES / 4))
+    RULES.saturating_sub(4 * table.saturating_sub(FIRST_TABLE).min(RULES / 8))
 }
 
 fn rule(rule: Rule, priority: u32) -> Item {
