@@ -7,6 +7,7 @@
 mod apply;
 mod observed;
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -168,9 +169,14 @@ impl Plan {
     #[must_use]
     pub fn new(wanted: &[Wanted], made: &[Entry], observed: &Observed) -> Self {
         let mut plan = Self::default();
+        let known_of = Places::of(made.iter().map(|entry| (&entry.item, entry)));
+        let routes: HashSet<&Route> = observed.routes.iter().collect();
         for Wanted { item, why } in wanted {
-            let known = made.iter().find(|entry| entry.item.is_about_the_same(item));
-            let there = observed.in_place_of(item);
+            let known = known_of.get(item);
+            let there = match item {
+                Item::Route(route) => routes.contains(route).then(|| item.clone()),
+                _ => observed.in_place_of(item),
+            };
             let step = match (&there, known) {
                 // What exactly is in a filter, only the journal tells.
                 (Some(Item::Filter(_)), Some(known))
@@ -197,8 +203,9 @@ impl Plan {
             }
             plan.steps.extend(step.map(|step| (step, *why)));
         }
+        let places = Places::of(wanted.iter().map(|wanted| (&wanted.item, ())));
         for entry in made.iter().rev() {
-            if !wanted.iter().any(|wanted| wanted.item.is_about_the_same(&entry.item)) {
+            if places.get(&entry.item).is_none() {
                 let step = observed.undo(entry);
                 plan.steps.extend(step.map(|step| (step, "it is not wanted any more")));
             }
@@ -234,15 +241,42 @@ impl Plan {
     /// What the journal says while the steps are taken: everything that may be there.
     pub(crate) fn under_way(&self, made: &[Entry]) -> Vec<Entry> {
         let mut entries: Vec<Entry> = self.entries.clone();
+        let known = Places::of(made.iter().map(|entry| (&entry.item, entry)));
         for entry in &mut entries {
-            let known = made.iter().find(|known| known.item.is_about_the_same(&entry.item));
-            entry.until_now = known.map(|known| known.item.clone());
+            entry.until_now = known.get(&entry.item).map(|known| known.item.clone());
         }
-        let gone =
-            |entry: &&Entry| !entries.iter().any(|kept| kept.item.is_about_the_same(&entry.item));
+        let kept = Places::of(self.entries.iter().map(|entry| (&entry.item, ())));
+        let gone = |entry: &&Entry| kept.get(&entry.item).is_none();
         let gone: Vec<Entry> = made.iter().filter(gone).cloned().collect();
         entries.extend(gone);
         entries
+    }
+}
+
+/// Values by the places of items, of which only one can be there at once. Of routes there can be very
+/// many, of everything else there are few.
+struct Places<'a, T> {
+    routes: HashMap<&'a Route, T>,
+    rest: Vec<(&'a Item, T)>,
+}
+
+impl<'a, T: Copy> Places<'a, T> {
+    fn of(items: impl Iterator<Item = (&'a Item, T)>) -> Self {
+        let mut places = Self { routes: HashMap::new(), rest: Vec::new() };
+        for (item, value) in items {
+            match item {
+                Item::Route(route) => drop(places.routes.insert(route, value)),
+                _ => places.rest.push((item, value)),
+            }
+        }
+        places
+    }
+
+    fn get(&self, item: &Item) -> Option<T> {
+        match item {
+            Item::Route(route) => self.routes.get(route).copied(),
+            _ => self.rest.iter().find(|(it, _)| it.is_about_the_same(item)).map(|(_, it)| *it),
+        }
     }
 }
 

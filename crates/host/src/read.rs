@@ -60,7 +60,7 @@ pub struct Address {
 }
 
 /// A way to a destination. Reads as ip(8) would be told: "10.0.0.0/8 via 192.0.2.1 dev eth0".
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Route {
     /// Where to.
     pub destination: Prefix,

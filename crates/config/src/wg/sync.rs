@@ -1,6 +1,6 @@
 //! `wg syncconf`: the same end as `setconf`, without a break for the peers that stay (spec §3.5).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use proto::{DeviceState, PeerState, PresharedKey, PublicKey};
 
@@ -13,15 +13,15 @@ pub fn keep_sessions(wanted: &mut Settings, present: &DeviceState) {
         return;
     }
     wanted.replace_peers = false;
-    let mut unwanted = BTreeSet::new();
-    for peer in &present.peers {
-        match wanted.peers.iter_mut().find(|wanted| wanted.public_key == peer.public_key) {
-            Some(wanted) => reset(wanted, peer),
-            None => drop(unwanted.insert(peer.public_key)),
+    let mut unwanted: BTreeMap<_, _> =
+        present.peers.iter().map(|peer| (peer.public_key, peer)).collect();
+    for peer in &mut wanted.peers {
+        if let Some(present) = unwanted.remove(&peer.public_key) {
+            reset(peer, present);
         }
     }
     // `wg` puts each before the last, hence the order.
-    let removals = unwanted.into_iter().rev().map(removal);
+    let removals = unwanted.into_keys().rev().map(removal);
     wanted.peers.splice(..0, removals);
 }
 

@@ -88,9 +88,10 @@ impl Observed {
 
     /// A setting that another tunnel has made, too.
     pub(super) fn shared_setting(&self, item: &Item) -> Option<&Entry> {
-        let is_setting = matches!(item, Item::Setting(..));
-        let same = |other: &&Entry| is_setting && other.item.is_about_the_same(item);
-        self.shared.iter().find(same)
+        if !matches!(item, Item::Setting(..)) {
+            return None;
+        }
+        self.shared.iter().find(|other| other.item.is_about_the_same(item))
     }
 
     fn link(&self, name: &str) -> Option<&Link> {

@@ -242,3 +242,26 @@ fn a_setting_of_two_tunnels_is_put_back_by_the_last() {
     assert!(Plan::undo(&first, &seen_by_the_first).steps.is_empty());
     assert_eq!(Plan::undo(&second.entries, &after()).steps.len(), 1);
 }
+
+#[test]
+fn very_many_routes_take_no_longer_than_few_each() {
+    const MANY: u32 = 50_000;
+    let route = |n: u32| Route {
+        destination: Prefix::v4(Ipv4Addr::from_bits(0x0a00_0000 | n), 32),
+        ..route()
+    };
+    let wanted: Vec<_> =
+        (0..MANY).map(|n| Wanted { item: Item::Route(route(n)), why: WHY }).collect();
+    let entry = |n| Entry { item: Item::Route(route(n)), before: None, until_now: None };
+    // One is not there, and one is not wanted any more.
+    let made: Vec<_> = (0..=MANY).map(entry).collect();
+    let observed = Observed { routes: (1..=MANY).map(route).collect(), ..Observed::default() };
+    let start = std::time::Instant::now();
+    let plan = Plan::new(&wanted, &made, &observed);
+    let entries = plan.under_way(&made);
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+    let steps: Vec<_> = plan.steps.iter().map(|(step, _)| step.clone()).collect();
+    let expected = [Step::Make(Item::Route(route(0))), Step::Remove(Item::Route(route(MANY)))];
+    assert_eq!(steps, expected);
+    assert_eq!(entries.len(), made.len());
+}

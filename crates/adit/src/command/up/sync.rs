@@ -38,8 +38,9 @@ pub fn missing(wanted: Settings, wish: &Wish, note: &Note, present: &DeviceState
     if settings.replace_peers {
         return settings;
     }
+    let present = by_key(present);
     for peer in &mut settings.peers {
-        if let Some(known) = present.peers.iter().find(|it| it.public_key == peer.public_key) {
+        if let Some(known) = present.get(&peer.public_key) {
             let written = wish.endpoints.get(&peer.public_key).map(|it| it.text.as_str());
             let moved = written != note.endpoint(&peer.public_key);
             peer.endpoint.take_if(|endpoint| {
@@ -49,10 +50,15 @@ pub fn missing(wanted: Settings, wish: &Wish, note: &Note, present: &DeviceState
         }
     }
     settings.peers.retain(|peer| {
-        let is_new = || present.peers.iter().all(|it| it.public_key != peer.public_key);
+        let is_new = || !present.contains_key(&peer.public_key);
         peer.remove || is_new() || says_something(peer)
     });
     settings
+}
+
+/// The peers of an interface. There can be very many.
+pub fn by_key(state: &DeviceState) -> BTreeMap<PublicKey, &PeerState> {
+    state.peers.iter().map(|peer| (peer.public_key, peer)).collect()
 }
 
 fn only_changes(peer: &mut PeerSettings, known: &PeerState) {
@@ -93,8 +99,9 @@ fn keep_last(peers: &mut [PeerSettings]) {
 /// What takes `change` back from an interface that was as `present` tells.
 pub fn inverse(change: &Settings, present: &DeviceState) -> Settings {
     let secret = |bytes: &[u8; 32]| config::wg::Secret(zeroize::Zeroizing::new(*bytes));
+    let by_key = by_key(present);
     let of_peer = |peer: &PeerSettings| {
-        let known = present.peers.iter().find(|it| it.public_key == peer.public_key);
+        let known = by_key.get(&peer.public_key);
         let mut back =
             PeerSettings { remove: known.is_none(), ..PeerSettings::new(peer.public_key) };
         if let Some(known) = known {
@@ -146,10 +153,10 @@ pub fn lines(change: &Settings, wish: &Wish, present: Option<&DeviceState>) -> V
     if change.replace_peers {
         lines.push("- all peers".to_owned());
     }
+    let present = present.map(by_key).unwrap_or_default();
     for peer in &change.peers {
         let name = wish.name_of(&peer.public_key);
-        let is_known = present
-            .is_some_and(|it| it.peers.iter().any(|known| known.public_key == peer.public_key));
+        let is_known = present.contains_key(&peer.public_key);
         let what: Vec<&str> = [
             (peer.preshared_key.is_some(), "preshared key"),
             (peer.endpoint.is_some(), "endpoint"),
