@@ -122,6 +122,28 @@ fn check(file: &OsStr, as_json: bool) -> Result<ExitCode, String> {
     Ok(if errors == 0 { said } else { ExitCode::FAILURE })
 }
 
+/// The errors in a file, each as `LINE: what; instead'.
+pub struct Errors {
+    /// The first that keeps `wg' and `wg-quick' from using it, too.
+    pub fatal: Option<String>,
+    /// Those that they take, though something else comes of it than is written.
+    pub taken: Vec<String>,
+}
+
+impl Errors {
+    /// Looks for them.
+    pub fn of(content: &[u8]) -> Self {
+        const TAKEN: [&str; 5] =
+            ["allowed-ips-taken", "interface-missing", "key-zero", "own-key", "peer-repeated"];
+        let problems = file::check(content, &Surroundings::default()).into_iter();
+        let errors = problems.filter(|problem| problem.severity == Severity::Error);
+        let (taken, fatal): (Vec<_>, Vec<_>) =
+            errors.partition(|problem| TAKEN.contains(&problem.code));
+        let line = |problem: &Problem| format!("{}: {problem}", problem.line);
+        Self { fatal: fatal.first().map(line), taken: taken.iter().map(line).collect() }
+    }
+}
+
 fn problem_as_json(problem: &Problem) -> serde_json::Value {
     json!({
         "line": problem.line,

@@ -18,6 +18,11 @@ fn status_tells_of_a_tunnel_before_and_after_its_first_packet() {
         await ping -c 3 -i 0.1 -W 1 10.9.0.1
         echo '--- after'; adit status --json wg0
         echo '--- text'; adit status
+        [ "$(adit status --json wg0 | sed -n 's/.*"publicKey": "\(.*\)",/\1/p')" = "$OURS" ] || fail 'another key'
+        check adit down wg0
+        printf '[Interface]\nListenPort = 7777\n' > /etc/wireguard/wg0.conf
+        check adit up wg0
+        adit status
         "##,
     );
     let parts: Vec<&str> = said.split("--- ").collect();
@@ -40,7 +45,13 @@ fn status_tells_of_a_tunnel_before_and_after_its_first_packet() {
         assert_eq!((&tunnel["up"], &tunnel["backend"]), (&true.into(), &"adit".into()));
         assert!(tunnel["keeper"]["process"].is_u64() && tunnel["missing"] == Value::Array(vec![]));
     }
-    for words in ["wg0  up ", "MTU 1420  guard on  DNS 10.9.0.1", "far  at 192.0.2.1:51820"] {
+    for words in [
+        "wg0  up ",
+        "MTU 1420  guard on  DNS 10.9.0.1",
+        "far  at 192.0.2.1:51820",
+        "by adit  port 7777  MTU 1420  guard none",
+        "it has no private key, without which it reaches nobody",
+    ] {
         assert!(parts[3].contains(words), "{words}: {said}");
     }
 }

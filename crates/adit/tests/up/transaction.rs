@@ -106,7 +106,7 @@ fn a_step_that_fails_takes_all_others_back() {
         # Another has the route.
         split '' ''
         ip route add 10.8.0.0/16 dev eth1
-        try 'a route' 'add route 10.8.0.0/16 dev wg0: File exists'
+        try 'a route' 'add route 10.8.0.0/16 dev wg0: File exists; 10.8.0.0/16 leads through eth1 already'
         ip route del 10.8.0.0/16 dev eth1
         # Another has the port.
         adit daemon other
@@ -275,15 +275,51 @@ fn exit_codes_say_what_is_wrong() {
         try 5 setpriv --reuid 65534 "$ADIT" status
         grep -q 'only root may look at its tunnels' errors || fail "$(cat errors)"
         for line in 'Adress = 1' 'MTU = much' 'Address = 1.2.3.4/77' 'DNS = a_%b' 'Table = nowhere' \
-            '#! ExcludeIPs = all' 'SaveConfig = maybe' 'PrivateKey = short'; do
+            '#! ExcludeIPs = all' 'SaveConfig = maybe' 'PrivateKey = short' 'MTU = 10'; do
             full "$line" ''
             try 3 adit up wg0
-            grep -q /etc/wireguard/wg0.conf errors || fail "$line: $(cat errors)"
+            where=/etc/wireguard/wg0.conf:5:
+            # Which tables there are is not in the file.
+            [ "$line" != 'Table = nowhere' ] || where=/etc/wireguard/wg0.conf:
+            grep -q "adit: $where .*[;?]\|adit: $where.*: write" errors || fail "$line: $(cat errors)"
         done
+        full 'Adress = 1' ''
+        code 3 adit up wg0
+        [ "$(cat errors)" = "adit: /etc/wireguard/wg0.conf:5: there is no key \`Adress'; did you mean \`Address'?" ] ||
+            fail "$(cat errors)"
         truncate -s 257M /etc/wireguard/wg0.conf
         try 3 adit up wg0
         grep -q 'longer than 256 MiB' errors || fail "$(cat errors)"
         same before 'after nothing but errors'
+        "##,
+    );
+}
+
+#[test]
+fn what_is_taken_though_it_cannot_be_meant_is_told() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        told() { check adit up "$1" 2> errors; grep -q "$2" errors || fail "$2: $(cat errors)"; check adit down wg0; }
+        split '' ''
+        check adit up wg0 2> errors
+        [ ! -s errors ] || fail "$(cat errors)"
+        check adit down wg0
+        chmod 640 /etc/wireguard/wg0.conf
+        told wg0 "others can read the key in /etc/wireguard/wg0.conf: \`chmod 600' it"
+        chmod 600 /etc/wireguard/wg0.conf
+        printf '[Peer]\nPublicKey = %s\nAllowedIPs = 10.8.0.0/16\n' "$OTHER" >> /etc/wireguard/wg0.conf
+        told wg0 'wg0.conf:13: 10.8.0.0/16 belongs to the peer of line 8 already'
+        split '' ''
+        check adit up --guard wg0 2> errors
+        grep -q 'wg0 is no full tunnel, and needs no guard' errors || fail "$(cat errors)"
+        check adit down wg0
+        # A file by its name alone is no interface.
+        mv /etc/wireguard/wg0.conf .
+        check adit up wg0.conf
+        check ip link show wg0 > /dev/null
+        check adit reload wg0.conf
+        check adit down wg0.conf
         "##,
     );
 }

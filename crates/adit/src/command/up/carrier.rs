@@ -72,7 +72,16 @@ impl plan::Carrier for Carrier<'_> {
         if self.kernel {
             let made = Network::open()?.apply(Change::CreateLink(link, "wireguard"));
             self.foreign = made.is_err();
-            made?;
+            made.map_err(|error| match error.cause().kind() {
+                io::ErrorKind::Unsupported => Error::new(
+                    format!("create wireguard {link}"),
+                    io::Error::other(
+                        "this kernel has no WireGuard: load it by `modprobe wireguard', or leave \
+                         --kernel out",
+                    ),
+                ),
+                _ => error,
+            })?;
         } else {
             self.start_daemon(link)?;
         }

@@ -1,6 +1,7 @@
 //! From whatever there is to what the file wants.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -8,9 +9,9 @@ use std::time::Duration;
 use config::wg::{PeerSettings, Settings};
 use host::dns::Outside;
 use host::guard;
-use host::plan::{Item, Machine, Observed, Plan, Wanted};
+use host::plan::{Item, Machine, Observed, Plan, Step, Wanted};
 use host::signals::{Signal, Signals};
-use host::{Network, dns, plan};
+use host::{Network, Route, dns, plan};
 use proto::{DeviceState, PublicKey};
 use sys::poll::{Epoll, Events};
 
@@ -89,6 +90,12 @@ fn attempt(
     let (wish, journal) = read(name, options, must_run)?;
     ask_outside(name, &journal)?;
     let mut tunnel = Tunnel::look(wish, journal, Purpose::Make)?;
+    for warning in tunnel.wish.warnings() {
+        eprintln!("adit: {warning}");
+    }
+    if options.guard == Some(true) && tunnel.circumstances.table.is_none() {
+        eprintln!("adit: {name} is no full tunnel, and needs no guard: there is none");
+    }
     if let Some(other) = &tunnel.called {
         eprintln!("adit: somebody called the link of {name} {other}: it has its name again");
     }
@@ -194,7 +201,8 @@ impl Tunnel {
         let settings = sync::everything(&wish, &found, table);
         let wanted_port = settings.listen_port.filter(|port| *port != 0);
         let circumstances = Circumstances {
-            mtu: numbers::mtu(&wish, &mut machine.network, &found, table)?,
+            mtu: numbers::mtu(&wish, &mut machine.network, &found, table)
+                .map_err(|failure| wish.with_line(failure))?,
             table,
             guard: journal.note.guard.or(wish.extensions.guard).unwrap_or(true),
             port: wanted_port.or(present.as_ref().map(|it| it.listen_port)),
@@ -204,7 +212,8 @@ impl Tunnel {
             dns,
             may_set: numbers::may_set(),
         };
-        let wanted = want::wanted(&wish, &circumstances)?;
+        let wanted =
+            want::wanted(&wish, &circumstances).map_err(|failure| wish.with_line(failure))?;
         if !is_told && (table, &journal.note.resolvers) != (before.0, &before.1) {
             journal.write()?;
         }
@@ -313,10 +322,9 @@ impl Tunnel {
         if self.present.is_none() {
             return self.converge(None).map(|()| Vec::new());
         }
+        let present = self.present.as_ref().map(sync::by_key).unwrap_or_default();
         let is_elsewhere = |peer: &PeerSettings| {
-            let known = self.present.iter().flat_map(|it| &it.peers);
-            let mut known = known.filter(|it| it.public_key == peer.public_key);
-            known.any(|it| it.endpoint != peer.endpoint)
+            present.get(&peer.public_key).is_some_and(|known| known.endpoint != peer.endpoint)
         };
         let found = self.settings.peers.iter().filter(|it| it.endpoint.is_some());
         let found = found
@@ -384,6 +392,24 @@ impl Tunnel {
             .map_err(|error| Failure::io(format!("set keys and peers of {name}"), &error))
     }
 
+    /// A route of another link that has the place of one in this plan.
+    fn in_the_way(&mut self, plan: &Plan) -> Option<String> {
+        let there = self.machine.network.routes().ok()?;
+        let steps = plan.steps.iter().map(|(step, _)| step);
+        steps.into_iter().find_map(|step| {
+            let Step::Make(Item::Route(route)) = step else { return None };
+            let place = (route.destination, route.table);
+            let is_other =
+                |it: &&Route| (it.destination, it.table) == place && it.link != route.link;
+            let other = there.iter().find(is_other)?;
+            Some(format!(
+                "{} leads through {} already: remove that route, or take {} out of AllowedIPs, or \
+                 write `Table = off'",
+                route.destination, other.link, route.destination
+            ))
+        })
+    }
+
     /// Until nothing is left to do: the kernel takes some things along with others, and the port of
     /// a new interface is known when it is there.
     fn apply(&mut self, signals: Option<&Signals>) -> Outcome {
@@ -400,7 +426,8 @@ impl Tunnel {
                 signals,
                 foreign: false,
             };
-            self.machine.apply(&plan, &mut self.journal, &mut carrier).map_err(told)?;
+            let applied = self.machine.apply(&plan, &mut self.journal, &mut carrier);
+            applied.map_err(|failure| told(failure, self.in_the_way(&plan)))?;
             let state = interface::state(self.wish.name.as_ref());
             self.circumstances.port = state.ok().map(|it| it.listen_port).filter(|it| *it != 0);
             self.wanted = want::wanted(&self.wish, &self.circumstances)?;
@@ -413,9 +440,12 @@ impl Tunnel {
     }
 }
 
-fn told(failure: plan::Failure) -> Failure {
+fn told(failure: plan::Failure, in_the_way: Option<String>) -> Failure {
     let taken_back = failure.left.is_empty();
+    let is_there = failure.cause.cause().kind() == ErrorKind::AlreadyExists;
+    let in_the_way = in_the_way.filter(|_| is_there);
     let failure = Failure::from_step(failure.cause, &failure.left);
+    let failure = in_the_way.into_iter().fold(failure, |failure, why| failure.with(&why));
     if taken_back { failure.with("what was done before has been taken back") } else { failure }
 }
 
@@ -493,9 +523,9 @@ fn present(
 
 /// The addresses of the endpoints that are to be set.
 fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpose) -> Found {
+    let present = present.map(sync::by_key).unwrap_or_default();
     let stays = |peer: &PublicKey, text: &str| {
-        let known = present.and_then(|it| it.peers.iter().find(|it| it.public_key == *peer));
-        let known = known.and_then(|it| it.endpoint);
+        let known = present.get(peer).and_then(|it| it.endpoint);
         known.filter(|_| note.endpoint(peer) == Some(text))
     };
     let unknown = wish.endpoints.iter().filter(|(peer, it)| stays(peer, &it.text).is_none());

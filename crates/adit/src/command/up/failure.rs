@@ -55,6 +55,11 @@ impl Failure {
         Self { text: format!("{}; {more}", self.text), ..self }
     }
 
+    /// Whether the configuration file is the reason.
+    pub fn is_about_the_file(&self) -> bool {
+        self.kind == Kind::Configuration
+    }
+
     /// Tells it on stderr.
     pub fn tell(&self) -> ExitCode {
         eprintln!("adit: {}", self.text);

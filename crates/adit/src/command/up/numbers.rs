@@ -19,6 +19,8 @@ use super::wish::Wish;
 /// What a packet grows by on its way through the tunnel: headers of IPv6, UDP and data messages,
 /// and the tag.
 const OVERHEAD: u32 = 40 + 8 + 16 + 16;
+/// What IPv4 needs of every link (RFC 791).
+const LEAST: u32 = 68;
 /// What IPv6 needs of every link (RFC 8200 §5): below, the kernel takes it off.
 const LEAST_OF_V6: u32 = 1280;
 /// Of an Ethernet, when nothing better is known.
@@ -57,7 +59,7 @@ pub fn mtu(wish: &Wish, network: &mut Network, found: &Found, mark: Option<u32>)
             Failure::new(Kind::Configuration, text)
         };
         return match word.parse() {
-            Err(_) => Err(invalid("is no number of bytes: write for example 1420")),
+            Err(_) | Ok(..LEAST) => Err(invalid("is no number of bytes: write for example 1420")),
             Ok(..LEAST_OF_V6) if wants_v6(wish) => {
                 Err(invalid("is too small for IPv6: write 1280 or more, or leave IPv6 out"))
             }

@@ -10,7 +10,7 @@ use config::key::to_base64;
 use config::wg::{Names, peer_names};
 use host::plan::{Entry, Item, Machine, Observed};
 use lexopt::Arg;
-use proto::{DeviceState, PeerState};
+use proto::{DeviceState, PeerState, PrivateKey, PublicKey};
 use serde_json::{Map, Value, json};
 use sys::clock::realtime;
 
@@ -216,6 +216,7 @@ impl Tunnel {
             "link": self.link,
             "mtu": self.mtu(),
             "addresses": addresses,
+            "publicKey": self.public_key().map(|key| to_base64(&key.0).to_string()),
             "listenPort": self.state.as_ref().map(|state| state.listen_port),
             "fwmark": self.state.as_ref().map(|state| state.fwmark),
             "guard": self.guard(),
@@ -225,6 +226,11 @@ impl Tunnel {
             "keeper": self.keeper,
             "peers": peers,
         })
+    }
+
+    /// Our own, which is in the files of the peers; none without a private key.
+    fn public_key(&self) -> Option<PublicKey> {
+        self.state.as_ref()?.private_key.as_ref().map(PrivateKey::public_key)
     }
 
     /// Since when a peer has not answered, if its last handshake is older.
@@ -241,6 +247,12 @@ impl Tunnel {
             "endpoint": peer.endpoint.map(|endpoint| endpoint.to_string()),
             "endpointInFile": self.note.endpoint(&peer.public_key),
             "latestHandshake": peer.last_handshake.map(|time| time.as_secs()),
+            "allowedIps": peer
+                .allowed_ips
+                .iter()
+                .map(|it| format!("{}/{}", it.address(), it.length()))
+                .collect::<Vec<_>>(),
+            "persistentKeepalive": peer.persistent_keepalive,
             "transferRx": peer.rx_bytes,
             "transferTx": peer.tx_bytes,
             "handshaked": lights.handshaked,
@@ -259,6 +271,8 @@ impl Tunnel {
             _ if self.state.is_some() => "its link is in another network namespace".to_owned(),
             _ => "no link".to_owned(),
         };
+        let port = self.state.as_ref().map(|state| state.listen_port).filter(|port| *port != 0);
+        let port = port.map_or_else(String::new, |port| format!("  port {port}"));
         let dns = match self.dns() {
             None => String::new(),
             Some((servers, true)) => format!("  DNS {}", servers.join(", ")),
@@ -266,10 +280,21 @@ impl Tunnel {
         };
         let keeper = if self.keeper.is_some() { "" } else { "  nobody keeps it" };
         // Nothing fails that is written into a string.
-        let _ =
-            writeln!(text, "  by {}  {mtu}  guard {}{dns}{keeper}", self.backend(), self.guard());
+        let _ = writeln!(
+            text,
+            "  by {}{port}  {mtu}  guard {}{dns}{keeper}",
+            self.backend(),
+            self.guard()
+        );
+        if self.state.is_some() && self.public_key().is_none() {
+            let _ = writeln!(text, "  it has no private key, without which it reaches nobody");
+        }
         for peer in self.state.iter().flat_map(|state| &state.peers) {
             self.tell_of(peer, &mut text);
+        }
+        let refused = self.state.as_ref().and_then(|state| state.last_discard);
+        if let Some(reason) = refused {
+            let _ = writeln!(text, "  last refused: {}", discard::explain(reason));
         }
         for item in self.missing() {
             let _ = writeln!(text, "  missing: {item}");

@@ -13,6 +13,7 @@ use proto::PublicKey;
 use zeroize::Zeroizing;
 
 use super::failure::{Failure, Kind, Outcome};
+use crate::command::configuration::Errors;
 use crate::command::source::Source;
 use crate::command::wg::Here;
 
@@ -22,6 +23,8 @@ pub struct Wish {
     pub name: String,
     /// The file, without symbolic links.
     pub path: PathBuf,
+    /// Whether nobody but its owner can read it.
+    pub is_secret: bool,
     /// The keys of wg-quick(8).
     pub file: quick::File,
     /// The keys of wg(8). Endpoints are not looked up yet, and stand in [`Wish::endpoints`].
@@ -51,7 +54,7 @@ pub struct Endpoint {
 
 /// The interface that an argument is about, which is a name or the path of a file.
 pub fn name(argument: &OsStr) -> Outcome<String> {
-    let path = quick::path(argument);
+    let path = path(argument);
     let name = quick::interface(path.as_os_str()).or_else(|| quick::interface(argument));
     name.map(str::to_owned).ok_or_else(|| {
         let text = format!(
@@ -75,31 +78,61 @@ impl Wish {
         let source =
             Source::of(path.clone()).map_err(|text| Failure::new(Kind::Configuration, text))?;
         let invalid = |text: &dyn std::fmt::Display| {
-            Failure::new(Kind::Configuration, format!("{}: {text}", path.display()))
+            let failure = Failure::new(Kind::Configuration, format!("{}: {text}", path.display()));
+            with_line(failure, &path, &source.content)
         };
         let file = quick::File::parse(&source.content).map_err(|error| invalid(&error))?;
         if has_hooks(&file)
             && let Some(who) = source.writable_by_others()
         {
             let text = format!(
-                "its hooks would run as root, and {who}: move the file to /etc/wireguard, owned by \
-                 root with mode 600, or remove its hooks"
+                "{}: its hooks would run as root, and {who}: move the file to /etc/wireguard, \
+                 owned by root with mode 600, or remove its hooks",
+                path.display()
             );
-            return Err(invalid(&text));
+            return Err(Failure::new(Kind::Configuration, text));
         }
-        let content = source.content;
+        let content = &source.content;
         let mut machine = Later::default();
         let settings = from_file(&file.rest, Mode::Append, &mut machine);
         let mut settings =
             settings.map_err(|text| invalid(&one_line(&String::from_utf8_lossy(&text))))?;
         let endpoints = machine.take_from(&mut settings);
-        let names = peer_names(&String::from_utf8_lossy(&content));
-        let extensions = Extensions::parse(&content)
+        let names = peer_names(&String::from_utf8_lossy(content));
+        let extensions = Extensions::parse(content)
             .map_err(|problems| problems.first().map_or_else(|| invalid(&""), |it| invalid(it)))?;
         let split = extensions.split_domains.iter().map(|domain| format!("~{domain}"));
         let domains: Vec<_> = file.search.iter().cloned().chain(split).collect();
         let dns = dns::Settings::read(&file.servers, &domains).map_err(|error| invalid(&error))?;
-        Ok(Self { name, path, file, settings, endpoints, names, extensions, dns, content })
+        let (is_secret, content) = (!source.is_readable_by_others(), source.content);
+        Ok(Self {
+            name,
+            path,
+            is_secret,
+            file,
+            settings,
+            endpoints,
+            names,
+            extensions,
+            dns,
+            content,
+        })
+    }
+
+    /// What has another meaning than it seems to have, and who can read the key, for whoever brings
+    /// the tunnel up.
+    pub fn warnings(&self) -> Vec<String> {
+        let path = self.path.display();
+        let readable = !self.is_secret && self.settings.private_key.is_some();
+        let readable =
+            readable.then(|| format!("others can read the key in {path}: `chmod 600' it"));
+        let taken = Errors::of(&self.content).taken.into_iter();
+        taken.map(|error| format!("{path}:{error}")).chain(readable).collect()
+    }
+
+    /// What is wrong with the file, with the line where that is, if one is.
+    pub fn with_line(&self, failure: Failure) -> Failure {
+        with_line(failure, &self.path, &self.content)
     }
 
     /// What a peer is called, or its key in short.
@@ -108,13 +141,31 @@ impl Wish {
     }
 }
 
+/// `adit config check' knows better than `wg' where it is, and what to write instead.
+fn with_line(failure: Failure, path: &Path, content: &[u8]) -> Failure {
+    let fatal = if failure.is_about_the_file() { Errors::of(content).fatal } else { None };
+    match fatal {
+        Some(error) => Failure::new(Kind::Configuration, format!("{}:{error}", path.display())),
+        None => failure,
+    }
+}
+
 /// The reason comes first; what follows says only that there is one.
 fn one_line(text: &str) -> String {
     text.lines().next().unwrap_or("it is wrong").to_owned()
 }
 
+/// The file that an argument stands for: what ends in `.conf' is one already, also where it could be
+/// the name of an interface.
+fn path(argument: &OsStr) -> PathBuf {
+    match Path::new(argument).extension() {
+        Some(extension) if extension == "conf" => argument.into(),
+        _ => quick::path(argument),
+    }
+}
+
 fn find(argument: &OsStr, known: Option<&Path>) -> Outcome<PathBuf> {
-    let usual = quick::path(argument);
+    let usual = path(argument);
     let given = Path::new(argument);
     let candidates = [Some(usual.as_path()), Some(given), known];
     let found = candidates.into_iter().flatten().find(|path| path.is_file());
