@@ -102,3 +102,24 @@ END
         "##,
     );
 }
+
+#[test]
+fn a_daemon_that_hangs_does_not_hold_anybody_up_for_ever() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        snapshot > before
+        check adit up wg0
+        check adit up --kernel wg0 2> errors
+        grep -q 'wg0 is carried by adit already' errors || fail "$(cat errors)"
+        pkill -STOP -f 'adit daemon -- wg0'
+        check timeout 20 "$ADIT" status wg0 > told
+        grep -q 'whoever carries its packets does not answer' told || fail "$(cat told)"
+        check timeout 20 "$ADIT" down wg0
+        pkill -CONT -f 'adit daemon -- wg0'
+        settled() { diff before <(snapshot); }
+        await settled
+        "##,
+    );
+}

@@ -317,6 +317,9 @@ fn what_is_taken_though_it_cannot_be_meant_is_told() {
         # A file by its name alone is no interface.
         mv /etc/wireguard/wg0.conf .
         check adit up wg0.conf
+        code 1 adit wg-quick down ./wg0.conf
+        grep -q 'brought up by `adit up.*`adit down wg0' errors || fail "$(cat errors)"
+        check adit up wg0.conf
         check ip link show wg0 > /dev/null
         check adit reload wg0.conf
         check adit down wg0.conf

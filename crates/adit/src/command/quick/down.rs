@@ -8,6 +8,7 @@ use host::nft::{self, Nftables};
 use host::{Change, Family, Network, Rule, TablesLock};
 
 use super::{Failure, Outcome, Quick, Transcript, dns, save};
+use crate::command::up::has_made;
 use crate::command::wg::interface;
 
 /// Takes the tunnel down. A hook that fails before anything else leaves it up.
@@ -15,6 +16,13 @@ pub(super) fn down(quick: &Quick) -> Outcome {
     let Quick { interface, file, .. } = quick;
     let transcript = &Transcript::new();
     must_be_wireguard(quick)?;
+    if has_made(interface) {
+        let text = format!(
+            "`{interface}' was brought up by `adit up', whose keeper would put it back: `adit down \
+             {interface}' takes it down"
+        );
+        return Err(Failure::new(text));
+    }
     let mut network = Network::open()?;
     transcript.hooks(&file.hooks.pre_down, interface)?;
     if file.save {

@@ -93,6 +93,9 @@ fn attempt(
     for warning in tunnel.wish.warnings() {
         eprintln!("adit: {warning}");
     }
+    if options.kernel && !tunnel.journal.note.kernel {
+        eprintln!("adit: {name} is carried by adit already: `adit down {name}' first");
+    }
     if options.guard == Some(true) && tunnel.circumstances.table.is_none() {
         eprintln!("adit: {name} is no full tunnel, and needs no guard: there is none");
     }

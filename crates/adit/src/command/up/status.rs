@@ -286,6 +286,9 @@ impl Tunnel {
             self.backend(),
             self.guard()
         );
+        if self.state.is_none() && self.link.is_some() {
+            text += "  whoever carries its packets does not answer\n";
+        }
         if self.state.is_some() && self.public_key().is_none() {
             let _ = writeln!(text, "  it has no private key, without which it reaches nobody");
         }

@@ -150,6 +150,13 @@ pub fn journal(name: &str) -> Outcome<Option<Journal>> {
     })
 }
 
+/// Whether `adit up' has made the link of this name.
+pub fn has_made(name: &str) -> bool {
+    let journal = journal(name).ok().flatten();
+    let link = Item::Link(name.to_owned());
+    journal.is_some_and(|journal| journal.entries.iter().any(|entry| entry.item == link))
+}
+
 /// That of a tunnel that comes up now, not written yet.
 pub fn new_journal(wish: &Wish) -> Journal {
     Journal::new(Path::new(JOURNALS).join(format!("{}.journal", wish.name)), Note::new(wish))

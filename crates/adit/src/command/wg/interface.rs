@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use config::wg::{Settings, read_result, read_state, write_settings};
 use host::resolve::{interface_index, interface_name};
@@ -18,6 +19,8 @@ use super::kernel;
 
 const DIRECTORY: &str = "/var/run/wireguard";
 const SUFFIX: &[u8] = b".sock";
+/// How long a daemon may take to say something: one that was stopped never does.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All interfaces: those of the kernel first, as it lists them, then as the directory lists them.
 pub(in crate::command) fn names() -> io::Result<Vec<OsString>> {
@@ -45,6 +48,7 @@ pub(in crate::command) fn names() -> io::Result<Vec<OsString>> {
 /// With the number that the other side sent, or that connecting to it gave.
 pub(in crate::command) fn state(name: &OsStr) -> io::Result<DeviceState> {
     let Some(mut stream) = connect(name)? else { return kernel::state(name) };
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(b"get=1\n\n")?;
     read_state(BufReader::new(stream), interface_index).map_err(io::Error::from_raw_os_error)
 }
