@@ -14,7 +14,7 @@ use crate::stage::{Program, Stage};
 use crate::wire::{Frame, Leaks};
 
 /// Emulated on a machine that others use too.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// How long a session may be used (spec §1.10).
 const LIFE: Duration = Duration::from_secs(180);
 
