@@ -1,22 +1,23 @@
-//! `adit genkey`, `genpsk` and `pubkey` beside the `wg` of the machine, byte for byte.
+//! `adit genkey`, `genpsk` and `pubkey` beside the `wg` of the machine and the newest, byte for byte.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
+
+use adit_tests::tools::Tools;
 
 const ADIT: &str = env!("CARGO_BIN_EXE_adit");
 
 fn adit(arguments: &[&str], input: &[u8]) -> Output {
-    run(ADIT, arguments, input)
+    run(Command::new(ADIT).args(arguments), input)
 }
 
-fn run(program: &str, arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new(program)
-        .args(arguments)
+fn run(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -57,10 +58,12 @@ fn a_public_key_is_computed_as_wg_computes_it() {
         "A".repeat(44),
         "A".repeat(10_000),
     ];
+    let tools = Tools::all();
     for input in inputs {
         let ours = adit(&["pubkey"], input.as_bytes());
-        if Path::new("/usr/bin/wg").exists() {
-            let theirs = run("wg", &["pubkey"], input.as_bytes());
+        for tools in &tools {
+            let mut wg = Command::new(tools.wg());
+            let theirs = run(wg.arg0("wg").arg("pubkey"), input.as_bytes());
             assert_eq!(words(&ours), words(&theirs), "{input:?}");
         }
     }

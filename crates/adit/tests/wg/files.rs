@@ -59,6 +59,8 @@ pub fn scenes(stage: &Stage) {
         "\n \n\t\n#\n # [x\n\0[x\n".into(),
     ];
     scenes.extend(contents.iter().enumerate().flat_map(|(i, text)| applied(stage, i, text)));
+    scenes
+        .extend(odd_bytes().iter().enumerate().flat_map(|(i, text)| applied(stage, 300 + i, text)));
     scenes.extend(bad_lines(stage));
     for command in ["setconf", "addconf", "syncconf"] {
         scenes.push(scene(&format!("{command} wgt0 /dev/stdin")).reading(&whole));
@@ -69,6 +71,32 @@ pub fn scenes(stage: &Stage) {
         scenes.push(scene(&format!("{command} none 0.conf")));
     }
     stage.alike(&scenes);
+}
+
+/// What no editor would write.
+fn odd_bytes() -> Vec<Vec<u8>> {
+    let interface = |line: &[u8]| [b"[Interface]\n", line, b"\nListenPort=9\n"].concat();
+    let long = |byte: &[u8]| byte.repeat(200_000);
+    vec![
+        [b"\xef\xbb\xbf", &interface(b"FwMark=1")[..]].concat(),
+        interface(b"FwMark=1\rFwMark=2"),
+        interface(b"FwMark\x0b=\x0c1"),
+        interface(b"FwMark=1 FwMark=2"),
+        interface(b"FwMark=1\\"),
+        interface(b"FwMark=1\0FwMark=2"),
+        interface(b"\0FwMark=1"),
+        interface(b"\xffFwMark=1"),
+        interface(b"FwMark=\xff"),
+        interface(&[b"FwMark=", &long(b"0")[..], b"1"].concat()),
+        interface(&[b"FwMark=1#", &long(b"x")[..]].concat()),
+        interface(&[b"FwMark=1", &long(b" ")[..]].concat()),
+        interface(&long(b"\n")),
+        long(b"["),
+        long(b"\0"),
+        b"[Interface][Peer]\nFwMark=1\n".to_vec(),
+        b"[Inter face]\nFwMark=1\n".to_vec(),
+        b"[Interface] FwMark=1\n".to_vec(),
+    ]
 }
 
 /// Each in a section of its own.

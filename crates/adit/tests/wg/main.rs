@@ -6,6 +6,7 @@
 
 mod differences;
 mod files;
+mod keys;
 mod random;
 mod set;
 mod show;
@@ -26,6 +27,16 @@ fn answers_that_make_no_sense_are_met_alike() {
 #[test]
 fn several_interfaces_are_shown_alike() {
     on_stage("several_interfaces_are_shown_alike", show::several);
+}
+
+#[test]
+fn strangers_are_turned_away_alike() {
+    on_stage("strangers_are_turned_away_alike", show::strangers);
+}
+
+#[test]
+fn keys_are_made_alike() {
+    on_stage("keys_are_made_alike", keys::scenes);
 }
 
 #[test]

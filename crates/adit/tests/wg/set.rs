@@ -108,6 +108,23 @@ fn usage() -> Vec<Scene> {
         format!("set wgt0 peer {A} peer {B} remove peer {A}"),
         format!("set wgt0 peer {A} allowed-ips 10.0.0.0/8 allowed-ips 11.0.0.0/8"),
         format!("set wgt0 peer {A} allowed-ips 10.0.0.0/8 allowed-ips ''"),
+        format!("set wgt0 peer {A} allowed-ips '' allowed-ips ::/0"),
+        format!("set wgt0 peer {A} endpoint 1.2.3.4:5 endpoint [::1]:6"),
+        format!("set wgt0 peer {A} persistent-keepalive 7 persistent-keepalive off"),
+        format!("set wgt0 peer {A} preshared-key preshared preshared-key empty"),
+        format!("set wgt0 peer {A} remove remove"),
+        format!("set wgt0 peer {A} remove x"),
+        format!("set none peer {A} allowed-ips x"),
+        "set wgt0 private-key private private-key empty".into(),
+        "set wgt0 listen-port 1 listen-port x".into(),
+        "set wgt0 ÿ".into(),
+        "set wgt0 peer ÿ".into(),
+        "set wgt0 fwmark ÿ".into(),
+        "set wgt0 listen-port ÿ".into(),
+        "set wgt0 private-key ÿ".into(),
+        format!("set wgt0 peer {A} allowed-ips ÿ/8"),
+        format!("set wgt0 peer {A} endpoint ÿ:1"),
+        format!("set wgt0 peer {A} endpoint 1.2.3.4:ÿ"),
         format!(
             "set wgt0 listen-port 1 fwmark 2 private-key private peer {A} preshared-key preshared \
              endpoint [::1]:3 persistent-keepalive 4 allowed-ips 5.0.0.0/8 peer {B} allowed-ips ::/0"
@@ -132,7 +149,10 @@ fn usage() -> Vec<Scene> {
         "hello\n\n",
     ];
     let answered = answers.map(|answer| scene("set wgt0 fwmark 1").answered(answer));
-    lines.iter().map(|line| scene(line)).chain(answered).collect()
+    let lines = lines.iter().map(|line| scene(line));
+    // For the one name in them.
+    let lines = lines.map(|scene| scene.with("WG_ENDPOINT_RESOLUTION_RETRIES", "0"));
+    lines.chain(answered).collect()
 }
 
 fn keys() -> Vec<Scene> {

@@ -1,6 +1,7 @@
 //! Scenes of `wg show` and `wg showconf`.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
 use crate::stage::{Answers, Scene, Stage, leave_behind, pretend, scene, socket};
@@ -95,6 +96,13 @@ fn usage() -> Vec<Scene> {
         "-h",
         "--help",
         "help x",
+        "--help x",
+        "help help",
+        "Show",
+        "--",
+        "-- show",
+        "ÿ",
+        "version x",
         "x",
         "''",
         "-v x",
@@ -107,6 +115,8 @@ fn usage() -> Vec<Scene> {
         "show interfaces",
         "show wgt0 ''",
         "show wgt0 x",
+        "show wgt0 ÿ",
+        "show ÿ",
         "show all x",
         "show all ''",
         "show wgt0 Peers",
@@ -324,4 +334,30 @@ pub fn several(stage: &Stage) {
     fs::remove_dir_all("/run/wireguard").unwrap();
     stage.alike(&lines.map(scene));
     stage.alike(&["show wgt0", "set wgt0 fwmark 1"].map(scene));
+}
+
+/// Somebody who may not ask everything.
+pub fn strangers(stage: &Stage) {
+    const NOBODY: u32 = 65534;
+    let lines = [
+        "show",
+        "show wgt0",
+        "show interfaces",
+        "show all dump",
+        "showconf wgt0",
+        "set wgt0 fwmark 1",
+        "set wgt0 private-key private",
+        "setconf wgt0 file",
+        "syncconf wgt0 file",
+    ];
+    for (name, content) in [("private", PRIVATE), ("file", "[Interface]\nListenPort = 1\n")] {
+        stage.file(name, content);
+        fs::set_permissions(name, Permissions::from_mode(0o600)).unwrap();
+    }
+    for (folder, socket) in [(0o755, 0o755), (0o755, 0o777), (0o711, 0o777), (0o744, 0o777), (0, 0)]
+    {
+        fs::set_permissions("/run/wireguard", Permissions::from_mode(folder)).unwrap();
+        fs::set_permissions(self::socket("wgt0"), Permissions::from_mode(socket)).unwrap();
+        stage.alike(&lines.map(|line| scene(line).told(&full()).by(NOBODY)));
+    }
 }

@@ -3,9 +3,11 @@
 
 use std::cell::Cell;
 use std::env;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -68,18 +70,27 @@ pub struct Answers {
 /// One command line.
 #[derive(Clone, Debug, Default)]
 pub struct Scene {
-    words: Vec<String>,
+    words: Vec<OsString>,
+    user: u32,
     environment: Vec<(String, String)>,
     stdin: Vec<u8>,
     /// Of `wgt0`; other interfaces have nothing to tell.
     answers: Answers,
 }
 
-/// The arguments, with spaces between them; `''` is an empty one and `~` a space inside of one.
+/// The arguments, with spaces between them; `''` is an empty one, `~` a space inside of one, and `ÿ` a
+/// byte that is no text.
 pub fn scene(line: &str) -> Scene {
     let words = line.split_whitespace().map(|word| match word {
-        "''" => String::new(),
-        word => word.replace('~', " "),
+        "''" => OsString::new(),
+        word => {
+            let bytes = word.chars().flat_map(|character| match character {
+                '~' => b" ".to_vec(),
+                'ÿ' => b"\xff".to_vec(),
+                other => other.to_string().into_bytes(),
+            });
+            OsString::from_vec(bytes.collect())
+        }
     });
     let answers = Answers { get: "errno=0\n\n".into(), set: "errno=0\n\n".into() };
     Scene { words: words.collect(), answers, ..Scene::default() }
@@ -93,6 +104,11 @@ impl Scene {
 
     pub fn reading(mut self, stdin: impl AsRef<[u8]>) -> Self {
         self.stdin = stdin.as_ref().to_vec();
+        self
+    }
+
+    pub fn by(mut self, user: u32) -> Self {
+        self.user = user;
         self
     }
 
@@ -167,7 +183,7 @@ impl Stage {
     fn see(&self, program: &Path, scene: &Scene) -> Seen {
         self.tell(scene);
         let mut command = Command::new(program);
-        command.arg0("wg").args(&scene.words).env_clear().stdin(Stdio::piped());
+        command.arg0("wg").args(&scene.words).env_clear().uid(scene.user).stdin(Stdio::piped());
         command.envs(scene.environment.iter().cloned());
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it is there");
