@@ -174,6 +174,7 @@ pub fn ours(stage: &Stage) {
     fs::write("/etc/wireguard/wgt0.conf", format!("[Peer]\n# laptop\nPublicKey = {A}\n")).unwrap();
     let named = json(&stage.ours(&state).stdout);
     assert_eq!(named["wgt0"]["peers"][A]["name"], "laptop");
+    assert_documented(&named["wgt0"]);
     assert_eq!(json(&stage.ours(&scene("show wgt0 --json").told(&full)).stdout), named);
     let broken = scene("show wgt0 --json").told("errno=13\n\n");
     assert_eq!(stage.ours(&broken).stderr, "Unable to access interface: Permission denied\n");
@@ -188,6 +189,18 @@ pub fn ours(stage: &Stage) {
     assert_eq!(stage.ours(&scene("set wgt0 peer laptop remove")), by_key);
     assert!(by_key.requests.contains("remove=true"), "{by_key:?}");
     stage.alike(&[scene("set wgt0 peer desktop remove")]);
+}
+
+/// Every field, and those of its fields, has its place in the manual page.
+fn assert_documented(fields: &Value) {
+    const PAGE: &str = include_str!("../../share/man/wg.8");
+    for (field, value) in fields.as_object().unwrap() {
+        let is_there = [format!(".B {field}\n"), format!(".BR {field} ")];
+        assert!(is_there.iter().any(|line| PAGE.contains(line)), "wg.8 says nothing of {field}");
+        if field == "peers" {
+            value.as_object().unwrap().values().for_each(assert_documented);
+        }
+    }
 }
 
 /// Every field of `part` is in `whole`, and the same.
