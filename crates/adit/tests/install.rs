@@ -213,10 +213,16 @@ fn what_may_come_next_is_known() {
         ("wg show wg0 t", "transfer\n"),
         ("wg set wg0 ", "fwmark listen-port peer private-key"),
         ("wg set wg0 fwmark ", ""),
+        ("wg set wg0 listen-port 1 ", "fwmark peer private-key"),
         (
-            "wg set wg0 peer x remove ",
+            "wg set wg0 fwmark 1 peer x ",
             "allowed-ips endpoint peer persistent-keepalive preshared-key remove",
         ),
+        (
+            "wg set wg0 peer x endpoint y peer z allowed-ips a ",
+            "endpoint peer persistent-keepalive preshared-key remove",
+        ),
+        ("wg set wg0 peer x remove ", "peer\n"),
         ("wg set wg0 private-key peer fw", "fwmark\n"),
         ("adit install --prefix ", ""),
         ("adit nothing ", ""),

@@ -118,25 +118,34 @@ fn of_wg(words: &[&str]) -> BTreeSet<String> {
     }
 }
 
-/// Behind `wg set INTERFACE`.
+/// Behind `wg set INTERFACE`. What has been set is not offered again.
 fn of_set(interface: &str, settings: &[&str]) -> BTreeSet<String> {
-    let (mut in_peer, mut setting) = (false, None);
+    let mut setting = None;
+    let mut offered = all(&["listen-port", "fwmark", "private-key", "peer"]);
     for word in settings {
-        match setting.take() {
-            Some(name) => in_peer |= name == "peer",
-            None if *word == "remove" => {}
-            None => setting = Some(*word),
+        match (setting.take(), *word) {
+            (Some("peer"), _) => {
+                offered = all(&[
+                    "remove",
+                    "preshared-key",
+                    "endpoint",
+                    "persistent-keepalive",
+                    "allowed-ips",
+                    "peer",
+                ]);
+            }
+            (Some(_), _) => {}
+            (None, "remove") => offered = all(&["peer"]),
+            (None, name) => {
+                setting = Some(name);
+                offered.remove(name);
+            }
         }
     }
     match setting {
-        Some("peer") => return peers(interface),
-        Some(_) => return BTreeSet::new(),
-        None => {}
-    }
-    if in_peer {
-        all(&["remove", "preshared-key", "endpoint", "persistent-keepalive", "allowed-ips", "peer"])
-    } else {
-        all(&["listen-port", "fwmark", "private-key", "peer"])
+        Some("peer") => peers(interface),
+        Some(_) => BTreeSet::new(),
+        None => offered,
     }
 }
 
