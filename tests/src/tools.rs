@@ -73,4 +73,10 @@ impl Tools {
     pub fn wg_json(&self) -> PathBuf {
         self.folder.join("../share/doc/wireguard-tools/examples/json/wg-json")
     }
+
+    /// Upstream's unit for a tunnel, where it is unpacked and not installed.
+    #[must_use]
+    pub fn unit(&self) -> PathBuf {
+        self.folder.join("../share/systemd/system/wg-quick@.service")
+    }
 }

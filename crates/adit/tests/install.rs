@@ -3,10 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use adit_tests::lab::skipped;
+use adit_tests::tools::{Tools, Version};
 
 const OURS: &str = env!("CARGO_BIN_EXE_adit");
 
@@ -285,6 +289,27 @@ fn each_shell_completes() {
         for word in ["check", "explain", "fmt"] {
             assert!(lines.lines().any(|line| line == word), "{lines}");
         }
+    }
+}
+
+#[test]
+fn a_unit_has_its_place_where_that_of_wg_quick_has_it() {
+    const UNIT: &str = include_str!("../share/systemd/adit@.service");
+    let words = |unit: &str| -> BTreeSet<String> {
+        let places = ["After=", "Before=", "Wants=", "PartOf=", "WantedBy=", "Environment="];
+        let lines = unit.lines().filter_map(|line| {
+            let place = places.iter().find(|place| line.starts_with(**place))?;
+            Some(line.strip_prefix(place)?.split(' ').map(move |word| format!("{place}{word}")))
+        });
+        lines.flatten().collect()
+    };
+    for tools in Tools::all().iter().filter(|tools| tools.version == Version::Of2026) {
+        let Ok(theirs) = fs::read_to_string(tools.unit()) else {
+            skipped("the newest wireguard-tools are not unpacked here");
+            continue;
+        };
+        let missing: Vec<_> = words(&theirs).difference(&words(UNIT)).cloned().collect();
+        assert!(words(&theirs).len() > 5 && missing.is_empty(), "{missing:?}");
     }
 }
 
