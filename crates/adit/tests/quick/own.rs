@@ -1,5 +1,7 @@
 //! What has no counterpart, or must be more exact than a comparison can be.
 
+use adit_tests::tools::Tools;
+
 use crate::cases::Case;
 use crate::record::Record;
 use crate::stage::{Program, Stage, has_wireguard};
@@ -162,4 +164,42 @@ AllowedIPs = 0.0.0.0/0",
 32767:	from all lookup default
 ";
     assert!(record.0["down: rules"].starts_with(expected), "{}", record.0["down: rules"]);
+}
+
+/// As when one is installed in the place of the other meanwhile.
+#[test]
+fn each_takes_down_what_the_other_has_brought_up() {
+    let Some(stage) = Stage::new() else { return };
+    for tools in &Tools::all() {
+        for (up, down) in [("$THEIRS", "$OURS"), ("$OURS", "$THEIRS")] {
+            let steps = format!(
+                "> state none\n> PROGRAM={up}; step up wg0\n> PROGRAM={down}; step down wg0\n> state after"
+            );
+            let case = Case::read(&format!("exchange\n{steps}\n{FULL}"));
+            let record = stage.play(Program::Theirs(tools), &case);
+            let codes = (&*record.0["up: code"], &*record.0["down: code"]);
+            assert_eq!(codes, ("0\n", "0\n"), "{tools:?} {down}: {record:#?}");
+            for what in ["links", "addresses", "rules", "routes", "firewall", "wireguard"] {
+                let (none, after) = (format!("none: {what}"), format!("after: {what}"));
+                assert_eq!(record.0[&after], record.0[&none], "{tools:?} {down}");
+            }
+            assert!(record.0["up: firewall"].contains("wg-quick-wg0"));
+        }
+    }
+}
+
+#[test]
+fn without_sudo_only_root_gets_anywhere() {
+    let Some(stage) = Stage::new() else { return };
+    let record = play(
+        &stage,
+        "no sudo
+$ nobody='--reuid 65534 --inh-caps +dac_override --ambient-caps +dac_override'
+$ as_nobody() { setpriv $nobody env PATH=/run/few \"$OURS\" \"$@\"; }
+$ PROGRAM=as_nobody
+> step strip wg0",
+    );
+    assert_eq!(record.0["strip: code"], "127\n");
+    let told = "wg-quick: must be run as root: sudo: No such file or directory\n";
+    assert_eq!(record.0["strip: stderr"], told);
 }

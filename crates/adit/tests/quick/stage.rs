@@ -169,11 +169,12 @@ step() {
 
 fn script(program: Program<'_>, case: &Case) -> String {
     let mut script = String::from(SETUP);
+    script += &format!("ln -s {OURS} /run/case/wg-quick; OURS=/run/case/wg-quick\n");
     script += &match program {
-        Program::Theirs(tools) => format!("PROGRAM={}\n", tools.wg_quick().display()),
-        Program::Ours => {
-            format!("ln -s {OURS} /run/case/wg-quick; PROGRAM=/run/case/wg-quick\n")
+        Program::Theirs(tools) => {
+            format!("THEIRS={}; PROGRAM=$THEIRS\n", tools.wg_quick().display())
         }
+        Program::Ours => String::from("PROGRAM=$OURS\n"),
     };
     for (path, content) in &case.files {
         script += &format!("printf %s {} > {}\n", quoted(content), quoted(path));

@@ -137,7 +137,8 @@ fn with_file(arguments: &[OsString], argument: &OsStr, run: fn(&Quick) -> Outcom
         let mut sudo = Command::new("sudo");
         sudo.args(["-p", PROMPT, "--"]).arg(program).arg("wg-quick").args(arguments);
         let error = sudo.exec();
-        return Err(Failure::new(format!("must be run as root: sudo: {}", words(&error))));
+        let text = format!("must be run as root: sudo: {}", words(&error));
+        return Err(Failure { text: Some(text), status: transcript::NOT_FOUND });
     }
     run(&Quick::read(config::quick::path(argument))?)
 }

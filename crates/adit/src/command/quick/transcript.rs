@@ -13,7 +13,7 @@ use host::signals::{Signal, Signals};
 use super::{Failure, Outcome, words};
 
 /// What a shell says of a program that is not there.
-const NOT_FOUND: u8 = 127;
+pub(super) const NOT_FOUND: u8 = 127;
 /// What a shell adds to the number of the signal that ended a program.
 const BY_SIGNAL: i32 = 128;
 
