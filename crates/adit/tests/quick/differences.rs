@@ -5,6 +5,7 @@ use std::fmt::Write;
 use adit_tests::tools::Version;
 
 use crate::record::Record;
+use crate::stage::has_wireguard;
 
 type Everywhere = (&'static str, fn(&mut Record));
 type Single = (&'static str, What, &'static str);
@@ -166,6 +167,25 @@ const SINGLE: &[Single] = &[
         "wg-quick does not see default routes of v6.",
     ),
     (
+        "a name that wg knows",
+        Sections(&["up: routes", "up: stderr", "save: routes"]),
+        "wg-quick finds no routes, since `wg show interfaces' tells something else.",
+    ),
+    (
+        "a resolvconf that talks",
+        Sections(&["up: stdout", "down: stdout"]),
+        "None of those that there are says anything there that would be for the user.",
+    ),
+    (
+        "a mark in the file and another when it goes",
+        Sections(&["down: rules", "down: stderr"]),
+        "Nobody knows any more which rules it has. wg-quick takes one that may be of another tunnel.",
+    ),
+];
+
+/// The same where the kernel has no WireGuard, so that daemons have their say.
+const SINGLE_IN_USER_SPACE: &[Single] = &[
+    (
         "the MTU of a link-local endpoint",
         Sections(&[
             "up: links",
@@ -184,11 +204,6 @@ const SINGLE: &[Single] = &[
         "Our daemon takes no name for an interface that could be an option.",
     ),
     (
-        "a name that wg knows",
-        Sections(&["up: routes", "up: stderr", "save: routes"]),
-        "wg-quick finds no routes, since `wg show interfaces' tells something else.",
-    ),
-    (
         "the program that carries the packets fails",
         Sections(&["up: code", "up: stderr"]),
         "There is no interface to delete, and the status is that of the program.",
@@ -197,16 +212,6 @@ const SINGLE: &[Single] = &[
         "the program that carries the packets does nothing",
         Sections(&["up: stderr"]),
         "There is no interface to delete.",
-    ),
-    (
-        "a resolvconf that talks",
-        Sections(&["up: stdout", "down: stdout"]),
-        "None of those that there are says anything there that would be for the user.",
-    ),
-    (
-        "a mark in the file and another when it goes",
-        Sections(&["down: rules", "down: stderr"]),
-        "Nobody knows any more which rules it has. wg-quick takes one that may be of another tunnel.",
     ),
     (
         "a program that is not there carries the packets",
@@ -262,7 +267,8 @@ const SINGLE_OF_2021: &[Single] = &[
 
 /// The cases that the list names.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    SINGLE.iter().chain(SINGLE_OF_2021).map(|(name, ..)| *name)
+    let all = SINGLE.iter().chain(SINGLE_IN_USER_SPACE).chain(SINGLE_OF_2021);
+    all.map(|(name, ..)| *name)
 }
 
 /// What is wrong, if anything is.
@@ -280,7 +286,9 @@ pub fn judge(name: &str, version: Version, mut theirs: Record, mut ours: Record)
         titles.filter(|title| theirs.0.get(*title) != ours.0.get(*title)).collect();
     titles.sort();
     titles.dedup();
-    let allowed = match SINGLE.iter().chain(single).find(|(case, ..)| *case == name) {
+    let in_user_space = if has_wireguard() { &[][..] } else { SINGLE_IN_USER_SPACE };
+    let mut single = SINGLE.iter().chain(in_user_space).chain(single);
+    let allowed = match single.find(|(case, ..)| *case == name) {
         Some((_, OnlyOursWorks, _)) => return only_one_works(name, &ours, &theirs),
         Some((_, OnlyTheirsWorks, _)) => return only_one_works(name, &theirs, &ours),
         Some((_, Sections(titles), _)) => titles,

@@ -42,8 +42,16 @@ fn both_leave_a_machine_with_wireguard_alike() {
 #[test]
 #[ignore = "in a guest"]
 fn some_cases_on_a_kernel_with_wireguard() {
-    const SOME: [&str; 4] =
-        ["full v4 and v6", "split v4 and v6", "save on the way down", "it is up already"];
+    const SOME: [&str; 8] = [
+        "full v4 and v6",
+        "split v4 and v6",
+        "save on the way down",
+        "it is up already",
+        "two default routes",
+        "an odd name and a default route",
+        "a name with a minus",
+        "the MTU of a link-local endpoint",
+    ];
     let stage = Stage::new().expect("a guest has all that this needs");
     assert!(stage::has_wireguard(), "a guest has this");
     for (name, record) in alike(&stage, |name| SOME.contains(&name)) {

@@ -169,7 +169,7 @@ step() {
 
 fn script(program: Program<'_>, case: &Case) -> String {
     let mut script = String::from(SETUP);
-    script += &format!("ln -s {OURS} /run/case/wg-quick; OURS=/run/case/wg-quick\n");
+    script += &format!("OURS=/run/ours/wg-quick; mkdir /run/ours; ln -s {OURS} $OURS\n");
     script += &match program {
         Program::Theirs(tools) => {
             format!("THEIRS={}; PROGRAM=$THEIRS\n", tools.wg_quick().display())
