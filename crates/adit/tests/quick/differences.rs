@@ -14,7 +14,7 @@ type Single = (&'static str, What, &'static str);
 const EVERYWHERE: &[Everywhere] = &[
     (
         "Errors of ip, nft, bash and resolvconf are in their words. Ours say what was attempted, and \
-         why it failed, in one line.",
+         why it failed, in one line. The usage is in our own words.",
         |record| record.edit(": stderr", |text| lines(text, is_step_or_our_fault)),
     ),
     ("Without WireGuard in the kernel our own daemon carries the packets.", |record| {
@@ -48,9 +48,6 @@ const EVERYWHERE: &[Everywhere] = &[
             record.edit(": files", peers_sorted);
         },
     ),
-    ("The usage is in our own words.", |record| {
-        record.edit(": stderr", |text| lines(text, |line| line.starts_with(['[', 'W', 'w'])))
-    }),
 ];
 
 /// The same where the newest does as ours.
@@ -326,7 +323,7 @@ fn only_one_works(name: &str, one: &Record, other: &Record) -> String {
     }
 }
 
-/// What both say in the same words: steps, warnings, and faults that wg-quick itself finds.
+/// What both say in the same words: steps, warnings, and faults that wg-quick itself finds, or wg.
 fn is_step_or_our_fault(line: &str) -> bool {
     const FAULTS: [&str; 5] = [
         "already exists",
@@ -335,7 +332,17 @@ fn is_step_or_our_fault(line: &str) -> bool {
         "must be a valid interface name, followed by .conf",
         "is neither true nor false",
     ];
-    line.starts_with("[#] ")
+    const FAULTS_OF_WG: [&str; 7] = [
+        "Line unrecognized: `",
+        "Configuration parsing error",
+        "A peer is missing a public key",
+        "Invalid configuration",
+        "Key is not the correct length or format: `",
+        "Name or service not known: `",
+        "Warning: AllowedIP has nonzero host part: ",
+    ];
+    FAULTS_OF_WG.iter().any(|fault| line.starts_with(fault))
+        || line.starts_with("[#] ")
         || line.starts_with("[!] ")
         || line.starts_with("Warning: `")
         || line.starts_with("wg-quick: ") && FAULTS.iter().any(|fault| line.ends_with(fault))
