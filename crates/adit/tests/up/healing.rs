@@ -235,6 +235,36 @@ fn nobody_looks_after_a_peer_that_is_well() {
 }
 
 #[test]
+fn routes_that_lead_elsewhere_are_nobodys_business() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        check adit up wg0
+        keeper=$(adit status --json wg0 | sed -n 's/.*"process": \([0-9]*\),.*/\1/p')
+        # A look reads the journal, which is long; who did something is read, too, which is short.
+        read_so_far() { sed -n 's/^rchar: //p' /proc/$keeper/io; }
+        come_and_go() {
+            local before=$(read_so_far)
+            for n in {1..20}; do ip route add 10.77.$n.0/24 dev eth1; ip route del 10.77.$n.0/24 dev eth1; done
+            # It has heard of all that came before this question.
+            adit status --json wg0 > /dev/null
+            read=$(($(read_so_far) - before))
+            [ $read -lt $(stat -c %s /var/lib/adit/wg0.journal) ]
+        }
+        come_and_go || come_and_go || fail "it looked: $read"
+        # The way to the peer is narrower now.
+        ip route add 192.0.2.1/32 dev eth0 mtu 1400
+        narrow() { ip link show wg0 | grep -q 'mtu 1320 '; }
+        await narrow
+        check ip route del 10.8.0.0/16 dev wg0
+        back() { ip route | grep -q 10.8.0.0/16; }
+        await back
+        "##,
+    );
+}
+
+#[test]
 fn a_full_tunnel_does_not_shut_itself_off_from_whoever_knows_its_peer() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

@@ -9,10 +9,11 @@ mod names;
 mod vigil;
 mod voice;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{self, ExitCode};
@@ -25,6 +26,7 @@ use host::notice::{Event, Watcher, What};
 use host::plan::Item;
 use host::signals::{Signal, Signals};
 use host::watch::Watch;
+use host::{MAIN_TABLE, Prefix};
 use proto::PublicKey;
 use serde_json::{Map, Value, json};
 use sys::clock::realtime;
@@ -99,11 +101,44 @@ struct Keeper {
     voice: Voice,
     /// What this process is called.
     program: Option<String>,
+    ways: Ways,
     names: Names,
     vigil: Vigil,
     repairs: VecDeque<Repair>,
     /// Why the last attempt to restore something failed, and when the next one is.
     failure: Option<(String, Duration, Instant)>,
+}
+
+/// The routes that matter: where others come and go by the thousand, nobody looks after each.
+#[derive(Default)]
+struct Ways {
+    made: HashSet<(Prefix, u32)>,
+    /// Where the peers are: by the ways there the MTU is chosen.
+    peers: Vec<IpAddr>,
+    /// Of a full tunnel. Which bridges lead out, the main table tells.
+    table: Option<u32>,
+}
+
+impl Ways {
+    fn of(tunnel: &Tunnel) -> Self {
+        let routes = tunnel.journal.entries.iter().filter_map(|entry| match &entry.item {
+            Item::Route(route) => Some((route.destination, route.table)),
+            _ => None,
+        });
+        let peers = tunnel.present.iter().flat_map(|state| &state.peers);
+        Self {
+            made: routes.collect(),
+            peers: peers.filter_map(|peer| Some(peer.endpoint?.ip())).collect(),
+            table: tunnel.journal.note.table,
+        }
+    }
+
+    fn concern(&self, destination: Prefix, table: u32) -> bool {
+        self.made.contains(&(destination, table))
+            || self.table == Some(table)
+            || self.table.is_some() && table == MAIN_TABLE
+            || self.peers.iter().any(|peer| destination.contains(Prefix::host(*peer)))
+    }
 }
 
 /// Whether there is still something to keep.
@@ -147,6 +182,7 @@ impl Keeper {
             service: None,
             voice: Voice::new(name, foreground),
             program: fs::read_to_string("/proc/self/comm").ok().map(|it| it.trim_end().into()),
+            ways: Ways::default(),
             names,
             vigil: Vigil::new(),
             repairs: VecDeque::new(),
@@ -252,11 +288,8 @@ impl Keeper {
             What::Table(_, name) => *name == host::guard::Guard::table_name(&self.name),
             // Of any link: networks of others are excluded, or are not, and a bridge that gets
             // another port can lead elsewhere.
-            What::Link(_)
-            | What::Address(..)
-            | What::Route(..)
-            | What::Rule(..)
-            | What::Unknown => true,
+            What::Link(_) | What::Address(..) | What::Rule(..) | What::Unknown => true,
+            What::Route(destination, table) => self.ways.concern(*destination, *table),
         };
         concerns && !own
     }
@@ -297,6 +330,7 @@ impl Keeper {
         self.names.outside = tunnel.outside();
         self.names.wait_for(tunnel.waiting());
         self.vigil.watch(&tunnel.wish, tunnel.journal.note.kernel);
+        self.ways = Ways::of(&tunnel);
         for line in moved {
             self.remember(line);
         }
