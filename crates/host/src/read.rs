@@ -50,6 +50,14 @@ pub struct Link {
     pub bridge: Option<u32>,
 }
 
+impl Link {
+    /// Whether it may be a tunnel of WireGuard: the kernel's own, or one that a process serves.
+    #[must_use]
+    pub fn is_tunnel(&self) -> bool {
+        ["tun", "wireguard"].contains(&self.kind.as_str())
+    }
+}
+
 /// An address of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {

@@ -125,3 +125,36 @@ AllowedIPs = 10.77.0.0/16"
         "##,
     );
 }
+
+#[test]
+#[ignore = "in a guest"]
+fn a_link_of_the_kernel_that_was_renamed_has_its_name_back() {
+    play(
+        r##"
+        write 10.9.0.2/24
+        snapshot > before
+        adit up --kernel wg0
+        busybox ping -c 1 -W 5 10.9.0.1 > /dev/null || fail 'no answer'
+        snapshot > up
+        # Before Linux 6.2 only what is down can be renamed, before the keeper sets it up again.
+        rename() {
+            until printf 'link set wg0 down\nlink set wg0 name x\n' | ip -batch - 2> /dev/null; do :; done
+            ip link set x up 2> /dev/null || true
+        }
+        rename
+        for try in $(seq 100); do
+            snapshot > now
+            ! cmp -s up now || break
+            [ $try -lt 100 ] || same up 'renamed'
+            read -t 0.1 < /dev/zero || true
+        done
+        busybox ping -c 1 -W 5 10.9.0.1 > /dev/null || fail 'no answer any more'
+        kill -9 "$(adit status --json wg0 | sed -n 's/.*"process": \([0-9]*\),.*/\1/p')"
+        rename
+        ip link show x > /dev/null || fail 'somebody keeps it'
+        adit status wg0 | grep -q 'its link is called x' || fail "$(adit status wg0)"
+        adit down wg0
+        same before 'after down'
+        "##,
+    );
+}
