@@ -110,6 +110,9 @@ fn a_step_that_fails_takes_all_others_back() {
         ip route del 10.8.0.0/16 dev eth1
         # Another has the port.
         adit daemon other
+        cp /etc/wireguard/wg0.conf /etc/wireguard/other.conf
+        code 1 adit up other
+        grep -q 'other is there already, .*`ip link delete other' errors || fail "$(cat errors)"
         wg set other listen-port 5000
         ip link set other up
         split 'ListenPort = 5000' ''
@@ -126,7 +129,7 @@ fn a_step_that_fails_takes_all_others_back() {
         full '' ''
         # A link that somebody else has made stays.
         ip link add wg0 type veth peer name wg0far
-        try 'a link' 'wg0 is there already'
+        try 'a link' 'wg0 is there already, .*: it is no tunnel: give the file another name'
         ip link del wg0
         check adit up wg0
         check adit down wg0
@@ -323,6 +326,55 @@ fn what_is_taken_though_it_cannot_be_meant_is_told() {
         check ip link show wg0 > /dev/null
         check adit reload wg0.conf
         check adit down wg0.conf
+        "##,
+    );
+}
+
+#[test]
+fn where_there_is_no_room_nothing_is_made() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        for folder in /run/adit /var/lib/adit; do
+            mkdir -p $folder
+            mount -t tmpfs -o size=4k none $folder
+            head -c 4096 /dev/zero > $folder/full
+            snapshot > before
+            code 1 adit up wg0
+            grep -q "write $folder/.*No space left" errors || fail "$(cat errors)"
+            same before "no room in $folder"
+            code 4 adit down wg0
+            umount $folder
+        done
+        "##,
+    );
+}
+
+#[test]
+fn a_machine_whose_settings_nobody_may_change_has_a_full_tunnel_where_it_can_work() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        full '' ''
+        sysctl -q net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=1
+        mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys
+        snapshot > before
+        code 1 adit up wg0
+        grep -q 'src_valid_mark cannot be set here.*--sysctl' errors || fail "$(cat errors)"
+        same before 'after the refusal'
+        umount /proc/sys
+        # As in a container: each link that is still to come has the default.
+        sysctl -q net.ipv4.conf.eth0.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+        for link in /proc/sys/net/ipv4/conf/*; do echo 0 > $link/rp_filter; done
+        mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys
+        snapshot > before
+        check adit up wg0
+        check ping -c 1 -W 5 10.9.0.1 > /dev/null
+        [ -z "$(adit up --dry-run wg0)" ] || fail "$(adit up --dry-run wg0)"
+        check adit down wg0
+        same before 'after down'
         "##,
     );
 }

@@ -11,7 +11,7 @@ use host::dns::Outside;
 use host::guard;
 use host::plan::{Item, Machine, Observed, Plan, Step, Wanted};
 use host::signals::{Signal, Signals};
-use host::{Network, Route, dns, plan};
+use host::{Family, Network, Route, dns, plan};
 use proto::{DeviceState, PublicKey};
 use sys::poll::{Epoll, Events};
 
@@ -193,6 +193,10 @@ impl Tunnel {
         if let (Purpose::Make, None, Some(port)) = (&purpose, &present, wish.settings.listen_port) {
             numbers::await_free(port)?;
         }
+        let may_set = numbers::may_set();
+        if !may_set && want::full(&wish).contains(&Family::V4) {
+            numbers::check_reverse_path()?;
+        }
         let is_told = matches!(purpose, Purpose::Tell);
         let found = found(&wish, &journal.note, present.as_ref(), purpose);
         // Until the number is in the journal, nobody else may find it free.
@@ -213,7 +217,7 @@ impl Tunnel {
             resolvers: journal.note.resolvers.clone(),
             on_link: guard::on_link(&mut machine.network, name)?,
             dns,
-            may_set: numbers::may_set(),
+            may_set,
         };
         let wanted =
             want::wanted(&wish, &circumstances).map_err(|failure| wish.with_line(failure))?;
@@ -315,8 +319,14 @@ impl Tunnel {
 
     /// Brings it up, or to what its file wants now.
     fn make(&mut self, signals: &Signals) -> Outcome {
-        self.converge(Some(signals))?;
-        tunnel::keep_file(&self.wish)
+        // Where there is no room for it, nobody could keep the tunnel.
+        let new = tunnel::prepare_file(&self.wish)?;
+        let outcome = self.converge(Some(signals));
+        match outcome {
+            Ok(()) => tunnel::keep_file(&self.wish.name, &new),
+            Err(_) => tunnel::drop_file(&new),
+        }
+        outcome
     }
 
     /// Puts back what others have changed, keys and peers apart, and tells peers' endpoints that
@@ -504,10 +514,11 @@ fn present(
         return Ok(None);
     }
     if !is_made {
-        let text = format!(
-            "{name} is there already, and not by `adit up': end it first, by `wg-quick down \
-             {name}' or `ip link delete {name}'"
-        );
+        let instead = match machine.network.link(name)?.is_tunnel() {
+            true => format!("end it first, by `wg-quick down {name}' or `ip link delete {name}'"),
+            false => "it is no tunnel: give the file another name".to_owned(),
+        };
+        let text = format!("{name} is there already, and not by `adit up': {instead}");
         return Err(Failure::new(Kind::Failed, text));
     }
     match (interface::state(name.as_ref()), purpose) {

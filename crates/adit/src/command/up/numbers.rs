@@ -1,7 +1,7 @@
 //! Numbers that the file leaves open, or that may be somebody else's: the mark and table of a full
 //! tunnel, the MTU, the port.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread;
@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use host::Network;
 use host::plan::Machine;
+use host::sysctl;
 
 use super::failure::{Failure, Kind, Outcome};
 use super::sync::Found;
 use super::tunnel::{self, Note};
-use super::want::{FIRST_TABLE, full};
+use super::want::{FIRST_TABLE, VALID_MARK, full};
 use super::wish::Wish;
 
 /// What a packet grows by on its way through the tunnel: headers of IPv6, UDP and data messages,
@@ -116,6 +117,21 @@ fn is_taken(port: u16) -> bool {
 /// Whether the kernel's settings can be changed.
 pub fn may_set() -> bool {
     OpenOptions::new().write(true).open("/proc/sys/net/ipv4/conf/all/send_redirects").is_ok()
+}
+
+/// Makes sure that replies to a full tunnel get in where the kernel's settings cannot be changed.
+pub fn check_reverse_path() -> Outcome {
+    const LINKS: &str = "net/ipv4/conf";
+    let links = fs::read_dir(format!("/proc/sys/{LINKS}")).into_iter().flatten().flatten();
+    let filters = links.map(|link| format!("{LINKS}/{}/rp_filter", link.file_name().display()));
+    let is_strict = filters.filter_map(|path| sysctl::get(&path).ok()).any(|value| value == "1");
+    if !is_strict || sysctl::get(VALID_MARK).is_ok_and(|value| value == "1") {
+        return Ok(());
+    }
+    let text = "the reverse path filter is strict (rp_filter = 1), and would drop what the peer \
+                sends; net.ipv4.conf.all.src_valid_mark cannot be set here, since /proc/sys is \
+                read-only: set it to 1 outside, as by `--sysctl' of a container";
+    Err(Failure::new(Kind::Failed, text))
 }
 
 /// The way to a link-local address is not found by its address alone.

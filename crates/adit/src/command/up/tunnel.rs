@@ -168,8 +168,7 @@ pub fn renamed(network: &mut Network, name: &str, journal: &Journal) -> Outcome<
     let Some(index) = journal.note.link.filter(|_| is_made) else { return Ok(None) };
     let mut links = network.links()?.into_iter();
     // A number is given again only when somebody insists, and hardly to one of these.
-    let is_tunnel = |link: &Link| ["tun", "wireguard"].contains(&link.kind.as_str());
-    Ok(links.find(|link| link.index == index && link.name != name && is_tunnel(link)))
+    Ok(links.find(|link| link.index == index && link.name != name && link.is_tunnel()))
 }
 
 /// Gives the link of a tunnel its name back, if it has another now, which is told.
@@ -214,25 +213,32 @@ pub fn applied_file(name: &str) -> PathBuf {
     Path::new(RUNTIME).join(format!("{name}.conf"))
 }
 
-/// Remembers the file as it was applied.
-pub fn keep_file(wish: &Wish) -> Outcome {
-    let path = applied_file(&wish.name);
-    let new = path.with_added_extension("new");
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)
-        .and_then(|mut file| file.write_all(&wish.content))
-        .and_then(|()| fs::rename(&new, &path));
-    written.map_err(|error| Failure::io(format!("write {}", path.display()), &error))
+/// Writes down the file as it is about to be applied, and where.
+pub fn prepare_file(wish: &Wish) -> Outcome<PathBuf> {
+    let new = applied_file(&wish.name).with_added_extension("new");
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
+    file.and_then(|mut file| file.write_all(&wish.content)).map_err(|error| {
+        drop_file(&new);
+        Failure::io(format!("write {}", new.display()), &error)
+    })?;
+    Ok(new)
+}
+
+/// It has been applied.
+pub fn keep_file(name: &str, new: &Path) {
+    // Within one folder nothing is in the way.
+    let _ = fs::rename(new, applied_file(name));
+}
+
+/// It has not.
+pub fn drop_file(new: &Path) {
+    // What cannot be removed is overwritten by the next one.
+    let _ = fs::remove_file(new);
 }
 
 /// The tunnel is down.
 pub fn forget_file(name: &str) {
-    // What cannot be removed is overwritten by the next one.
-    let _ = fs::remove_file(applied_file(name));
+    drop_file(&applied_file(name));
 }
 
 /// The socket at which a tunnel's keeper answers.

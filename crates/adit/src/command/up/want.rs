@@ -52,6 +52,9 @@ const RULES: u32 = 20_000;
 /// The first mark, and table, of a full tunnel: as wg-quick(8) has it.
 pub const FIRST_TABLE: u32 = 51820;
 
+/// Whether a strict reverse path filter asks which way a reply's mark would go.
+pub const VALID_MARK: &str = "net/ipv4/conf/all/src_valid_mark";
+
 /// The families of which everything goes into the tunnel.
 pub fn full(wish: &Wish) -> Vec<Family> {
     match wish.file.table.as_deref() {
@@ -75,6 +78,12 @@ pub fn wanted(wish: &Wish, circumstances: &Circumstances) -> Outcome<Vec<Wanted>
         why: plan.because(),
     }));
     if let Some(table) = circumstances.table {
+        if full.contains(&Family::V4) && circumstances.may_set {
+            wanted.push(Wanted {
+                item: Item::Setting(VALID_MARK.into(), "1".into()),
+                why: "the reverse path of encrypted packets is looked up by their mark",
+            });
+        }
         wanted.extend(steering(&full, table, &excluded(wish, circumstances)));
         wanted.extend(nesting(&full, table, &circumstances.others));
     }
@@ -155,12 +164,6 @@ fn link(wish: &Wish, circumstances: &Circumstances, addresses: &[Prefix]) -> Vec
 /// specific it is: whoever answers DHCP can add such routes (CVE-2024-3661, TunnelVision).
 fn steering(full: &[Family], table: u32, excluded: &[Prefix]) -> Vec<Wanted> {
     let mut wanted = Vec::new();
-    if full.contains(&Family::V4) {
-        wanted.push(Wanted {
-            item: Item::Setting("net/ipv4/conf/all/src_valid_mark".into(), "1".into()),
-            why: "the reverse path of encrypted packets is looked up by their mark",
-        });
-    }
     let priority = priority(table);
     let ours = excluded.iter().filter(|it| full.contains(&Family::of(it.address)));
     wanted.extend(ours.map(|destination| Wanted {
