@@ -134,6 +134,30 @@ fn a_reload_that_fails_leaves_everything_as_it_was() {
         same up 'after a reload that failed'
         diff conf <(wg showconf wg0) || fail 'peers'
         check adit reload wg0
+        snapshot > up; wg showconf wg0 > conf
+        # The last step of all is a hook. The mark comes and goes in another order than the rest.
+        for tunnel in full split full; do
+            $tunnel $'PostUp = exit 3\nMTU = 1300' 'PersistentKeepalive = 7'
+            code 1 adit reload wg0
+            grep -q 'PostUp hook of wg0: it ended with status 3; .* taken back' errors || fail "$(cat errors)"
+            same up "after the hook of a $tunnel tunnel failed"
+            diff conf <(wg showconf wg0) || fail 'peers'
+            sed -i '/PostUp/d' /etc/wireguard/wg0.conf
+            check adit reload wg0
+            snapshot > up; wg showconf wg0 > conf
+        done
+        # Nor has a hook that fails at first forgotten anything.
+        full 'PreDown = exit 4' ''
+        check adit reload wg0
+        snapshot > up
+        split 'PreDown = true' ''
+        code 1 adit reload --no-guard wg0
+        grep -q 'PreDown hook' errors || fail "$(cat errors)"
+        # A keeper that looks would do what the journal tells.
+        adit status --json wg0 > /dev/null; ip route add 10.44.0.0/16 dev eth1; ip route del 10.44.0.0/16 dev eth1
+        full 'PreDown = exit 4' ''
+        [ -z "$(adit up --dry-run wg0)" ] || fail "$(adit up --dry-run wg0)"
+        same up 'after a hook failed at first'
         "##,
     );
 }

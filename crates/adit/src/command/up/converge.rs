@@ -9,7 +9,7 @@ use std::time::Duration;
 use config::wg::{PeerSettings, Settings};
 use host::dns::Outside;
 use host::guard;
-use host::plan::{Item, Machine, Observed, Plan, Step, Wanted};
+use host::plan::{Entry, Item, Machine, Observed, Plan, Step, Wanted};
 use host::signals::{Signal, Signals};
 use host::{Family, Network, Route, dns, plan};
 use proto::{DeviceState, PublicKey};
@@ -50,7 +50,8 @@ pub fn up(options: &Options, must_run: bool) -> Outcome {
 /// What that would do, as in a diff.
 pub fn tell(options: &Options, must_run: bool) -> Outcome<String> {
     let name = wish::name(&options.argument)?;
-    let (wish, journal) = read(&name, options, must_run)?;
+    let (wish, mut journal) = read(&name, options, must_run)?;
+    apply_options(&mut journal, options);
     if let Some(link) = tunnel::renamed(&mut Network::open()?, &name, &journal)? {
         return Ok(told_of_name(&name, &link));
     }
@@ -87,9 +88,11 @@ fn attempt(
 ) -> Outcome<Option<Failure>> {
     let _lock = Lock::of(name)?;
     tunnel::await_start(name)?;
-    let (wish, journal) = read(name, options, must_run)?;
+    let (wish, mut journal) = read(name, options, must_run)?;
     ask_outside(name, &journal)?;
-    let mut tunnel = Tunnel::look(wish, journal, Purpose::Make)?;
+    let former = journal.note.clone();
+    apply_options(&mut journal, options);
+    let mut tunnel = Tunnel { former, ..Tunnel::look(wish, journal, Purpose::Make)? };
     for warning in tunnel.wish.warnings() {
         eprintln!("adit: {warning}");
     }
@@ -127,12 +130,16 @@ fn read(name: &str, options: &Options, must_run: bool) -> Outcome<(Wish, Journal
         return Err(not_running(name));
     }
     let wish = Wish::read(&options.argument, journal.as_ref().map(|it| it.note.file.as_path()))?;
-    let mut journal = journal.unwrap_or_else(|| tunnel::new_journal(&wish));
+    let journal = journal.unwrap_or_else(|| tunnel::new_journal(&wish));
+    Ok((wish, journal))
+}
+
+/// What was said besides the file.
+fn apply_options(journal: &mut Journal, options: &Options) {
     journal.note.guard = options.guard.or(journal.note.guard);
     if journal.entries.is_empty() {
         journal.note.kernel = options.kernel;
     }
-    Ok((wish, journal))
 }
 
 /// Once the link has gone by itself, as in a power cut, nobody answers for it any more: names of
@@ -168,6 +175,8 @@ pub struct Tunnel {
     pub journal: Journal,
     /// What it has, if its link is there.
     pub present: Option<DeviceState>,
+    /// What its journal told before.
+    former: Note,
     /// What its link was called until now, if it had another name.
     pub called: Option<String>,
     machine: Machine,
@@ -182,6 +191,7 @@ impl Tunnel {
     /// the journal, where the number of a table is reserved.
     pub fn look(wish: Wish, mut journal: Journal, purpose: Purpose) -> Outcome<Self> {
         let mut machine = Machine::open()?;
+        let former = journal.note.clone();
         let name = wish.name.as_str();
         let called = match purpose {
             Purpose::Tell => None,
@@ -225,7 +235,17 @@ impl Tunnel {
             journal.write()?;
         }
         drop(lock);
-        Ok(Self { wish, journal, present, called, machine, circumstances, wanted, settings })
+        Ok(Self {
+            wish,
+            journal,
+            present,
+            former,
+            called,
+            machine,
+            circumstances,
+            wanted,
+            settings,
+        })
     }
 
     fn observe(&mut self) -> Outcome<Observed> {
@@ -321,12 +341,19 @@ impl Tunnel {
     fn make(&mut self, signals: &Signals) -> Outcome {
         // Where there is no room for it, nobody could keep the tunnel.
         let new = tunnel::prepare_file(&self.wish)?;
+        let was_up = !self.journal.entries.is_empty();
         let outcome = self.converge(Some(signals));
-        match outcome {
-            Ok(()) => tunnel::keep_file(&self.wish.name, &new),
-            Err(_) => tunnel::drop_file(&new),
+        let Err(failure) = outcome else {
+            tunnel::keep_file(&self.wish.name, &new);
+            return Ok(());
+        };
+        tunnel::drop_file(&new);
+        if was_up {
+            // It goes on as it was, with the mark that it had.
+            self.journal.note = self.former.clone();
+            self.journal.write()?;
         }
-        outcome
+        Err(failure)
     }
 
     /// Puts back what others have changed, keys and peers apart, and tells peers' endpoints that
@@ -361,7 +388,7 @@ impl Tunnel {
 
     /// Makes it so, or leaves everything as it was. A signal keeps the next step from being taken.
     pub fn converge(&mut self, signals: Option<&Signals>) -> Outcome {
-        let fresh = self.journal.entries.is_empty();
+        let entries = self.journal.entries.clone();
         let hooks = self.hooks();
         // A new link's own are run when it is made.
         let is_early = |when: &str| match self.present {
@@ -385,18 +412,35 @@ impl Tunnel {
             }
             self.journal.note.follow(&self.wish, &self.settings);
             self.journal.write()?;
-            Ok(carrier::hooks("PostUp", &late, &self.wish.name)?)
+            carrier::hooks("PostUp", &late, &self.wish.name)
+                .map_err(|error| Failure::from(error).with(TAKEN_BACK))
         });
         for remark in self.machine.remarks.drain(..) {
             eprintln!("adit: {remark}");
         }
         let Err(failure) = outcome else { return Ok(()) };
-        match (&change, &self.present) {
-            (Some(change), Some(present)) => self.set(&sync::inverse(change, present))?,
-            _ if fresh => tunnel::undo(&mut self.machine, &mut self.journal)?,
-            _ => {}
+        if entries.is_empty() {
+            tunnel::undo(&mut self.machine, &mut self.journal)?;
+        } else if let (Some(change), Some(present)) = (change, self.present.clone()) {
+            let mut back = sync::inverse(&change, &present);
+            back.fwmark = back.fwmark.or(unmarked.map(|_| present.fwmark));
+            self.go_back(back, entries)?;
         }
         Err(failure)
+    }
+
+    /// Back to a tunnel that had made this, after a reload that failed.
+    fn go_back(&mut self, mut settings: Settings, entries: Vec<Entry>) -> Outcome {
+        let unmarked = settings.fwmark.take_if(|mark| *mark == 0);
+        self.set(&settings)?;
+        let why = "it was so before";
+        self.wanted = entries.into_iter().map(|it| Wanted { item: it.item, why }).collect();
+        let plan = self.plan()?;
+        self.machine.apply(&plan, &mut self.journal, &mut End).map_err(|it| told(it, None))?;
+        match unmarked {
+            Some(_) => self.set(&Settings { fwmark: unmarked, ..Settings::default() }),
+            None => Ok(()),
+        }
     }
 
     fn set(&self, settings: &Settings) -> Outcome {
@@ -453,13 +497,15 @@ impl Tunnel {
     }
 }
 
+const TAKEN_BACK: &str = "what was done before has been taken back";
+
 fn told(failure: plan::Failure, in_the_way: Option<String>) -> Failure {
     let taken_back = failure.left.is_empty();
     let is_there = failure.cause.cause().kind() == ErrorKind::AlreadyExists;
     let in_the_way = in_the_way.filter(|_| is_there);
     let failure = Failure::from_step(failure.cause, &failure.left);
     let failure = in_the_way.into_iter().fold(failure, |failure, why| failure.with(&why));
-    if taken_back { failure.with("what was done before has been taken back") } else { failure }
+    if taken_back { failure.with(TAKEN_BACK) } else { failure }
 }
 
 /// The other full tunnels that are up.

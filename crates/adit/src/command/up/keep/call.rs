@@ -65,6 +65,8 @@ pub fn tell_starter() {
 
 /// Tells the keeper of a tunnel that is down, and waits for its end.
 pub fn end(name: &str) {
+    // Another that is starting meanwhile has a file, too. Without the lock it can lose that.
+    let _lock = Lock::of_keeper(name).ok();
     // If it does not end, it will when it looks the next time.
     if call(name, LOOK).is_none() {
         // It was killed, perhaps, and left its file behind.
