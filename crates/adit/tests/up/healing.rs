@@ -118,14 +118,24 @@ fn after_a_power_cut_the_file_that_was_changed_is_given_back() {
         r##"
         full '' ''
         cp /etc/resolv.conf before
-        check adit up wg0
         # All that the kernel knew is gone, and what is on the disk is not.
-        pkill -9 -f 'adit keep wg0'; pkill -9 -f 'adit daemon -- wg0'
-        nft flush ruleset; ip rule del pref 20000; ip -6 rule del pref 20000
-        sysctl -q net.ipv4.conf.all.src_valid_mark=0 net.ipv4.conf.all.send_redirects=1
-        rm -rf /run/adit /run/wireguard
-        sed -i 's/"boot":"[^"]*"/"boot":"another"/' /var/lib/adit/wg0.journal
-        cmp -s before /etc/resolv.conf && fail 'it was not changed'
+        power_cut() {
+            pkill -9 -f 'adit keep wg0'; pkill -9 -f 'adit daemon -- wg0'
+            nft flush ruleset; ip rule del pref 20000; ip -6 rule del pref 20000
+            sysctl -q net.ipv4.conf.all.src_valid_mark=0 net.ipv4.conf.all.send_redirects=1
+            await eval '! ip link show wg0'
+            rm -rf /run/adit /run/wireguard
+            sed -i 's/"boot":"[^"]*"/"boot":"another"/; s/"since":[0-9]*/"since":1/' /var/lib/adit/wg0.journal
+            cmp -s before /etc/resolv.conf && fail 'it was not changed'
+        }
+        check adit up wg0
+        power_cut
+        adit status wg0 | grep -q '^wg0  down, though nobody took it down' || fail "$(adit status)"
+        adit status --json wg0 | grep -q '"up": false' || fail "$(adit status --json)"
+        check adit up wg0
+        # It has not been up all the time.
+        adit status wg0 | grep -q '^wg0  up [0-9]* s ' || fail "$(adit status)"
+        power_cut
         check adit down wg0
         check cmp before /etc/resolv.conf
         code 4 adit down wg0 2> errors

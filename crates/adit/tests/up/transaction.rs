@@ -194,7 +194,8 @@ fn what_others_have_changed_is_not_overwritten() {
         pkill -9 -f 'adit keep wg0'
         sysctl -q net.ipv4.conf.all.src_valid_mark=2
         echo 'nameserver 192.168.7.53' > /etc/resolv.conf
-        check adit down wg0
+        check adit down wg0 2> errors
+        grep -q 'resolv.conf.*/var/lib/adit/dns' errors || fail "nobody says where the former one is: $(cat errors)"
         [ $(sysctl -n net.ipv4.conf.all.src_valid_mark) = 2 ] || fail 'the setting of another is gone'
         [ "$(cat /etc/resolv.conf)" = 'nameserver 192.168.7.53' ] || fail "$(cat /etc/resolv.conf)"
         "##,

@@ -13,6 +13,7 @@ use host::plan::{Entry, Item, Machine, Observed, Plan, Step, Wanted};
 use host::signals::{Signal, Signals};
 use host::{Family, Network, Route, dns, plan};
 use proto::{DeviceState, PublicKey};
+use sys::clock::realtime;
 use sys::poll::{Epoll, Events};
 
 use super::carrier::{self, Carrier, End};
@@ -137,8 +138,10 @@ fn read(name: &str, options: &Options, must_run: bool) -> Outcome<(Wish, Journal
 /// What was said besides the file.
 fn apply_options(journal: &mut Journal, options: &Options) {
     journal.note.guard = options.guard.or(journal.note.guard);
-    if journal.entries.is_empty() {
+    // What an earlier start of the machine has left is no tunnel any more.
+    if !journal.entries.iter().any(|entry| entry.item.is_link()) {
         journal.note.kernel = options.kernel;
+        journal.note.since = realtime().as_secs();
     }
 }
 
@@ -415,9 +418,7 @@ impl Tunnel {
             carrier::hooks("PostUp", &late, &self.wish.name)
                 .map_err(|error| Failure::from(error).with(TAKEN_BACK))
         });
-        for remark in self.machine.remarks.drain(..) {
-            eprintln!("adit: {remark}");
-        }
+        tunnel::tell_remarks(&mut self.machine);
         let Err(failure) = outcome else { return Ok(()) };
         if entries.is_empty() {
             tunnel::undo(&mut self.machine, &mut self.journal)?;

@@ -264,7 +264,15 @@ impl Tunnel {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{}  up {}", self.name, ago(self.uptime()));
+        let name = &self.name;
+        let mut text = match self.state.is_some() || self.link.is_some() {
+            true => format!("{name}  up {}", ago(self.uptime())),
+            // After a crash of the machine, or of everything that was to look after it.
+            false => format!(
+                "{name}  down, though nobody took it down: `adit up {name}' brings it back, \
+                 `adit down {name}' clears up\n "
+            ),
+        };
         let mtu = match (self.mtu(), &self.link) {
             (Some(mtu), Some(link)) if *link == self.name => format!("MTU {mtu}"),
             (Some(mtu), Some(link)) => format!("MTU {mtu}  its link is called {link}"),

@@ -200,11 +200,20 @@ pub fn made_by_others(name: &str) -> Vec<Entry> {
 /// Takes back all that a tunnel has made.
 pub fn undo(machine: &mut Machine, journal: &mut Journal) -> Outcome {
     let name = journal.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    machine.undo(journal, made_by_others(&name), &mut End).map_err(|errors| {
+    let undone = machine.undo(journal, made_by_others(&name), &mut End);
+    tell_remarks(machine);
+    undone.map_err(|errors| {
         let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
         Failure::new(Kind::Failed, errors.join("; "))
             .with("what is left will be tried again by `adit down'")
     })
+}
+
+/// Tells what has to be known of the steps that were taken.
+pub fn tell_remarks(machine: &mut Machine) {
+    for remark in machine.remarks.drain(..) {
+        eprintln!("adit: {remark}");
+    }
 }
 
 /// Where the file of a tunnel is as it was applied, for whoever has to restore the tunnel: not on a
