@@ -245,7 +245,8 @@ fn there_is_no_moment_without_while_one_takes_the_place_of_another() {
         heard.recv(&mut [0; 8]).is_err()
     };
     shout();
-    assert!(!silence(Duration::from_secs(10)), "nothing can be heard");
+    // Of both: the later one may have waited for its neighbour.
+    assert!((0..2).all(|_| !silence(Duration::from_secs(10))), "nothing can be heard");
     while !silence(Duration::from_millis(100)) {}
     let mut filters = Nftables::open_in(alice.as_fd()).unwrap();
     let guards = [Guard { lan: false, ..a_guard() }, a_guard()];
