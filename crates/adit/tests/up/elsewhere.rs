@@ -93,10 +93,16 @@ fn a_tunnel_of_another_network_namespace_is_not_taken_for_one_that_is_gone() {
             grep -q 'wg0 is up in another network namespace: .*`ip netns exec far adit' errors ||
                 fail "$(cat errors)"
         done
+        check adit status > told
+        grep -q '^wg1  up' told || fail "$(cat told)"
+        grep -q '^wg0  elsewhere: `ip netns exec far adit status wg0' told || fail "$(cat told)"
+        adit status --json | grep -q wg0 && fail "$(adit status --json)"
         # What can be told is told.
+        echo broken > /var/lib/adit/wg2.journal
         code 1 adit status > told
         grep -q '^wg1  up' told || fail "$(cat told)"
-        grep -q 'wg0 is up in another' errors || fail "$(cat errors)"
+        grep -q wg2.journal errors || fail "$(cat errors)"
+        rm /var/lib/adit/wg2.journal
         check adit down wg1
         check ip netns exec far "$ADIT" status wg0 > /dev/null
         check ip netns exec far "$ADIT" down wg0

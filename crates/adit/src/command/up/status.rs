@@ -70,6 +70,7 @@ fn parse(arguments: Vec<OsString>) -> Outcome<Option<(Option<OsString>, bool)>> 
 /// The text, and why it leaves others out.
 fn show(argument: Option<OsString>, as_json: bool) -> Outcome<(String, Vec<Failure>)> {
     let (mut tunnels, mut failures) = (Vec::new(), Vec::new());
+    let mut others = String::new();
     match argument {
         Some(argument) => {
             let name = wish::name(&argument)?;
@@ -77,6 +78,10 @@ fn show(argument: Option<OsString>, as_json: bool) -> Outcome<(String, Vec<Failu
         }
         None => {
             for name in tunnel::names() {
+                if let Some(way) = tunnel::way_to(&name) {
+                    others += &format!("{name}  elsewhere: `{way} adit status {name}'\n");
+                    continue;
+                }
                 match Tunnel::look(&name) {
                     // It may have gone since they were listed.
                     Ok(tunnel) => tunnels.extend(tunnel),
@@ -91,8 +96,8 @@ fn show(argument: Option<OsString>, as_json: bool) -> Outcome<(String, Vec<Failu
                 tunnels.iter().map(|tunnel| (tunnel.name.clone(), tunnel.json())).collect();
             format!("{:#}\n", Value::from(all))
         }
-        true if failures.is_empty() => "nothing is up\n".to_owned(),
-        _ => tunnels.iter().map(Tunnel::text).collect(),
+        true if failures.is_empty() && others.is_empty() => "nothing is up\n".to_owned(),
+        _ => tunnels.iter().map(Tunnel::text).chain([others]).collect(),
     };
     Ok((text, failures))
 }

@@ -14,7 +14,7 @@ use config::key::to_base64;
 use config::quick;
 use config::wg::Settings;
 use host::plan::{Entry, Item, Machine};
-use host::{Change, Link, Network};
+use host::{Change, Link, Network, Whereabouts};
 use proto::PublicKey;
 use serde::{Deserialize, Serialize};
 
@@ -132,8 +132,7 @@ fn text(peer: &PublicKey) -> String {
 
 /// The journal of a tunnel, if it is up here or was left behind.
 pub fn journal(name: &str) -> Outcome<Option<Journal>> {
-    let path = Path::new(JOURNALS).join(format!("{name}.journal"));
-    let journal = Journal::read(&path);
+    let journal = Journal::read(&journal_file(name));
     if let Ok(Some(Journal { elsewhere: Some(way), .. })) = &journal {
         let text = format!(
             "{name} is up in another network namespace: say it there, as by `{way} adit ...', or \
@@ -150,6 +149,15 @@ pub fn journal(name: &str) -> Outcome<Option<Journal>> {
     })
 }
 
+fn journal_file(name: &str) -> PathBuf {
+    Path::new(JOURNALS).join(format!("{name}.journal"))
+}
+
+/// The way to the network namespace where a tunnel is up; none if that is this one, or it is not up.
+pub fn way_to(name: &str) -> Option<Whereabouts> {
+    Journal::read(&journal_file(name)).ok()??.elsewhere
+}
+
 /// Whether `adit up' has made the link of this name.
 pub fn has_made(name: &str) -> bool {
     let journal = journal(name).ok().flatten();
@@ -159,7 +167,7 @@ pub fn has_made(name: &str) -> bool {
 
 /// That of a tunnel that comes up now, not written yet.
 pub fn new_journal(wish: &Wish) -> Journal {
-    Journal::new(Path::new(JOURNALS).join(format!("{}.journal", wish.name)), Note::new(wish))
+    Journal::new(journal_file(&wish.name), Note::new(wish))
 }
 
 /// The link of a tunnel, if somebody has given it another name.
