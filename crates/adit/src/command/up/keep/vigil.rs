@@ -8,9 +8,11 @@ use sys::clock::realtime;
 
 use crate::command::up::wish::{Endpoint, Wish};
 
-/// Between two looks at the kernel's counters. Whoever hears something answers within ten seconds
-/// (spec §1.10, KEEPALIVE_TIMEOUT), so that nobody who is there is silent for longer than this.
+/// Between two looks at the kernel's counters while somebody is spoken to, and else. Whoever hears
+/// something answers within ten seconds (spec §1.10, KEEPALIVE_TIMEOUT), so that nobody who is there
+/// is silent for longer than the first; both together are half a minute.
 const PAUSE: Duration = Duration::from_secs(11);
+const REST: Duration = Duration::from_secs(22);
 /// Between two calls that are not answered (spec §1.10, REKEY_TIMEOUT).
 const CALL: Duration = Duration::from_secs(5);
 /// Peers come and go; what there is to remember of them must not grow for ever.
@@ -26,6 +28,7 @@ pub struct Vigil {
     called: BTreeMap<PublicKey, Called>,
     seen: BTreeMap<PublicKey, Seen>,
     looks: bool,
+    pause: Duration,
     next: Instant,
 }
 
@@ -63,6 +66,7 @@ impl Vigil {
             called: BTreeMap::new(),
             seen: BTreeMap::new(),
             looks: false,
+            pause: PAUSE,
             next: Instant::now() + PAUSE,
         }
     }
@@ -115,35 +119,37 @@ impl Vigil {
     /// Looks at what they have sent and received. Silent is whoever is still spoken to and did not
     /// say a word since before the last look.
     pub fn silent(&mut self, state: Option<&DeviceState>) -> Vec<(PublicKey, Endpoint)> {
-        self.next = Instant::now() + PAUSE;
-        let mut silent = Vec::new();
+        let (mut silent, mut is_busy) = (Vec::new(), false);
         let peers = state.into_iter().flat_map(|state| &state.peers);
         let mut seen = BTreeMap::new();
         for peer in peers.filter(|peer| peer.endpoint.is_some()) {
             let Some(endpoint) = self.named.get(&peer.public_key) else { continue };
             let (sent, received) = (peer.tx_bytes, peer.rx_bytes);
             let mut waits = false;
-            if let Some(before) = self.seen.get(&peer.public_key)
-                && before.received == received
-            {
-                let is_spoken_to = sent.saturating_sub(before.sent) > unanswered(peer);
-                waits = before.waits || is_spoken_to;
-                if before.waits && is_spoken_to {
-                    silent.push((peer.public_key, endpoint.clone()));
+            if let Some(before) = self.seen.get(&peer.public_key) {
+                let is_spoken_to = sent.saturating_sub(before.sent) > unanswered(peer, self.pause);
+                if before.received == received {
+                    waits = before.waits || is_spoken_to;
+                    if before.waits && is_spoken_to {
+                        silent.push((peer.public_key, endpoint.clone()));
+                    }
                 }
+                is_busy |= waits || is_spoken_to;
             }
             seen.insert(peer.public_key, Seen { sent, received, waits });
         }
         self.seen = seen;
+        self.pause = if is_busy { PAUSE } else { REST };
+        self.next = Instant::now() + self.pause;
         silent
     }
 }
 
 /// What may be sent to a peer from one look to the next that it will not answer: its own packets'
 /// answer, and keepalives.
-fn unanswered(peer: &PeerState) -> u64 {
+fn unanswered(peer: &PeerState, time: Duration) -> u64 {
     let every = u64::from(peer.persistent_keepalive);
-    let keepalives = PAUSE.as_secs().checked_div(every).map_or(0, |times| times + 1);
+    let keepalives = time.as_secs().checked_div(every).map_or(0, |times| times + 1);
     (1 + keepalives) * KEEPALIVE
 }
 
@@ -190,7 +196,7 @@ mod tests {
         let data = 128;
         let idle: &Looks = &[(0, 0, false), (0, 0, false), (0, 0, false)];
         let kept: &Looks = &[(32, 0, false), (0, 0, false), (32, 0, false), (32, 0, false)];
-        let answered: &Looks = &[(data, 32, false), (32, data, false), (32, 0, false)];
+        let answered: &Looks = &[(data, 32, false), (32, data, false), (data, data, false)];
         let gone: &Looks = &[(data, 32, false), (data, 0, false), (296, 0, true), (296, 0, true)];
         for (name, looks) in
             [("idle", idle), ("kept", kept), ("answered", answered), ("gone", gone)]
@@ -214,6 +220,8 @@ mod tests {
                 let silent = vigil.silent(Some(&state));
                 assert_eq!(silent.len(), usize::from(*is_silent), "{name}, look {number}");
             }
+            let is_quiet = ["idle", "kept"].contains(&name);
+            assert_eq!(vigil.pause, if is_quiet { REST } else { PAUSE }, "{name}");
         }
     }
 }
