@@ -172,6 +172,7 @@ fn begin(transcript: &Value) -> (Now, End, End) {
         now.wall += limits::REKEY_TIMEOUT;
         initiator.foresee_initiation(retry);
         initiator.device.handle_timeout(now);
+        assert!(matches!(initiator.device.poll_event(), Some(Event::CalledAgain(_))));
         message = initiator.transmit().unwrap();
         assert_eq!(message, bytes(&retry["message1"]));
         responder.device.under_load(now.time);
