@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use crate::resolve::{interface_index, interface_name};
 
-use super::dbus::{Bus, Object, Value};
+use super::dbus::{Bus, Failure, Object, Value};
 use super::{Domain, Settings};
 
 pub(super) const SERVICE: &str = "org.freedesktop.resolve1";
@@ -15,6 +15,14 @@ const MANAGER: Object<'static> = Object {
     path: "/org/freedesktop/resolve1",
     interface: "org.freedesktop.resolve1.Manager",
 };
+/// systemd-networkd, where a file of its own says something of the link: then that tells
+/// systemd-resolved, and nobody else may.
+const NETWORKD: Object<'static> = Object {
+    service: "org.freedesktop.network1",
+    path: "/org/freedesktop/network1",
+    interface: "org.freedesktop.network1.Manager",
+};
+const IS_MANAGED: &str = "org.freedesktop.resolve1.LinkBusy";
 const LINK: &str = "org.freedesktop.resolve1.Link";
 /// Every name is below the root.
 const ROOT: &str = ".";
@@ -40,9 +48,9 @@ pub(super) fn apply(link: &str, settings: &Settings) -> io::Result<String> {
     let bus = &mut Bus::connect()?;
     let index = Value::Int(index_of(link)?);
     let of_link = |value| [index.clone(), value];
-    bus.call(MANAGER, "SetLinkDNS", &of_link(servers(settings)))?;
-    bus.call(MANAGER, "SetLinkDomains", &of_link(domains(settings)))?;
-    bus.call(MANAGER, "SetLinkDefaultRoute", &of_link(Value::Bool(settings.default)))?;
+    tell(bus, ["SetLinkDNS"; 2], &of_link(servers(settings)))?;
+    tell(bus, ["SetLinkDomains"; 2], &of_link(domains(settings)))?;
+    tell(bus, ["SetLinkDefaultRoute"; 2], &of_link(Value::Bool(settings.default)))?;
     match settings.default {
         true => others(bus, &index),
         false => Ok(String::new()),
@@ -73,7 +81,19 @@ pub(super) fn is_applied(link: &str, settings: &Settings) -> io::Result<bool> {
 pub(super) fn undo(link: &str) -> io::Result<()> {
     let Some(index) = interface_index(link).filter(|_| runs()) else { return Ok(()) };
     let index = Value::Int(index.cast_signed());
-    Ok(Bus::connect()?.call(MANAGER, "RevertLink", &[index]).map(drop)?)
+    Ok(tell(&mut Bus::connect()?, ["RevertLink", "RevertLinkDNS"], &[index])?)
+}
+
+/// Tells systemd-resolved something of a link, or else systemd-networkd, by the methods of each.
+fn tell(bus: &mut Bus, methods: [&str; 2], arguments: &[Value]) -> Result<(), Failure> {
+    let [of_resolved, of_networkd] = methods;
+    let answer = match bus.call(MANAGER, of_resolved, arguments) {
+        Err(Failure::Refused(name, _)) if name == IS_MANAGED => {
+            bus.call(NETWORKD, of_networkd, arguments)
+        }
+        answer => answer,
+    };
+    answer.map(drop)
 }
 
 fn index_of(link: &str) -> io::Result<i32> {
