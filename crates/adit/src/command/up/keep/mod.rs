@@ -91,6 +91,8 @@ struct Keeper {
     since: u64,
     foreground: bool,
     watcher: Watcher,
+    /// What was heard while something was put back, which has not been looked at since.
+    late: Vec<Event>,
     listener: UnixListener,
     signals: Signals,
     epoll: Epoll,
@@ -175,6 +177,7 @@ impl Keeper {
             since: 0,
             foreground,
             watcher,
+            late: Vec::new(),
             listener,
             signals,
             epoll,
@@ -214,8 +217,7 @@ impl Keeper {
             if tokens.contains(&CALLER) {
                 still = self.answer();
             }
-            let word = self.watcher.receive().unwrap_or_default();
-            let word: Vec<Event> = word.into_iter().filter(|it| self.concerns_us(it)).collect();
+            let word = self.hear();
             let found = self.names.take();
             let rewritten = self.watch.as_ref().is_some_and(Watch::drain) || self.is_restarted();
             let due = self.failure.as_ref().is_some_and(|(_, _, at)| *at <= Instant::now());
@@ -238,8 +240,18 @@ impl Keeper {
         Ok(())
     }
 
+    /// What others have done since the last time.
+    fn hear(&mut self) -> Vec<Event> {
+        let word = self.watcher.receive().unwrap_or_default();
+        let word: Vec<Event> = word.into_iter().filter(|it| self.concerns_us(it)).collect();
+        self.late.drain(..).chain(word).collect()
+    }
+
     /// Until something is to be tried again.
     fn patience(&self) -> Option<Duration> {
+        if !self.late.is_empty() {
+            return Some(Duration::ZERO);
+        }
         let failure = self.failure.as_ref().map(|(_, _, at)| *at);
         let next = [failure, self.names.next(), self.vigil.next()].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
@@ -326,6 +338,8 @@ impl Keeper {
         let found = self.names.found(&wish);
         let mut tunnel = Tunnel::look(wish, journal, converge::Purpose::Restore(found))?;
         let plan = tunnel.plan()?;
+        // Somebody may do many things one after the other, the last ones while we look.
+        self.late = self.hear();
         let moved = tunnel.restore()?;
         self.names.outside = tunnel.outside();
         self.names.wait_for(tunnel.waiting());
@@ -339,7 +353,7 @@ impl Keeper {
         let steps = plan.steps.iter().map(|(step, _)| step.to_string());
         let steps: Vec<_> = called.chain(steps).collect();
         if !steps.is_empty() {
-            let who: Vec<String> = word.iter().map(ToString::to_string).collect();
+            let who: Vec<String> = word.iter().chain(&self.late).map(ToString::to_string).collect();
             let who = if who.is_empty() { "found missing".to_owned() } else { who.join(", ") };
             self.remember(format!("{who}; put back: {}", steps.join(", ")));
             tell_others(&self.name);
