@@ -8,12 +8,24 @@ use std::process::{self, Command};
 use std::time::Duration;
 
 use super::archive::Archive;
-use super::{END, Guest, MODULES, USUAL, judge};
+use super::{END, Guest, MODULES, WAITING, judge};
 use crate::lab::find_program;
 
-/// What the disk and its file system need of the kernel, besides what tests do.
-const DISK_MODULES: [&str; 2] = ["virtio_pci", "virtio_blk"];
-const DISK: &str = "512M";
+/// What the disk and its file system need of the kernel, besides what tests do, and Docker.
+const MORE_MODULES: [&str; 11] = [
+    "virtio_pci",
+    "virtio_blk",
+    "bridge",
+    "br_netfilter",
+    "nf_conntrack_netlink",
+    "nft_compat",
+    "xt_MASQUERADE",
+    "xt_addrtype",
+    "xt_conntrack",
+    "xt_nat",
+    "xt_tcpudp",
+];
+const DISK: &str = "1G";
 
 /// Such a machine, and its disk.
 pub struct System {
@@ -21,11 +33,12 @@ pub struct System {
     folder: PathBuf,
     files: Vec<(&'static str, &'static str)>,
     links: Vec<(&'static str, &'static str)>,
+    copies: Vec<(PathBuf, String)>,
 }
 
 impl System {
-    /// Makes the disk, which has these files and symbolic links besides Debian's, when it boots for
-    /// the first time; or says what is missing here.
+    /// Makes the disk, which has these files and symbolic links besides Debian's, and copies of
+    /// files of this machine, when it boots for the first time; or says what is missing here.
     ///
     /// # Errors
     ///
@@ -33,6 +46,7 @@ impl System {
     pub fn prepare(
         files: &[(&'static str, &'static str)],
         links: &[(&'static str, &'static str)],
+        copies: &[(PathBuf, String)],
     ) -> Result<Self, String> {
         let guest = Guest::prepare(&[])?;
         if !rustix::process::geteuid().is_root() {
@@ -46,7 +60,8 @@ impl System {
         }
         let folder = env::temp_dir().join(format!("adit-system-{}", process::id()));
         fs::create_dir_all(&folder).expect("a folder");
-        let system = Self { guest, folder, files: files.into(), links: links.into() };
+        let (files, links, copies) = (files.into(), links.into(), copies.into());
+        let system = Self { guest, folder, files, links, copies };
         let mut make = Command::new(make);
         make.args(["-q", "-F", "-t", "ext4", "-d"]).arg(tree).arg(system.disk()).arg(DISK);
         let output = make.output().expect("mke2fs runs");
@@ -59,7 +74,7 @@ impl System {
     #[track_caller]
     pub fn play(&self, words: &[&str], patience: Duration) {
         let drive = format!("file={},format=raw,if=virtio,cache=writeback", self.disk().display());
-        let machine = [&USUAL[..], &["-drive", &drive]].concat();
+        let machine = [&WAITING[..], &["-drive", &drive]].concat();
         judge(|| self.guest.boot(self.archive(words), &machine, patience));
     }
 
@@ -71,7 +86,7 @@ impl System {
     fn archive(&self, words: &[&str]) -> Archive {
         let mut archive = Archive::default();
         let mut modules = String::new();
-        let names: Vec<_> = DISK_MODULES.into_iter().chain(MODULES).collect();
+        let names: Vec<_> = MORE_MODULES.into_iter().chain(MODULES).collect();
         for (name, content) in self.guest.modules.with_dependencies(&names) {
             let path = format!("/modules/{name}");
             archive.file(Path::new(&path), 0o644, &content);
@@ -81,14 +96,19 @@ impl System {
         archive.file(Path::new("/bin/busybox"), 0o755, &fs::read(busybox).expect("busybox"));
         archive.file(Path::new("/init"), 0o755, init(&modules).as_bytes());
         let test = env::current_exe().expect("a test knows its executable");
-        for (from, to) in [(&test, "deps/test"), (&self.guest.adit, "adit")] {
-            let to = Path::new("/add/adit/debug").join(to);
+        for (from, to) in
+            [(&test, "debug/deps/test"), (&self.guest.adit, "debug/adit"), (busybox, "busybox")]
+        {
+            let to = Path::new("/add/adit").join(to);
             archive.file(&to, 0o755, &fs::read(from).expect("a program"));
         }
         archive.file(Path::new("/add/adit/play"), 0o755, play(words).as_bytes());
         let first = |path: &str| Path::new("/first").join(path.trim_start_matches('/'));
         for (path, content) in &self.files {
             archive.file(&first(path), 0o644, content.as_bytes());
+        }
+        for (from, path) in &self.copies {
+            archive.file(&first(path), 0o644, &fs::read(from).expect("a file"));
         }
         for (path, target) in &self.links {
             archive.link(&first(path), target);

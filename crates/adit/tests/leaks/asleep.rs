@@ -1,5 +1,5 @@
-//! A machine that is suspended and wakes up: what leaves it on either side of its sleep, and which
-//! keys it still uses.
+//! Many minutes of a machine, in a guest whose time leaps: it is suspended and wakes up, or its peer
+//! is lost for long; what leaves it then, and which keys it still uses.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,9 +9,9 @@ use std::time::Duration;
 use adit_tests::guest;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::BOTH;
 use crate::stage::{Program, Stage};
 use crate::wire::{Frame, Leaks};
+use crate::{BOTH, assert_tight};
 
 /// Emulated on a machine that others use too.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const LIFE: Duration = Duration::from_secs(180);
 
 #[test]
-fn a_machine_that_sleeps() {
+fn a_machine_that_sleeps_and_waits() {
     guest::play(&["asleep::"], PATIENCE);
 }
 
@@ -47,19 +47,27 @@ fn sessions<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> BTreeSet<[u8; 4]
     frames.into_iter().filter_map(Frame::session).collect()
 }
 
+/// One after the other, since all of the machine sleeps.
 #[test]
 #[ignore = "in a guest"]
-fn no_key_outlives_a_sleep_and_nothing_leaves_on_either_side_of_it() {
+fn nothing_leaves_and_no_key_outlives_its_time() {
     let mut stage = Stage::new(Program::Ours).unwrap();
     stage.configure(BOTH, "");
     stage.client.run("sed -i /PersistentKeepalive/d /etc/wireguard/wg0.conf");
     stage.tunnel("up");
+    a_key_sleeps(&mut stage);
+    probes_are_sent_around_a_sleep(&mut stage);
+    the_peer_is_lost_for_long(&mut stage);
+    stage.tunnel("down");
+}
+
+/// By a clock that goes on while the machine sleeps, the session is too old then, and by one that
+/// does not it is not.
+fn a_key_sleeps(stage: &mut Stage) {
     stage.forget();
     assert!(stage.reaches_the_other_end());
     let old = sessions(&stage.wire.frames(&stage.client, stage.own));
     let begin = now(ClockId::Monotonic);
-    // By a clock that goes on while the machine sleeps, the session is too old then, and by one
-    // that does not it is not.
     let nap = Duration::from_secs(10);
     thread::sleep(LIFE - nap / 2);
     let asleep = sleep(nap);
@@ -69,7 +77,9 @@ fn no_key_outlives_a_sleep_and_nothing_leaves_on_either_side_of_it() {
     let new = sessions(frames.iter().filter(|frame| frame.at > asleep));
     assert!(!old.is_empty() && !new.is_empty());
     assert!(old.is_disjoint(&new), "an old key is used");
+}
 
+fn probes_are_sent_around_a_sleep(stage: &mut Stage) {
     let (asleep, frames) = stage.frames_during(300, |stage| {
         let asleep = sleep(Duration::from_secs(3));
         assert!(stage.reaches_the_other_end());
@@ -80,5 +90,15 @@ fn no_key_outlives_a_sleep_and_nothing_leaves_on_either_side_of_it() {
     for awake in [|at, asleep| at < asleep, |at, asleep| at > asleep] {
         assert!(frames.iter().any(|frame| awake(frame.at, asleep)));
     }
-    stage.tunnel("down");
+}
+
+/// Until its session is too old, its handshakes are given up, and its keys are wiped.
+fn the_peer_is_lost_for_long(stage: &mut Stage) {
+    stage.server.run("ip link del wg0");
+    for lost in [1, 200, 600] {
+        thread::sleep(Duration::from_secs(lost));
+        assert_tight(stage, 100, &format!("{lost} seconds later"));
+    }
+    stage.start_server();
+    assert!(stage.reaches_the_other_end());
 }

@@ -29,10 +29,11 @@ pub enum Program {
 
 pub struct Stage {
     pub program: Program,
+    /// It ends before the machines do.
+    pub wire: Wire,
     pub client: Machine,
     pub router: Machine,
     pub server: Machine,
-    pub wire: Wire,
     pub allowed: Allowed,
     /// Where the client is on its link.
     pub own: Ipv4Addr,

@@ -243,7 +243,10 @@ fn what_was_open_before_does_not_go_on_beside_the_tunnel() {
     assert_eq!(leaks.count(), 0, "{leaks}");
 }
 
-/// Each of the moments, with whom something leaves in each.
+/// What happens at a moment.
+type Deed = fn(&mut Stage);
+
+/// With wg-quick something leaves at each of them.
 #[test]
 fn control_something_leaves_beside_wg_quick_at_every_moment() {
     let Some(mut stage) = Stage::new(Program::Theirs) else { return };
@@ -251,7 +254,7 @@ fn control_something_leaves_beside_wg_quick_at_every_moment() {
     stage.configure(BOTH, "");
     stage.tunnel("up");
     assert!(stage.reaches_the_other_end());
-    let moments: [(&str, fn(&mut Stage)); 5] = [
+    let moments: [(&str, Deed); 5] = [
         ("up", |_| ()),
         ("settings change", |stage| {
             stage.client.run("wg syncconf wg0 <(wg-quick strip wg0)");

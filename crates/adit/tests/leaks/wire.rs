@@ -1,18 +1,22 @@
 //! The wire outside: everything that the client sends on it is captured, and judged.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::machine::Machine;
 
 /// A running capture.
 pub struct Wire {
     tcpdump: Child,
+    /// What it says at its end.
+    summary: Option<JoinHandle<String>>,
     captured: Arc<Captured>,
     markers: u32,
 }
@@ -70,12 +74,11 @@ impl Wire {
         while !said.contains("listening on") {
             assert!(errors.read_line(&mut said).unwrap() > 0, "tcpdump ended: {said}");
         }
-        // It goes on to write there at its end.
-        thread::spawn(move || errors.read_to_end(&mut Vec::new()));
+        let summary = thread::spawn(move || io::read_to_string(errors).unwrap());
         let captured = Arc::new(Captured::default());
         let (output, into) = (tcpdump.stdout.take().unwrap(), Arc::clone(&captured));
         thread::spawn(move || read(output, &into));
-        Self { tcpdump, captured, markers: 0 }
+        Self { tcpdump, summary: Some(summary), captured, markers: 0 }
     }
 
     /// All that the client has sent since the last time, in its order.
@@ -111,10 +114,15 @@ impl Wire {
     }
 }
 
+/// Nothing has been missed.
 impl Drop for Wire {
     fn drop(&mut self) {
-        let _ = self.tcpdump.kill();
+        let _ = kill_process(Pid::from_child(&self.tcpdump), Signal::TERM);
         let _ = self.tcpdump.wait();
+        let summary = self.summary.take().map(JoinHandle::join);
+        if let Some(Ok(summary)) = summary.filter(|_| !thread::panicking()) {
+            assert!(summary.contains("\n0 packets dropped by kernel"), "{summary}");
+        }
     }
 }
 
