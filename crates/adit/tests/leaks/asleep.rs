@@ -14,7 +14,7 @@ use crate::wire::{Frame, Leaks};
 use crate::{BOTH, assert_tight};
 
 /// Emulated on a machine that others use too.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// How long a session may be used (spec §1.10).
 const LIFE: Duration = Duration::from_secs(180);
 
