@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub const FILES: [(&str, &str); 10] = [
     ("/etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
     ("/etc/passwd", "root::0:0:root:/root:/bin/bash\nmessagebus:x:100:100::/:/usr/sbin/nologin\n"),
-    ("/etc/group", "root:x:0:\nmessagebus:x:100:\nadm:x:4:\n"),
+    ("/etc/group", "root:x:0:\nmessagebus:x:100:\nadm:x:4:\ndocker:x:101:\n"),
     ("/etc/hosts", "127.0.0.1 localhost guest\n"),
     (
         "/etc/nsswitch.conf",
@@ -28,7 +28,11 @@ pub const FILES: [(&str, &str); 10] = [
 ];
 
 /// And the links.
-pub const LINKS: [(&str, &str); 8] = [
+pub const LINKS: [(&str, &str); 12] = [
+    ("/usr/sbin/iptables", "iptables-nft"),
+    ("/usr/sbin/iptables-restore", "iptables-nft-restore"),
+    ("/usr/sbin/ip6tables", "ip6tables-nft"),
+    ("/usr/sbin/ip6tables-restore", "ip6tables-nft-restore"),
     ("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"),
     ("/etc/systemd/system/sysinit.target.wants/outside.service", "../outside.service"),
     ("/etc/systemd/system/multi-user.target.wants/play.service", "../play.service"),
@@ -86,6 +90,7 @@ far add table inet far
 far add chain inet far in '{ type filter hook prerouting priority -300; }'
 far add rule inet far in iifname != eth0 accept
 far add rule inet far in udp dport 51820 accept
+far add rule inet far in meta l4proto icmp counter
 far add rule inet far in meta l4proto tcp counter
 far add rule inet far in meta l4proto udp counter
 far add rule inet far in ip daddr 10.9.0.0/24 drop
@@ -109,7 +114,7 @@ pub fn sh(script: &str) -> String {
 /// Waits until lines of bash succeed.
 #[track_caller]
 pub fn await_sh(script: &str) {
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_secs(30);
     let deadline = Instant::now() + PATIENCE;
     while !Command::new("bash").args(["-c", script]).output().is_ok_and(|it| it.status.success()) {
         assert!(
@@ -171,7 +176,7 @@ pub fn snapshot() -> String {
         { ip -4 route show table all; ip -6 route show table all; } | sort
         nft list ruleset
         cat /etc/resolv.conf; ls -l /etc/resolv.conf
-        resolvectl --no-pager dns; resolvectl --no-pager domain
+        ! systemctl -q is-active systemd-resolved || { resolvectl --no-pager dns; resolvectl --no-pager domain; }
         sysctl -a 2> /dev/null | grep -E '^net\.ipv[46]\.(conf\.(all|default|out0|lo)|ip_forward)'
         ls -A /run/wireguard /run/adit /var/lib/adit 2> /dev/null | grep -vE '^(dns|/.*|.*\.lock)?$' || true")
 }
