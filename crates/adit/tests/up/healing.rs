@@ -163,6 +163,29 @@ fn a_name_that_nobody_knows_yet_is_found_later() {
 }
 
 #[test]
+fn when_the_network_changes_names_are_asked_for_soon() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        split '' ''
+        sed -i 's/192.0.2.1:51820/later.test:51820/; s/^DNS.*//' /etc/wireguard/wg0.conf
+        check adit up wg0
+        # Asked for after 0, 1, 3, 7 and 15 seconds, each time a while for an answer, and then rarely.
+        mkfifo /run/nothing; exec 9<> /run/nothing
+        read -t 18 <&9
+        echo '192.0.2.1 later.test' >> /etc/hosts
+        SECONDS=0
+        ip addr add 192.168.7.3/24 dev eth1
+        found() { adit status wg0 | grep -q 'far  at 192.0.2.1:51820'; }
+        await found
+        [ $SECONDS -lt 6 ] || fail "found after $SECONDS s"
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
 fn a_tunnel_that_died_finds_its_peer_where_it_was_though_nobody_can_be_asked() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

@@ -218,6 +218,9 @@ impl Keeper {
                 still = self.answer();
             }
             let word = self.hear();
+            if word.iter().any(|event| matches!(event.what, What::Address(..))) {
+                self.names.hurry();
+            }
             let found = self.names.take();
             let rewritten = self.watch.as_ref().is_some_and(Watch::drain) || self.is_restarted();
             let due = self.failure.as_ref().is_some_and(|(_, _, at)| *at <= Instant::now());

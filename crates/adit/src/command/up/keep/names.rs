@@ -64,6 +64,15 @@ impl Names {
         self.waiting = waiting;
     }
 
+    /// The network has changed: somebody may know now. Soon, since a route comes after an address.
+    pub fn hurry(&mut self) {
+        let soon = Instant::now() + FIRST_PAUSE;
+        if self.next.is_some_and(|next| next > soon) {
+            self.next = Some(soon);
+            self.pause = FIRST_PAUSE;
+        }
+    }
+
     /// As they are written.
     pub fn waiting(&self) -> Vec<&str> {
         self.waiting.values().map(|endpoint| endpoint.text.as_str()).collect()
