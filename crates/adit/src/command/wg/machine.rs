@@ -101,15 +101,16 @@ impl Retries {
     fn from_environment() -> Result<Self, Refusal> {
         const VARIABLE: &str = "WG_ENDPOINT_RESOLUTION_RETRIES";
         const DEFAULT: u32 = 15;
-        const MOST: u32 = i32::MAX as u32;
+        const MOST: i64 = i32::MAX as i64;
         let Some(value) = env::var_os(VARIABLE) else {
             return Ok(Self(Some(DEFAULT)));
         };
         match value.to_str().map(|value| (value, value.trim_ascii_start())) {
             Some(("infinity", _)) => Ok(Self(None)),
             Some(("", _)) => Ok(Self(Some(0))),
-            Some((_, number)) if let Ok(number @ ..=MOST) = number.parse() => {
-                Ok(Self(Some(number)))
+            // "-0" is zero, as for strtoul(3).
+            Some((_, number)) if let Ok(number @ 0..=MOST) = number.parse() => {
+                Ok(Self(Some(number as u32)))
             }
             _ => {
                 let reason = format!("Unable to parse {VARIABLE}");
