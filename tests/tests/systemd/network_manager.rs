@@ -1,6 +1,6 @@
 //! NetworkManager, which has the network and keeps `/etc/resolv.conf`.
 
-use crate::machine::{asked_for, await_sh, beside, sh, snapshot, write_wg0};
+use crate::machine::{asked_for, await_sh, beside, installed, sh, snapshot, write_wg0};
 
 /// The link to the other machine.
 const LAN: &str = r"
@@ -28,6 +28,8 @@ match-device=interface-name:out0
 managed=1
 END
 systemctl disable --now systemd-networkd systemd-networkd.socket
+systemctl mask --now systemd-resolved
+sed -i 's/^hosts:.*/hosts: files dns/' /etc/nsswitch.conf
 rm /etc/resolv.conf
 systemctl start NetworkManager
 nmcli connection up lan
@@ -36,6 +38,7 @@ nmcli connection up lan
 #[test]
 #[ignore = "in a guest"]
 fn network_manager_is_told_of_name_servers_and_restarts() {
+    installed();
     sh(LAN);
     await_sh("grep -q 192.0.2.1 /etc/resolv.conf && ip route | grep -q ^default");
     assert_eq!(asked_for("managed.test"), "outside");
