@@ -143,7 +143,8 @@ fn a_peer_that_has_moved_is_found_again() {
          wg set wg0 peer $(wg show wg0 peers) persistent-keepalive 0",
     );
     // It cannot say so by itself: it has forgotten where the client is.
-    stage.server.run("ip link del wg0");
+    // Its daemon ends a moment later.
+    stage.server.run("ip link del wg0; while [ -e /run/wireguard/wg0.sock ]; do :; done");
     stage.start_server();
     server.tells(Some(ELSEWHERE));
     assert!(finds(&mut stage, "203.0.113.6"), "nobody has looked for it");
