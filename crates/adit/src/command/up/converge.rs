@@ -477,6 +477,15 @@ impl Tunnel {
             if plan.steps.is_empty() {
                 break;
             }
+            let link = Step::Make(Item::Link(self.wish.name.clone()));
+            if plan.steps.iter().any(|(step, _)| *step == link) {
+                // Perhaps somebody has given it another name since it was looked for.
+                let network = &mut self.machine.network;
+                if let Some(other) = tunnel::call_back(network, &self.wish.name, &self.journal)? {
+                    self.called = Some(other);
+                    continue;
+                }
+            }
             let mut carrier = Carrier {
                 settings: &self.settings,
                 hooks: &Hooks::from(&self.wish.file.hooks),
