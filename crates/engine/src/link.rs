@@ -26,12 +26,12 @@ impl Link {
     /// # Errors
     /// Those of netlink.
     pub fn open(tun: &Tun) -> io::Result<Self> {
-        let (_, place) = whereabouts(tun)?;
-        let mut link = Self { listener: Listener::open(News::Links)?, place };
+        let here = Identity::of(current()?)?;
+        let mut link = Self { listener: Listener::open(News::Links)?, place: here };
         loop {
             let (network, place) = whereabouts(tun)?;
             link.place = place;
-            if place != Identity::of(current()?)? {
+            if place != here {
                 link.listener.hear_of(network.as_fd());
             }
             // If it has moved on before anybody listened there, nobody has told us.
