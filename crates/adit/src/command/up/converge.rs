@@ -292,8 +292,7 @@ impl Tunnel {
     /// The hooks that are going to run, in their order.
     fn hooks(&self) -> Vec<(&'static str, Vec<Vec<u8>>)> {
         let (old, new) = (&self.journal.note.hooks, Hooks::from(&self.wish.file.hooks));
-        let link = Item::Link(self.wish.name.clone());
-        let was_there = self.journal.entries.iter().any(|entry| entry.item == link);
+        let was_there = tunnel::has_link(&self.journal, &self.wish.name);
         let up = [("PreUp", new.pre_up.clone()), ("PostUp", new.post_up.clone())];
         match (&self.present, was_there) {
             (None, false) => up.into(),
@@ -558,7 +557,7 @@ fn present(
     machine: &mut Machine,
     purpose: &Purpose,
 ) -> Outcome<Option<DeviceState>> {
-    let is_made = journal.entries.iter().any(|it| it.item == Item::Link(name.to_owned()));
+    let is_made = tunnel::has_link(journal, name);
     if !machine.network.has_link(name)? {
         if is_made && !journal.note.kernel && carrier::serves_elsewhere(name) {
             let text = format!(

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use host::plan::{Item, Machine, Plan};
+use host::plan::{Machine, Plan};
 
 use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Lock};
@@ -56,8 +56,7 @@ pub fn down(argument: &OsStr) -> Outcome {
         failures.extend(hooks.err().map(Failure::from));
         failures.extend(save::save(&name, &journal.note).err());
     }
-    let link = Item::Link(name.clone());
-    let is_ours = journal.entries.iter().any(|entry| entry.item == link) && !journal.note.kernel;
+    let is_ours = tunnel::has_link(&journal, &name) && !journal.note.kernel;
     tunnel::undo(&mut machine, &mut journal)?;
     if is_ours {
         // Its link may be in another network namespace by now.

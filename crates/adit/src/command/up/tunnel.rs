@@ -161,8 +161,12 @@ pub fn way_to(name: &str) -> Option<Whereabouts> {
 /// Whether `adit up' has made the link of this name.
 pub fn has_made(name: &str) -> bool {
     let journal = journal(name).ok().flatten();
-    let link = Item::Link(name.to_owned());
-    journal.is_some_and(|journal| journal.entries.iter().any(|entry| entry.item == link))
+    journal.is_some_and(|journal| has_link(&journal, name))
+}
+
+/// Whether the link of a tunnel is among what its journal tells of.
+pub fn has_link(journal: &Journal, name: &str) -> bool {
+    journal.entries.iter().any(|entry| entry.item == Item::Link(name.to_owned()))
 }
 
 /// That of a tunnel that comes up now, not written yet.
@@ -172,8 +176,8 @@ pub fn new_journal(wish: &Wish) -> Journal {
 
 /// The link of a tunnel, if somebody has given it another name.
 pub fn renamed(network: &mut Network, name: &str, journal: &Journal) -> Outcome<Option<Link>> {
-    let is_made = journal.entries.iter().any(|it| it.item == Item::Link(name.to_owned()));
-    let Some(index) = journal.note.link.filter(|_| is_made) else { return Ok(None) };
+    let index = journal.note.link.filter(|_| has_link(journal, name));
+    let Some(index) = index else { return Ok(None) };
     let mut links = network.links()?.into_iter();
     // A number is given again only when somebody insists, and hardly to one of these.
     Ok(links.find(|link| link.index == index && link.name != name && link.is_tunnel()))
