@@ -21,7 +21,8 @@ use crate::outbound::Outbound;
 use crate::paths::Paths;
 use crate::send::is_stale_source;
 use crate::shared::{
-    Numbered, Peer, Shared, Sockets, Stray, ToControl, ToWorker, endpoint, family, local,
+    Numbered, Peer, Post, Shared, Sockets, Stray, ToControl, ToWorker, endpoint, family, local,
+    token,
 };
 use crate::worker::Round;
 use crate::{Notice, Observer};
@@ -31,20 +32,11 @@ const SLOTS: usize = 16;
 /// They may come as a train.
 const SLOT_SIZE: usize = 65_536;
 
-/// What an event of epoll is about.
-mod token {
-    pub const MAILBOX: u64 = 0;
-    pub const TIMER: u64 = 1;
-    pub const LINK: u64 = 2;
-    pub const PATHS: u64 = 3;
-    pub const V4: u64 = 4;
-    pub const V6: u64 = 5;
-    pub const COUNT: usize = 6;
-}
-
 /// Runs a [`Device`] against real sockets, clocks and links.
 pub(crate) struct Control {
     shared: Arc<Shared>,
+    /// Of the first worker, who works here, too.
+    post: Arc<Post>,
     device: Device,
     peers: Numbered<PeerId, Arc<Peer>>,
     /// Prefixes have changed since the last publication.
@@ -71,9 +63,13 @@ impl Control {
     ///
     /// # Errors
     /// Those of epoll, timerfd and netlink.
-    pub fn new(shared: Arc<Shared>, device: Device, observer: Observer) -> io::Result<Self> {
-        let tun = shared.tuns.first().ok_or(io::ErrorKind::InvalidInput)?;
-        let (link, epoll, timer) = (Link::open(tun)?, Epoll::new()?, Timer::new()?);
+    pub fn new(
+        shared: Arc<Shared>,
+        post: Arc<Post>,
+        device: Device,
+        observer: Observer,
+    ) -> io::Result<Self> {
+        let (link, epoll, timer) = (Link::open(&post.tun)?, Epoll::new()?, Timer::new()?);
         let path_news = Listener::open(News::Paths)?;
         epoll.add(&shared.control, token::MAILBOX)?;
         epoll.add(&timer, token::TIMER)?;
@@ -93,6 +89,7 @@ impl Control {
             timer,
             armed: None,
             in_use: shared.in_use(),
+            post,
             outgoing: SendBatch::new(1),
             outbound: Outbound::new(),
             observer,
@@ -271,10 +268,8 @@ impl Control {
             // Workers may stage more meanwhile: the lock is not held over system calls.
             let packets = std::mem::take(&mut *staged);
             drop(staged);
-            let outbound = &mut self.outbound;
-            Round::run(&self.shared, 0, |round| {
-                outbound.send_staged(round, &peer, keypair, packets.into_iter());
-            });
+            let round = Round::begin(&self.shared, &self.post);
+            self.outbound.send_staged(&round, &peer, keypair, packets.into_iter());
             any = true;
         }
     }
@@ -354,9 +349,7 @@ impl Control {
     }
 
     fn pass_on(&self, stray: Stray) {
-        if let Some(worker) = self.shared.workers.first() {
-            worker.mailbox.post_at_most(MAX_STRAYS, ToWorker::Data(stray));
-        }
+        self.post.mailbox.post_at_most(MAX_STRAYS, ToWorker::Data(stray));
     }
 
     /// Spreads packets over all workers. They begin when the first has made way.
@@ -365,18 +358,16 @@ impl Control {
         if std::mem::replace(&mut self.in_use, all) == all {
             return;
         }
-        for tun in self.shared.tuns.iter().skip(1) {
+        for post in self.shared.workers.iter().skip(1) {
             // A queue that cannot be attached is given nothing.
-            let _ = tun.set_attached(true);
+            let _ = post.tun.set_attached(true);
         }
         for group in self.shared.sockets.load().iter().flat_map(|sockets| sockets.groups()) {
             let _ = group.steer(all);
         }
         // What was on its way to the only queue and socket has reached them then.
         quiesce();
-        if let Some(first) = self.shared.workers.first() {
-            first.mailbox.post(ToWorker::Widen);
-        }
+        self.post.mailbox.post(ToWorker::Widen);
     }
 
     /// Applies a change of configuration: what can fail first, then the rest, which cannot.
@@ -437,25 +428,23 @@ impl Control {
     fn open(&mut self, port: u16, mark: u32) -> io::Result<Sockets> {
         let (v4, v6) = sys::udp::bind_pair(port, self.shared.workers.len(), mark)?;
         let sockets = Sockets { v4, v6 };
-        let coalesce = self.shared.offloads.has(Kind::UdpGro);
-        for (family, token) in [(Family::V4, token::V4), (Family::V6, token::V6)] {
+        for family in [Family::V4, Family::V6] {
             let Some(group) = sockets.group(family) else { continue };
             // To all of them it deals from the start.
             if self.in_use < group.data.len() && group.steer(self.in_use).is_err() {
                 // The kernel deals them out to all.
                 self.widen();
             }
-            for data in &group.data {
-                if data.set_gro(coalesce).is_err() && coalesce {
-                    self.shared.offloads.lose(Kind::UdpGro);
-                }
+            // They are open to trains from the start. The kernel asks any socket of the port whether to
+            // join packets, before it chooses one.
+            for socket in group.sockets().filter(|_| !self.shared.offloads.has(Kind::UdpGro)) {
+                // What does not know of trains makes none.
+                let _ = socket.set_gro(false);
             }
-            // The kernel asks any socket of the port whether to join packets, before it chooses one.
-            let _ = group.handshake.set_gro(coalesce);
-            self.epoll.add(&group.handshake, token)?;
-        }
-        for (number, worker) in self.shared.workers.iter().enumerate() {
-            worker.watch_sockets(&sockets, number)?;
+            self.epoll.add(&group.handshake, family as u64)?;
+            for (post, socket) in self.shared.workers.iter().zip(&group.data) {
+                post.epoll.add(socket, family as u64)?;
+            }
         }
         Ok(sockets)
     }
@@ -487,14 +476,13 @@ impl Control {
 
     /// Something about the interface may have changed. False if it is gone.
     fn follow_link(&mut self) -> bool {
-        let shared = Arc::clone(&self.shared);
-        let Some(tun) = shared.tuns.first() else { return false };
+        let tun = &Arc::clone(&self.post).tun;
         if self.link.has_moved(tun) && self.move_after(tun).is_err() {
             return false;
         }
         let Ok(State { up, mtu }) = self.link.look(tun) else { return false };
         if let Some(mtu) = mtu {
-            shared.mtu.store(mtu as usize, Ordering::Relaxed);
+            self.shared.mtu.store(mtu as usize, Ordering::Relaxed);
         }
         match (std::mem::replace(&mut self.link_up, up), up) {
             (false, true) => self.rise(),

@@ -7,13 +7,13 @@ use proto::limits::{DATA_HEADER, DATA_OVERHEAD};
 use proto::{
     Authentic, Discard, Endpoint, MAX_RUN, Report, Window, data_receiver, inner_packet, kind,
 };
-use sys::tun::{Tun, VnetHeader};
+use sys::tun::VnetHeader;
 use sys::udp::{ReceiveBatch, Received, Udp};
 
 use crate::offload::Kind;
-use crate::packet::coalesce::{Coalescer, Delivery, Joins, MOST_PIECES, Place};
+use crate::packet::coalesce::{Coalescer, Joins, MOST_PIECES, Place};
 use crate::packet::ecn;
-use crate::shared::{Session, Stray, ToControl, endpoint};
+use crate::shared::{Session, Shared, Stray, ToControl, endpoint};
 use crate::worker::Round;
 
 /// Datagrams or trains taken in at once: where the wire does not coalesce, as many as make a good
@@ -35,16 +35,10 @@ impl Inbound {
         Self { batch: ReceiveBatch::new(SLOTS, SLOT_SIZE), coalescer: Coalescer::new(Joins::ALL) }
     }
 
-    /// Takes what waits in `socket`, up to a batch, and delivers it to `tun`. True if there may be more.
-    ///
-    /// # Errors
-    /// Those of receiving, but for "nothing there". They concern single datagrams or the path.
-    pub fn forward(&mut self, round: &Round<'_>, tun: &Tun, socket: &Udp) -> io::Result<bool> {
-        let received = match socket.receive(&mut self.batch) {
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error),
-        };
+    /// Takes what waits in `socket`, up to a batch, and delivers it. True if there may be more.
+    pub fn forward(&mut self, round: &Round<'_>, socket: &Udp) -> bool {
+        // What the network reports to a socket concerns some datagram that was sent before.
+        let Ok(received) = socket.receive(&mut self.batch) else { return false };
         let Self { batch, coalescer } = self;
         let mut opener = Opener::new(round, coalescer);
         for (slot, datagrams) in batch.datagrams().enumerate() {
@@ -54,16 +48,16 @@ impl Inbound {
         for (buffer, datagrams) in buffers.iter_mut().zip(self.batch.datagrams()) {
             *buffer = datagrams.bytes;
         }
-        deliver(round, tun, &mut self.coalescer, &buffers);
-        Ok(received == SLOTS)
+        deliver(round, &mut self.coalescer, &buffers);
+        received == SLOTS
     }
 
     /// Delivers one message that reached the wrong socket.
-    pub fn stray(&mut self, round: &Round<'_>, tun: &Tun, stray: &mut Stray) {
+    pub fn stray(&mut self, round: &Round<'_>, stray: &mut Stray) {
         let &mut Stray { from, local, tos, ref mut bytes } = stray;
         let mut opener = Opener::new(round, &mut self.coalescer);
         opener.open(0, Received { from, local, tos, segment_size: bytes.len().max(1), bytes });
-        deliver(round, tun, &mut self.coalescer, &[bytes]);
+        deliver(round, &mut self.coalescer, &[bytes]);
     }
 }
 
@@ -218,46 +212,32 @@ fn once<'m>(window: &mut Window, message: Authentic<'m>) -> Result<Authentic<'m>
     if window.accept(&message) { Ok(message) } else { Err(Discard::Replay) }
 }
 
-/// Writes what was admitted to the TUN.
-fn deliver(round: &Round<'_>, tun: &Tun, coalescer: &mut Coalescer, buffers: &[&[u8]]) {
+/// Writes what was admitted to the TUN: super-packets whole, or else their packets as they came.
+fn deliver(round: &Round<'_>, coalescer: &mut Coalescer, buffers: &[&[u8]]) {
+    let shared = round.shared;
     for delivery in coalescer.finish() {
-        let tun = round.shared.queue(tun, delivery.packets_apart(buffers));
-        if let Err(error) = deliver_joined(round, tun, delivery, buffers)
-            && delivery.packets() > 1
+        let tun = shared.queue(&round.post.tun, delivery.packets_apart(buffers));
+        let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
+        let pieces = delivery.gather(buffers, &mut pieces);
+        if delivery.packets() == 1 {
+            // Like everywhere on the way of a packet, no room means that it is lost.
+            let _ = tun.write_vectored(pieces);
+        } else if let Err(error) =
+            shared.offloads.make_up(Kind::TunTcp).and_then(|()| tun.write_vectored(pieces))
         {
-            super_packet_refused(round, error);
-            deliver_apart(tun, delivery, buffers);
+            super_packet_refused(shared, error);
+            let header = VnetHeader::default().encode();
+            for packet in delivery.packets_apart(buffers) {
+                let _ = tun.write_vectored(&[IoSlice::new(&header), IoSlice::new(packet)]);
+            }
         }
     }
     coalescer.clear();
 }
 
-fn deliver_joined(
-    round: &Round<'_>,
-    tun: &Tun,
-    delivery: &Delivery,
-    buffers: &[&[u8]],
-) -> io::Result<()> {
-    if delivery.packets() > 1 {
-        round.shared.offloads.make_up(Kind::TunTcp)?;
-    }
-    let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
-    tun.write_vectored(delivery.gather(buffers, &mut pieces)).map(drop)
-}
-
-/// Writes the packets of `delivery` one by one, as they came.
-fn deliver_apart(tun: &Tun, delivery: &Delivery, buffers: &[&[u8]]) {
-    let header = VnetHeader::default().encode();
-    for packet in delivery.packets_apart(buffers) {
-        // Like everywhere on the way of a packet, no room means that it is lost.
-        let _ = tun.write_vectored(&[IoSlice::new(&header), IoSlice::new(packet)]);
-    }
-}
-
 /// Some kernels refuse super-packets that they should take (Linux 6.6.44 and its like): do without.
-fn super_packet_refused(round: &Round<'_>, error: io::Error) {
+fn super_packet_refused(shared: &Shared, error: io::Error) {
     const EINVAL: i32 = 22;
-    let shared = round.shared;
     if error.raw_os_error() == Some(EINVAL)
         && (shared.offloads.lose(Kind::TunTcp) | shared.offloads.lose(Kind::TunUdp))
     {

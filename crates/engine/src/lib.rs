@@ -29,7 +29,6 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::{
     Change, Device, DeviceState, Discard, Keypair, PeerId, PublicKey, Random, SessionIndex,
 };
-use sys::poll::Epoll;
 use sys::tun::Tun;
 
 use control::Control;
@@ -108,37 +107,30 @@ impl Tunnel {
     /// # Errors
     /// When descriptors or threads cannot be had.
     pub fn start(tuns: Vec<Tun>, options: &Options, observer: Observer) -> io::Result<Self> {
-        let first = tuns
-            .first()
-            .filter(|_| tuns.len().is_power_of_two())
-            .ok_or(io::ErrorKind::InvalidInput)?;
-        let offloads = Offloads::probe(first, &options.without, &options.faults)?;
-        let posts = tuns.iter().map(|tun| {
-            let post = Post { epoll: Epoll::new()?, mailbox: Mailbox::new()? };
-            post.watch(tun)?;
-            Ok(post)
-        });
+        let posts = (0..).zip(tuns).map(|(number, tun)| Post::new(number, tun).map(Arc::new));
+        let workers = posts.collect::<io::Result<Vec<_>>>()?;
+        let first = workers.first().filter(|_| workers.len().is_power_of_two()).cloned();
+        let first = first.ok_or(io::ErrorKind::InvalidInput)?;
         let shared = Arc::new(Shared {
             clock: Clock { scale: options.time_scale.max(1) },
-            offloads,
+            offloads: Offloads::probe(&first.tun, &options.without, &options.faults)?,
             routes: ArcSwap::default(),
             sockets: ArcSwapOption::empty(),
             sessions: shared::Sessions::default(),
             mtu: usize::from(DEFAULT_MTU).into(),
             discards: shared::Discards::default(),
             control: Mailbox::new()?,
-            workers: posts.collect::<io::Result<_>>()?,
-            tuns,
+            workers,
             widened: OnceLock::new(),
         });
         if options.all_workers {
             let _ = shared.widened.set(());
         }
-        for tun in shared.tuns.iter().skip(shared.in_use()) {
-            tun.set_attached(false)?;
+        for post in shared.workers.iter().skip(shared.in_use()) {
+            post.tun.set_attached(false)?;
         }
-        let control =
-            Control::new(Arc::clone(&shared), Device::new(Box::new(SystemRandom)), observer)?;
+        let device = Device::new(Box::new(SystemRandom));
+        let control = Control::new(Arc::clone(&shared), first, device, observer)?;
         let mut tunnel = Self { shared, threads: Vec::new() };
         tunnel.spawn(control).inspect_err(|_| tunnel.shared.stop_workers())?;
         Ok(tunnel)
@@ -146,9 +138,9 @@ impl Tunnel {
 
     fn spawn(&mut self, control: Control) -> io::Result<()> {
         let thread = |name: &str| thread::Builder::new().name(name.into());
-        for number in 0..self.shared.workers.len() {
-            let shared = Arc::clone(&self.shared);
-            self.threads.push(thread("worker").spawn(move || Worker::run(number, &shared))?);
+        for post in &self.shared.workers {
+            let (shared, post) = (Arc::clone(&self.shared), Arc::clone(post));
+            self.threads.push(thread("worker").spawn(move || Worker::run(&shared, &post))?);
         }
         self.threads.push(thread("control").spawn(move || control.run())?);
         Ok(())

@@ -78,7 +78,7 @@ pub(crate) struct Outbound {
     messages: Vec<u8>,
     trains: VecDeque<Train>,
     /// The socket that has no room for the first of them; nothing is read until it has.
-    full: Option<Family>,
+    pub full: Option<Family>,
     batch: SendBatch,
     backlog: Backlog,
     icmp: icmp::RateLimit,
@@ -98,11 +98,11 @@ impl Outbound {
         }
     }
 
-    /// Takes what waits in `tun`, up to a batch, and sends it. True if there may be more.
+    /// Takes what waits in the TUN, up to a batch, and sends it. True if there may be more.
     ///
     /// # Errors
     /// Those of reading from the TUN, but for "nothing there".
-    pub fn forward(&mut self, round: &Round<'_>, tun: &Tun) -> io::Result<bool> {
+    pub fn forward(&mut self, round: &Round<'_>) -> io::Result<bool> {
         let mut read = std::mem::take(&mut self.read);
         let (mut packets, mut bytes) = (0, 0);
         let outcome = loop {
@@ -112,9 +112,9 @@ impl Outbound {
             if packets == MAX_BATCH || bytes > MAX_ROUND || self.full.is_some() {
                 break Ok(self.full.is_none());
             }
-            match tun.read(&mut read) {
+            match round.post.tun.read(&mut read) {
                 Ok(length) => {
-                    self.route(round, tun, read.get_mut(..length).unwrap_or_default());
+                    self.route(round, read.get_mut(..length).unwrap_or_default());
                     packets += 1;
                     bytes += length;
                 }
@@ -130,14 +130,14 @@ impl Outbound {
         outcome
     }
 
-    /// Finds the peer of a packet as read from `tun`, and gathers or stages what it stands for.
-    fn route(&mut self, round: &Round<'_>, tun: &Tun, read: &mut [u8]) {
+    /// Finds the peer of a packet as read from the TUN, and gathers or stages what it stands for.
+    fn route(&mut self, round: &Round<'_>, read: &mut [u8]) {
         let Some((header, _)) = VnetHeader::decode(read) else { return };
         let packet = read.get_mut(VnetHeader::LEN..).unwrap_or_default();
         let Some(destination) = packet::destination(packet) else { return };
         let peer = round.routes.lookup(destination).filter(|peer| peer.endpoint.load().is_some());
         let Some(peer) = peer else {
-            return self.unreachable(tun, packet);
+            return self.unreachable(&round.post.tun, packet);
         };
         let is_super_packet = header.gso_type != VnetHeader::GSO_NONE;
         // Who sends too much is told by a mark, or loses the first segment.
@@ -238,11 +238,6 @@ impl Outbound {
         }
     }
 
-    /// The socket that has to be waited for before more is read.
-    pub fn full(&self) -> Option<Family> {
-        self.full
-    }
-
     /// Answers a packet that nobody is there for, as a router would (spec §1.9).
     fn unreachable(&mut self, tun: &Tun, packet: &[u8]) {
         let mut answer = [0; icmp::LONGEST];
@@ -261,7 +256,7 @@ fn send(round: &Round<'_>, batch: &mut SendBatch, train: &Train, messages: &[u8]
     let Train { peer, keypair, tos, stride, .. } = train;
     let &Round { shared, now, .. } = round;
     let remote = peer.endpoint.load().as_deref().map(|endpoint| endpoint.remote);
-    let Some(socket) = remote.and_then(|remote| round.socket_towards(remote)) else {
+    let Some(socket) = remote.and_then(|remote| round.socket(family(remote))) else {
         return messages.len();
     };
     let dispatch = Dispatch { shared, socket, peer, now, tos: *tos, stride: *stride, messages };

@@ -16,7 +16,7 @@ use proto::{
 };
 use sys::poll::Epoll;
 use sys::tun::Tun;
-use sys::udp::{Family, Group, Local, Udp};
+use sys::udp::{Family, Group, Local};
 
 use crate::mailbox::Mailbox;
 use crate::offload::{Kind, Offloads};
@@ -25,7 +25,6 @@ use crate::packet::FlowKey;
 /// Everything that more than one thread touches.
 pub(crate) struct Shared {
     pub clock: Clock,
-    pub tuns: Vec<Tun>,
     pub offloads: Offloads,
     /// Replaced as a whole whenever prefixes change.
     pub routes: ArcSwap<Routes>,
@@ -36,17 +35,42 @@ pub(crate) struct Shared {
     pub mtu: AtomicUsize,
     pub discards: Discards,
     pub control: Mailbox<ToControl>,
-    /// One for each worker.
-    pub workers: Vec<Post>,
+    pub workers: Vec<Arc<Post>>,
     /// Set once all workers carry packets; until then only the first does.
     pub widened: OnceLock<()>,
 }
 
-/// Where a worker waits.
+/// What one worker has, and where it waits.
 pub(crate) struct Post {
+    /// Which of the data sockets is its own.
+    pub number: usize,
+    pub tun: Tun,
     /// The control thread adds new sockets to it; closed ones leave it by themselves.
     pub epoll: Epoll,
     pub mailbox: Mailbox<ToWorker>,
+}
+
+impl Post {
+    pub fn new(number: usize, tun: Tun) -> io::Result<Self> {
+        let post = Self { number, tun, epoll: Epoll::new()?, mailbox: Mailbox::new()? };
+        post.epoll.add(&post.mailbox, token::MAILBOX)?;
+        post.epoll.add(&post.tun, token::TUN)?;
+        Ok(post)
+    }
+}
+
+/// What an event of epoll is about.
+pub(crate) mod token {
+    use sys::udp::Family;
+
+    pub const V4: u64 = Family::V4 as u64;
+    pub const V6: u64 = Family::V6 as u64;
+    pub const MAILBOX: u64 = 2;
+    pub const TUN: u64 = 3;
+    pub const TIMER: u64 = 4;
+    pub const LINK: u64 = 5;
+    pub const PATHS: u64 = 6;
+    pub const COUNT: usize = 7;
 }
 
 impl Shared {
@@ -73,9 +97,9 @@ impl Shared {
         let chosen = packets.next().and_then(FlowKey::of).and_then(|key| {
             let mut hasher = DefaultHasher::new();
             key.hash(&mut hasher);
-            self.tuns.get(hasher.finish() as usize % self.tuns.len())
+            self.workers.get(hasher.finish() as usize % self.workers.len())
         });
-        chosen.unwrap_or(own)
+        chosen.map_or(own, |post| &post.tun)
     }
 
     pub fn stop_workers(&self) {
@@ -332,11 +356,6 @@ impl Sockets {
             Family::V4 => self.v4.as_ref(),
             Family::V6 => self.v6.as_ref(),
         }
-    }
-
-    /// The data socket of `worker` for `family`.
-    pub fn data(&self, family: Family, worker: usize) -> Option<&Udp> {
-        self.group(family)?.data.get(worker)
     }
 }
 

@@ -1,78 +1,58 @@
 //! A worker: one queue of the TUN, one data socket of each family, and nothing between them.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::Guard;
 use proto::Time;
-use sys::poll::{Events, Readiness};
-use sys::tun::Tun;
+use sys::poll::Events;
 use sys::udp::{Family, Udp};
 
 use crate::inbound::Inbound;
 use crate::outbound::Outbound;
-use crate::shared::{Post, Routes, Shared, Sockets, ToControl, ToWorker, family};
+use crate::shared::{Post, Routes, Shared, Sockets, ToControl, ToWorker, token};
 
 /// What holds for everything that is done between two waits.
 pub(crate) struct Round<'a> {
     pub shared: &'a Shared,
-    pub routes: &'a Routes,
-    pub sockets: Option<&'a Sockets>,
+    pub post: &'a Post,
+    pub routes: Guard<Arc<Routes>>,
+    pub sockets: Guard<Option<Arc<Sockets>>>,
     pub now: Time,
-    /// Which of the data sockets is ours.
-    pub worker: usize,
 }
 
-impl Round<'_> {
-    /// Begins a round of `worker`: takes what is published at this moment.
-    pub fn run<T>(shared: &Shared, worker: usize, round: impl FnOnce(&Round<'_>) -> T) -> T {
+impl<'a> Round<'a> {
+    /// Begins a round at `post`: takes what is published at this moment.
+    pub fn begin(shared: &'a Shared, post: &'a Post) -> Self {
         let (routes, sockets) = (shared.routes.load(), shared.sockets.load());
-        round(&Round {
-            shared,
-            routes: &routes,
-            sockets: sockets.as_deref(),
-            now: shared.clock.time(),
-            worker,
-        })
+        Self { shared, post, routes, sockets, now: shared.clock.time() }
     }
 
-    /// The socket to reach `remote` by.
-    pub fn socket_towards(&self, remote: SocketAddr) -> Option<&Udp> {
-        self.sockets?.data(family(remote), self.worker)
+    /// The data socket of `family`, if it is open.
+    pub fn socket(&self, family: Family) -> Option<&Udp> {
+        self.sockets.as_ref()?.group(family)?.data.get(self.post.number)
     }
-}
-
-/// What an event of a worker's epoll is about.
-mod token {
-    pub const MAILBOX: u64 = 0;
-    pub const TUN: u64 = 1;
-    pub const V4: u64 = 2;
-    pub const V6: u64 = 3;
-    pub const COUNT: usize = 4;
 }
 
 /// One of the threads that carry packets, from system call to system call.
-pub(crate) struct Worker {
-    number: usize,
+pub(crate) struct Worker<'a> {
+    shared: &'a Shared,
+    post: &'a Post,
     outbound: Outbound,
     inbound: Inbound,
     /// The TUN is not read, since a socket is full. What comes in is carried all the same.
     blocked: bool,
 }
 
-impl Worker {
-    /// Carries packets as number `number`, from when it is needed until it is told to stop, or until
-    /// the TUN is gone.
-    pub fn run(number: usize, shared: &Arc<Shared>) {
-        let (Some(tun), Some(post)) = (shared.tuns.get(number), shared.workers.get(number)) else {
-            return;
-        };
-        if number > 0 {
+impl<'a> Worker<'a> {
+    /// Carries packets from when it is needed until it is told to stop, or until the TUN is gone.
+    pub fn run(shared: &'a Shared, post: &'a Post) {
+        if post.number > 0 {
             shared.widened.wait();
         }
         let (outbound, inbound) = (Outbound::new(), Inbound::new());
-        let mut worker = Worker { number, outbound, inbound, blocked: false };
+        let mut worker = Self { shared, post, outbound, inbound, blocked: false };
         let mut events = Events::new(token::COUNT);
         let mut rest = Rest::begin(shared.clock.time());
         loop {
@@ -86,10 +66,10 @@ impl Worker {
             }
             for readiness in events.iter() {
                 let goes_on = match readiness.token {
-                    token::MAILBOX => worker.read_mail(shared, tun, post),
-                    token::TUN => worker.carry_out(shared, tun, post),
-                    token::V4 => worker.carry_in(shared, tun, post, Family::V4, readiness),
-                    _ => worker.carry_in(shared, tun, post, Family::V6, readiness),
+                    token::MAILBOX => worker.read_mail(),
+                    token::TUN => worker.carry_out(),
+                    token::V4 => worker.carry_in(Family::V4, readiness.writable),
+                    _ => worker.carry_in(Family::V6, readiness.writable),
                 };
                 match goes_on {
                     Ok(true) => {}
@@ -100,54 +80,51 @@ impl Worker {
         }
     }
 
+    fn round(&self) -> Round<'a> {
+        Round::begin(self.shared, self.post)
+    }
+
     /// Carries a batch from the TUN to the peers.
     ///
     /// # Errors
     /// When the TUN is gone, or epoll fails.
-    fn carry_out(&mut self, shared: &Shared, tun: &Tun, post: &Post) -> io::Result<bool> {
-        let outcome = Round::run(shared, self.number, |round| self.outbound.forward(round, tun));
-        outcome.map(drop).or_else(|error| still_there(tun, error))?;
-        self.block_or_unblock(shared, tun, post)
+    fn carry_out(&mut self) -> io::Result<bool> {
+        let round = self.round();
+        if self.outbound.forward(&round).is_err() {
+            // One that is down gives errors, too; only one that is gone has no state any more.
+            self.post.tun.is_up()?;
+        }
+        self.block_or_unblock(&round)
     }
 
     /// Carries a batch from the peers to the TUN, and goes on sending if that had to wait.
     ///
     /// # Errors
     /// When epoll fails.
-    fn carry_in(
-        &mut self,
-        shared: &Shared,
-        tun: &Tun,
-        post: &Post,
-        family: Family,
-        readiness: Readiness,
-    ) -> io::Result<bool> {
-        let resumes = readiness.writable && self.outbound.full() == Some(family);
-        Round::run(shared, self.number, |round| {
-            let _ = self.receive(round, tun, family);
-            if resumes {
-                self.outbound.flush(round);
-            }
-        });
-        if resumes { self.block_or_unblock(shared, tun, post) } else { Ok(true) }
+    fn carry_in(&mut self, family: Family, writable: bool) -> io::Result<bool> {
+        let round = self.round();
+        self.receive(&round, family);
+        if !writable {
+            return Ok(true);
+        }
+        self.outbound.flush(&round);
+        self.block_or_unblock(&round)
     }
 
     /// Stops reading the TUN while a socket is full: its queue then tells the senders.
-    fn block_or_unblock(&mut self, shared: &Shared, tun: &Tun, post: &Post) -> io::Result<bool> {
-        let full = self.outbound.full();
-        if full.is_some() == self.blocked {
-            return Ok(true);
-        }
+    fn block_or_unblock(&mut self, round: &Round<'_>) -> io::Result<bool> {
+        let (before, full) = (self.blocked, self.outbound.full);
         self.blocked = full.is_some();
-        if self.blocked {
-            post.epoll.remove(tun)?;
-        } else {
-            post.epoll.add(tun, token::TUN)?;
+        match (before, self.blocked) {
+            (false, false) => return Ok(true),
+            (false, true) => self.post.epoll.remove(&self.post.tun)?,
+            (true, false) => self.post.epoll.add(&self.post.tun, token::TUN)?,
+            // Perhaps by another socket than before.
+            (true, true) => {}
         }
-        if let Some(sockets) = shared.sockets.load_full() {
-            for family in [Family::V4, Family::V6] {
-                let Some(socket) = sockets.data(family, self.number) else { continue };
-                post.epoll.await_room(socket, token(family), full == Some(family))?;
+        for family in [Family::V4, Family::V6] {
+            if let Some(socket) = round.socket(family) {
+                self.post.epoll.await_room(socket, family as u64, full == Some(family))?;
             }
         }
         Ok(true)
@@ -157,53 +134,43 @@ impl Worker {
     ///
     /// # Errors
     /// When epoll fails.
-    fn read_mail(&mut self, shared: &Shared, tun: &Tun, post: &Post) -> io::Result<bool> {
-        for letter in post.mailbox.empty() {
+    fn read_mail(&mut self) -> io::Result<bool> {
+        for letter in self.post.mailbox.empty() {
             match letter {
-                ToWorker::Data(mut stray) => {
-                    Round::run(shared, self.number, |round| {
-                        self.inbound.stray(round, tun, &mut stray)
-                    });
-                }
-                ToWorker::Sockets if self.blocked => {
-                    Round::run(shared, self.number, |round| self.outbound.flush(round));
-                    self.block_or_unblock(shared, tun, post)?;
-                }
+                ToWorker::Data(mut stray) => self.inbound.stray(&self.round(), &mut stray),
                 ToWorker::Sockets => {}
                 ToWorker::Widen => {
-                    self.make_way(shared, tun);
-                    self.block_or_unblock(shared, tun, post)?;
-                    let _ = shared.widened.set(());
+                    self.make_way();
+                    let _ = self.shared.widened.set(());
                 }
                 ToWorker::Stop => return Ok(false),
             }
         }
-        Ok(true)
+        // It may be waiting for a socket that is no more.
+        let round = self.round();
+        self.outbound.flush(&round);
+        self.block_or_unblock(&round)
     }
 
     /// Carries what waits here already, so that nothing newer of its flow overtakes it elsewhere.
-    fn make_way(&mut self, shared: &Shared, tun: &Tun) {
+    fn make_way(&mut self) {
         /// Enough for a full queue.
         const ROUNDS: usize = 128;
-        let mut carry = |source| {
-            let more = Round::run(shared, self.number, |round| match source {
-                None => self.outbound.forward(round, tun),
-                Some(family) => self.receive(round, tun, family),
-            });
-            more.unwrap_or(false)
-        };
         for source in [None, Some(Family::V4), Some(Family::V6)] {
-            let _ = (0..ROUNDS).find(|_| !carry(source));
+            let _ = (0..ROUNDS).find(|_| {
+                let round = self.round();
+                let more = match source {
+                    None => self.outbound.forward(&round).unwrap_or(false),
+                    Some(family) => self.receive(&round, family),
+                };
+                !more
+            });
         }
     }
 
     /// Carries a batch from one of our sockets, if it is open. True if there may be more.
-    ///
-    /// # Errors
-    /// What the network reports to a socket, of some datagram that was sent before.
-    fn receive(&mut self, round: &Round<'_>, tun: &Tun, family: Family) -> io::Result<bool> {
-        let socket = round.sockets.and_then(|sockets| sockets.data(family, self.number));
-        socket.map_or(Ok(false), |socket| self.inbound.forward(round, tun, socket))
+    fn receive(&mut self, round: &Round<'_>, family: Family) -> bool {
+        round.socket(family).is_some_and(|socket| self.inbound.forward(round, socket))
     }
 }
 
@@ -230,39 +197,4 @@ impl Rest {
         let rested = std::mem::replace(self, Self::begin(to)).sum;
         rested < elapsed / 20
     }
-}
-
-/// What epoll calls the data socket of `family`.
-fn token(family: Family) -> u64 {
-    match family {
-        Family::V4 => token::V4,
-        Family::V6 => token::V6,
-    }
-}
-
-impl Post {
-    /// Watches the mailbox and the TUN's queue of a worker.
-    ///
-    /// # Errors
-    /// Those of epoll.
-    pub fn watch(&self, tun: &Tun) -> io::Result<()> {
-        self.epoll.add(&self.mailbox, token::MAILBOX)?;
-        self.epoll.add(tun, token::TUN)
-    }
-
-    /// Watches the data sockets of worker `number` until they are closed.
-    ///
-    /// # Errors
-    /// Those of epoll.
-    pub fn watch_sockets(&self, sockets: &Sockets, number: usize) -> io::Result<()> {
-        [Family::V4, Family::V6].into_iter().try_for_each(|family| {
-            let socket = sockets.data(family, number);
-            socket.map_or(Ok(()), |socket| self.epoll.add(socket, token(family)))
-        })
-    }
-}
-
-/// A TUN that is down gives errors, too; only one that is gone has no state any more.
-fn still_there(tun: &Tun, error: io::Error) -> io::Result<()> {
-    tun.is_up().map(drop).map_err(|_| error)
 }
