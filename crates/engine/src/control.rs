@@ -254,30 +254,26 @@ impl Control {
         }
     }
 
-    /// Sends what is staged on the new session, and only then lets workers use it, so that nothing
-    /// overtakes. False if nothing was staged.
+    /// Sends what is staged on the new session, and only then lets workers use it. False if nothing
+    /// was staged.
     fn send_on(&mut self, id: PeerId, keypair: &Arc<proto::Keypair>) -> bool {
         let Some(peer) = self.peer(id) else { return false };
         let mut any = false;
-        loop {
-            let mut staged = peer.staged();
-            if staged.is_empty() {
-                peer.sending.store(Some(Arc::clone(keypair)));
-                return any;
-            }
-            // Workers may stage more meanwhile: the lock is not held over system calls.
-            let packets = std::mem::take(&mut *staged);
-            drop(staged);
+        // Workers may stage more meanwhile: the lock is not held over system calls.
+        while !peer.send_on_unless_staged(keypair) {
+            let packets = std::mem::take(&mut *peer.staged());
             let round = Round::begin(&self.shared, &self.post);
-            self.outbound.send_staged(&round, &peer, keypair, packets.into_iter());
+            self.outbound.send_staged(&round, &peer, keypair, packets);
             any = true;
         }
+        any
     }
 
     /// Sends a handshake message, cookie reply or keepalive.
     fn transmit(&mut self, transmit: &proto::Transmit) {
-        let Some(sockets) = self.shared.sockets.load_full() else { return };
-        let Some(group) = sockets.group(family(transmit.to.remote)) else { return };
+        let sockets = self.shared.sockets.load();
+        let group = sockets.as_ref().and_then(|sockets| sockets.group(family(transmit.to.remote)));
+        let Some(group) = group else { return };
         let mut outgoing = Outgoing {
             to: transmit.to.remote,
             source: local(&transmit.to),
@@ -288,11 +284,8 @@ impl Control {
         let peer = transmit.peer.and_then(|id| self.peer(id));
         let mut result = group.handshake.send(&mut self.outgoing, [outgoing]);
         if outgoing.source.take().is_some() && result.as_ref().is_err_and(is_stale_source) {
-            if let Some(peer) = &peer
-                && let Some(stale) = peer.endpoint.load_full()
-                && *stale == transmit.to
-            {
-                peer.forget_source(&self.shared, &stale);
+            if let Some(peer) = &peer {
+                peer.forget_source(&self.shared, &transmit.to);
             }
             result = group.handshake.send(&mut self.outgoing, [outgoing]);
         }

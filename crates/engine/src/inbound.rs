@@ -151,7 +151,8 @@ impl<'a> Opener<'a> {
         if accepted {
             self.note(session, origin.endpoint, data, bytes);
         }
-        // Only now that the endpoint is known: staged packets will leave for it.
+        // Only now that the endpoint is known: staged packets will leave for it. And before the first
+        // packet is delivered, so that workers can answer it.
         if confirmed {
             peer.send_on_unless_staged(keypair);
             shared.report(peer.id, Report::Confirmed(keypair.local_index()));

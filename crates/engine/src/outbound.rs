@@ -13,7 +13,6 @@ use sys::udp::{Family, SendBatch};
 use crate::backlog::Backlog;
 use crate::packet::segment::Segments;
 use crate::packet::{self, ecn, icmp};
-use crate::send::Dispatch;
 use crate::shared::{Peer, family};
 use crate::worker::Round;
 
@@ -33,14 +32,14 @@ const MAX_BATCH: usize = 128;
 const MAX_ROUND: usize = 256 * 1024;
 
 /// Messages to one peer, of one session, equally long but for the last: what one send can carry.
-struct Train {
-    peer: Arc<Peer>,
-    keypair: Arc<Keypair>,
+pub(crate) struct Train {
+    pub peer: Arc<Peer>,
+    pub keypair: Arc<Keypair>,
     /// ECN of the packets inside.
-    tos: u8,
+    pub tos: u8,
     start: usize,
     length: usize,
-    stride: usize,
+    pub stride: usize,
     /// Ready to be sent, and closed to more.
     sealed: bool,
 }
@@ -53,8 +52,7 @@ impl Train {
     /// Whether a message of `length` bytes may follow. A shorter one ends the train; and only the last
     /// train ever grows, so order holds.
     fn takes(&self, to: &Destination<'_>, length: usize) -> bool {
-        Arc::ptr_eq(&self.peer, to.peer)
-            && Arc::ptr_eq(&self.keypair, to.keypair)
+        Arc::ptr_eq(&self.keypair, to.keypair)
             && self.tos == to.tos
             && !self.sealed
             && length <= self.stride
@@ -201,7 +199,7 @@ impl Outbound {
         round: &Round<'_>,
         peer: &Arc<Peer>,
         keypair: &Arc<Keypair>,
-        packets: impl Iterator<Item = Box<[u8]>>,
+        packets: impl IntoIterator<Item = Box<[u8]>>,
     ) {
         for packet in packets {
             let tos = ecn::outer(packet::tos(&packet).unwrap_or_default());
@@ -226,7 +224,7 @@ impl Outbound {
                 continue;
             }
             train.sealed = true;
-            let passed = send(round, &mut self.batch, train, messages);
+            let passed = train.send(round, &mut self.batch, messages);
             if passed < train.length {
                 train.start += passed;
                 train.length -= passed;
@@ -248,27 +246,4 @@ impl Outbound {
             let _ = tun.write_vectored(&[IoSlice::new(&header), IoSlice::new(answer)]);
         }
     }
-}
-
-/// Sends a sealed train, and notes for the timers that it was. Returns how many bytes of it are done
-/// with: all of them, unless the socket is full.
-fn send(round: &Round<'_>, batch: &mut SendBatch, train: &Train, messages: &[u8]) -> usize {
-    let Train { peer, keypair, tos, stride, .. } = train;
-    let &Round { shared, now, .. } = round;
-    let remote = peer.endpoint.load().as_deref().map(|endpoint| endpoint.remote);
-    let Some(socket) = remote.and_then(|remote| round.socket(family(remote))) else {
-        return messages.len();
-    };
-    let dispatch = Dispatch { shared, socket, peer, now, tos: *tos, stride: *stride, messages };
-    let progress = dispatch.run(batch);
-    if progress.sent > 0 {
-        peer.traffic.count_tx(progress.sent as u64);
-        if peer.traffic.sent(now, true) {
-            shared.report(peer.id, Report::Armed);
-        }
-    }
-    if keypair.wants_rekey(now) && peer.traffic.ask(now) {
-        shared.report(peer.id, Report::WantsSession);
-    }
-    progress.passed
 }

@@ -1,12 +1,14 @@
-//! Handing datagrams to a socket, and what to do when it does not take them.
+//! Handing a train to a socket, and what to do when that does not take it.
 
 use std::io;
 
-use proto::{Endpoint, Time};
-use sys::udp::{Outgoing, SendBatch, Udp};
+use proto::Report;
+use sys::udp::{Outgoing, SendBatch};
 
 use crate::offload::Kind;
-use crate::shared::{Peer, Shared, ToControl, local};
+use crate::outbound::Train;
+use crate::shared::{ToControl, family, local};
+use crate::worker::Round;
 
 /// The numbers of Linux, for what [`io::ErrorKind`] does not tell apart.
 mod errno {
@@ -22,105 +24,63 @@ pub(crate) fn is_stale_source(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(errno::EINVAL | errno::EADDRNOTAVAIL | errno::ENETUNREACH))
 }
 
-/// The messages of one train, on their way to one peer.
-pub(crate) struct Dispatch<'a> {
-    pub shared: &'a Shared,
-    pub socket: &'a Udp,
-    pub peer: &'a Peer,
-    pub now: Time,
-    pub tos: u8,
-    /// Each message but the last has this length.
-    pub stride: usize,
-    pub messages: &'a [u8],
-}
-
-/// How far sending has come.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Progress {
-    /// Bytes of messages that need not be sent any more; less than all only if the socket is full.
-    pub passed: usize,
-    /// Bytes of messages that were sent.
-    pub sent: usize,
-}
-
-impl Dispatch<'_> {
-    /// Sends the messages to where the peer is, as one train where that works, else one by one.
-    pub fn run(&self, batch: &mut SendBatch) -> Progress {
-        let nowhere = Progress { passed: self.messages.len(), sent: 0 };
-        let Some(endpoint) = self.peer.endpoint.load_full() else { return nowhere };
-        let offloads = &self.shared.offloads;
-        let may_segment = offloads.has(Kind::UdpSegment) && self.peer.takes_trains(self.now);
-        let size = u16::try_from(self.stride).ok().filter(|_| self.stride < self.messages.len());
-        let refusal = match size.filter(|_| may_segment) {
-            Some(size) => match self.pieces(batch, &endpoint, Some(size)) {
-                Ok(progress) => return progress,
-                Err(error) => Some(error),
-            },
-            None => None,
-        };
-        match self.pieces(batch, &endpoint, None) {
-            // Its source was to blame, not the train.
-            Err(_) => {
-                let endpoint = self.peer.forget_source(self.shared, &endpoint);
-                self.pieces(batch, &endpoint, None).unwrap_or(nowhere)
-            }
-            Ok(progress) => {
-                if let Some(error) = refusal {
-                    self.train_refused(error);
-                }
-                progress
-            }
-        }
-    }
-
-    /// Sends everything as one train of segments, or message by message.
-    ///
-    /// # Errors
-    /// A refused train, or a stale source. Any other message that cannot be sent is lost, and the
-    /// others may fare better.
-    fn pieces(
-        &self,
-        batch: &mut SendBatch,
-        endpoint: &Endpoint,
-        segment: Option<u16>,
-    ) -> io::Result<Progress> {
-        if segment.is_some() {
-            self.shared.offloads.make_up(Kind::UdpSegment)?;
-        }
-        let piece = if segment.is_some() { self.messages.len() } else { self.stride };
-        let mut progress = Progress { passed: 0, sent: 0 };
-        while let Some(rest) = self.messages.get(progress.passed..).filter(|rest| !rest.is_empty())
-        {
+impl Train {
+    /// Sends `messages`, which are those of this train, to where the peer is: as one train where that
+    /// works, else one by one. Returns how many bytes are done with: all of them, unless the socket is
+    /// full. A message that cannot be sent is lost, and the others may fare better.
+    pub fn send(&self, round: &Round<'_>, batch: &mut SendBatch, messages: &[u8]) -> usize {
+        let (Self { peer, stride, .. }, &Round { shared, now, .. }) = (self, round);
+        let may_segment = *stride < messages.len()
+            && shared.offloads.has(Kind::UdpSegment)
+            && peer.takes_trains(now);
+        let mut segment_size = u16::try_from(*stride).ok().filter(|_| may_segment);
+        let (mut passed, mut refusal) = (0, None);
+        while let Some(rest) = messages.get(passed..).filter(|rest| !rest.is_empty()) {
+            let endpoint = peer.endpoint.load();
+            let Some(endpoint) = endpoint.as_deref() else { return messages.len() };
+            let socket = round.socket(family(endpoint.remote));
+            let Some(socket) = socket else { return messages.len() };
+            let piece = if segment_size.is_some() { rest.len() } else { *stride };
             let datagrams = rest.chunks(piece).map(|bytes| Outgoing {
                 to: endpoint.remote,
                 source: local(endpoint),
                 tos: self.tos,
-                segment_size: segment,
+                segment_size,
                 bytes,
             });
-            match self.socket.send(batch, datagrams) {
+            let fault = segment_size.map_or(Ok(()), |_| shared.offloads.make_up(Kind::UdpSegment));
+            match fault.and_then(|()| socket.send(batch, datagrams)) {
                 Ok(count) => {
                     let bytes = rest.len().min(count * piece);
-                    progress.passed += bytes;
-                    progress.sent += bytes;
+                    passed += bytes;
+                    peer.traffic.count_tx(bytes as u64);
+                    if peer.traffic.sent(now, true) {
+                        shared.report(peer.id, Report::Armed);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if segment.is_some() => return Err(error),
-                Err(error) if endpoint.source.is_some() && is_stale_source(&error) => {
-                    return Err(error);
+                Err(error) if segment_size.is_some() => {
+                    (segment_size, refusal) = (None, Some(error));
                 }
-                Err(_) => progress.passed += rest.len().min(piece),
+                Err(error) if endpoint.source.is_some() && is_stale_source(&error) => {
+                    peer.forget_source(shared, endpoint);
+                    // That was to blame, not the train.
+                    refusal = None;
+                }
+                Err(_) => passed += rest.len().min(piece),
             }
         }
-        Ok(progress)
-    }
-
-    /// A train was refused: by a path too narrow for its segments, or by a device on it that cannot cut
-    /// it. Another path may be better, and this one later.
-    fn train_refused(&self, error: io::Error) {
-        if let Some(errno::EIO | errno::EINVAL | errno::EMSGSIZE) = error.raw_os_error() {
-            self.peer.refuse_trains(self.now);
-            self.shared.control.post(ToControl::OffloadLost(Kind::UdpSegment, error));
+        // A path is too narrow for its segments, or a device on it cannot cut it. Another path may be
+        // better, and this one later.
+        if let Some(error) = refusal
+            && let Some(errno::EIO | errno::EINVAL | errno::EMSGSIZE) = error.raw_os_error()
+        {
+            peer.refuse_trains(now);
+            shared.control.post(ToControl::OffloadLost(Kind::UdpSegment, error));
         }
+        if self.keypair.wants_rekey(now) && peer.traffic.ask(now) {
+            shared.report(peer.id, Report::WantsSession);
+        }
+        passed
     }
 }

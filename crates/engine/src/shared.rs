@@ -225,13 +225,14 @@ impl Peer {
         session
     }
 
-    /// Lets workers answer on a session that was just confirmed, before its first packet is delivered.
-    /// If packets wait, the control thread sends these first.
-    pub fn send_on_unless_staged(&self, keypair: &Arc<Keypair>) {
+    /// Lets workers send on `keypair`, unless packets wait: the control thread sends these first, so
+    /// that nothing overtakes. True if none did.
+    pub fn send_on_unless_staged(&self, keypair: &Arc<Keypair>) -> bool {
         let staged = self.staged();
         if staged.is_empty() {
             self.sending.store(Some(Arc::clone(keypair)));
         }
+        staged.is_empty()
     }
 
     pub fn takes_trains(&self, now: Time) -> bool {
@@ -260,12 +261,14 @@ impl Peer {
     }
 
     /// Lets the routing table choose where messages to `stale` leave from, unless the peer is
-    /// elsewhere by now. Returns where messages go to.
-    pub fn forget_source(&self, shared: &Shared, stale: &Arc<Endpoint>) -> Endpoint {
-        let fresh = Endpoint::new(stale.remote);
-        let before = self.endpoint.compare_and_swap(stale, Some(Arc::new(fresh)));
-        self.tell_roamed(shared);
-        before.as_deref().filter(|before| *before != &**stale).copied().unwrap_or(fresh)
+    /// elsewhere by now.
+    pub fn forget_source(&self, shared: &Shared, stale: &Endpoint) {
+        let endpoint = self.endpoint.load();
+        if endpoint.as_deref() == Some(stale) {
+            let fresh = Some(Arc::new(Endpoint::new(stale.remote)));
+            self.endpoint.compare_and_swap(&endpoint, fresh);
+            self.tell_roamed(shared);
+        }
     }
 
     /// One letter serves until it is read: its reader looks at the endpoint itself.
