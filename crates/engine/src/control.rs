@@ -1,7 +1,6 @@
 //! The control thread: owns the protocol's state and everything that is rare.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,25 +11,24 @@ use proto::{
 use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Events, Timer, quiesce};
 use sys::tun::Tun;
-use sys::udp::{Family, Outgoing, ReceiveBatch, Received, SendBatch};
+use sys::udp::{Family, Outgoing, SendBatch};
 
-use crate::inbound::MAX_STRAYS;
+use crate::inbound::Inbound;
 use crate::link::{Link, State};
 use crate::offload::Kind;
 use crate::outbound::Outbound;
 use crate::paths::Paths;
 use crate::send::is_stale_source;
 use crate::shared::{
-    Numbered, Peer, Post, Shared, Sockets, Stray, ToControl, ToWorker, endpoint, family, local,
-    token,
+    Numbered, Peer, Post, Shared, Sockets, ToControl, ToWorker, family, local, token,
 };
 use crate::worker::Round;
 use crate::{Notice, Observer};
 
-/// Handshake messages taken in at once.
+/// Handshake messages that mean load when they wait.
+const LOAD: usize = HANDSHAKE_QUEUE / 8;
+/// Of these, or trains of them, taken in at once.
 const SLOTS: usize = 16;
-/// They may come as a train.
-const SLOT_SIZE: usize = 65_536;
 
 /// Runs a [`Device`] against real sockets, clocks and links.
 pub(crate) struct Control {
@@ -55,6 +53,7 @@ pub(crate) struct Control {
     in_use: usize,
     outgoing: SendBatch,
     outbound: Outbound,
+    inbound: Inbound,
     observer: Observer,
 }
 
@@ -92,6 +91,7 @@ impl Control {
             post,
             outgoing: SendBatch::new(1),
             outbound: Outbound::new(),
+            inbound: Inbound::new(SLOTS),
             observer,
             shared,
         })
@@ -100,7 +100,6 @@ impl Control {
     /// Works until told to stop, or until the interface is gone; then stops the workers.
     pub fn run(mut self) {
         let mut events = Events::new(token::COUNT);
-        let mut incoming = ReceiveBatch::new(SLOTS, SLOT_SIZE);
         let mut goes_on = self.follow_link();
         while goes_on && self.epoll.wait(&mut events, None).is_ok() {
             for readiness in events.iter() {
@@ -108,8 +107,8 @@ impl Control {
                     token::MAILBOX => self.read_mail(),
                     token::LINK => self.follow_link(),
                     token::PATHS => self.follow_paths(),
-                    token::V4 => self.receive(Family::V4, &mut incoming),
-                    token::V6 => self.receive(Family::V6, &mut incoming),
+                    token::V4 => self.receive(Family::V4),
+                    token::V6 => self.receive(Family::V6),
                     _ => {
                         self.timer.drain();
                         self.armed = None;
@@ -130,10 +129,8 @@ impl Control {
     fn read_mail(&mut self) -> bool {
         let mut goes_on = true;
         let letters = Arc::clone(&self.shared).control.empty();
-        let strays =
-            letters.iter().filter(|letter| matches!(letter, ToControl::Handshake(..))).count();
-        if strays == MAX_STRAYS {
-            // They are as many as may wait, whoever sent them past the socket for handshakes.
+        let is_handshake = |letter: &&ToControl| matches!(letter, ToControl::Handshake(_, Ok(_)));
+        if letters.iter().filter(is_handshake).count() >= LOAD {
             self.device.under_load(self.shared.clock.time());
         }
         for letter in letters {
@@ -147,9 +144,7 @@ impl Control {
                         self.device.report(self.shared.clock.now(), id, Report::Roamed(endpoint));
                     }
                 }
-                ToControl::Handshake(from, datagram) => {
-                    self.handshake(from, &datagram);
-                }
+                ToControl::Handshake(from, message) => self.handshake(from, message),
                 ToControl::Saturated => self.widen(),
                 ToControl::OffloadLost(kind, error) => {
                     (self.observer)(Notice::OffloadLost(kind, error))
@@ -294,55 +289,25 @@ impl Control {
         }
     }
 
-    /// Takes in the handshake messages of one family that wait, at most as many as mean load.
-    fn receive(&mut self, family: Family, incoming: &mut ReceiveBatch) -> bool {
-        const LOAD: usize = HANDSHAKE_QUEUE / 8;
-        let sockets = self.shared.sockets.load_full();
-        let group = sockets.as_ref().and_then(|sockets| sockets.group(family));
-        let Some(group) = group else { return true };
-        let mut waiting = Vec::new();
-        while waiting.len() < LOAD {
-            // What the network reports to a socket concerns some datagram that was sent before.
-            let Ok(received) = group.handshake.receive(incoming) else { break };
-            for Received { from, local, tos, segment_size, bytes } in incoming.datagrams() {
-                for bytes in bytes.chunks(segment_size) {
-                    match proto::kind(bytes) {
-                        Ok(proto::Kind::Data) => {
-                            self.pass_on(Stray { from, local, tos, bytes: bytes.into() })
-                        }
-                        Ok(_) => waiting.push((endpoint(from, local), Box::from(bytes))),
-                        Err(reason) => self.dropped(from, reason),
-                    }
-                }
-            }
-            if received < SLOTS {
-                break;
-            }
-        }
-        if waiting.len() >= LOAD {
-            self.device.under_load(self.shared.clock.time());
-        }
-        for (from, datagram) in waiting {
-            self.handshake(from, &datagram);
-            self.settle();
+    /// Takes in what waits in the handshake socket of `family`. Handshake messages become letters, at
+    /// least as many as mean load, before any of them is answered.
+    fn receive(&mut self, family: Family) -> bool {
+        let round = Round::begin(&self.shared, &self.post);
+        let group = round.sockets.as_ref().and_then(|sockets| sockets.group(family));
+        if let Some(group) = group {
+            let mut batches = 0..LOAD / SLOTS;
+            let _ = batches.find(|_| !self.inbound.forward(&round, &group.handshake));
         }
         true
     }
 
-    fn handshake(&mut self, from: Endpoint, datagram: &[u8]) {
+    fn handshake(&mut self, from: Endpoint, message: Result<Box<[u8]>, Discard>) {
         let now = self.shared.clock.now();
-        if let Err(reason) = self.device.handle_handshake(now, from, datagram) {
-            self.dropped(from.remote, reason);
+        let outcome = message.and_then(|message| self.device.handle_handshake(now, from, &message));
+        if let Err(reason) = outcome {
+            self.shared.discards.count(reason);
+            (self.observer)(Notice::Dropped(from.remote, reason));
         }
-    }
-
-    fn dropped(&self, from: SocketAddr, reason: Discard) {
-        self.shared.discards.count(reason);
-        (self.observer)(Notice::Dropped(from, reason));
-    }
-
-    fn pass_on(&self, stray: Stray) {
-        self.post.mailbox.post_at_most(MAX_STRAYS, ToWorker::Data(stray));
     }
 
     /// Spreads packets over all workers. They begin when the first has made way.

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::sync::{Arc, PoisonError};
 
-use proto::limits::{DATA_HEADER, DATA_OVERHEAD};
+use proto::limits::{DATA_HEADER, DATA_OVERHEAD, HANDSHAKE_QUEUE};
 use proto::{
     Authentic, Discard, Endpoint, MAX_RUN, Report, Window, data_receiver, inner_packet, kind,
 };
@@ -13,33 +13,33 @@ use sys::udp::{ReceiveBatch, Received, Udp};
 use crate::offload::Kind;
 use crate::packet::coalesce::{Coalescer, Joins, MOST_PIECES, Place};
 use crate::packet::ecn;
-use crate::shared::{Session, Shared, Stray, ToControl, endpoint};
+use crate::shared::{Session, Shared, ToControl, endpoint};
 use crate::worker::Round;
 
-/// Datagrams or trains taken in at once: where the wire does not coalesce, as many as make a good
-/// super-packet.
-const SLOTS: usize = 32;
+/// Datagrams or trains taken in at once, at most: where the wire does not coalesce, as many as make a
+/// good super-packet.
+pub(crate) const SLOTS: usize = 32;
 /// A train of the kernel's can be as long as a datagram.
 const SLOT_SIZE: usize = 65_536;
-/// Datagrams that may wait for the other thread because they came to the wrong socket.
-pub(crate) const MAX_STRAYS: usize = 64;
 
 /// Receives, opens and delivers.
 pub(crate) struct Inbound {
+    slots: usize,
     batch: ReceiveBatch,
     coalescer: Coalescer,
 }
 
 impl Inbound {
-    pub fn new() -> Self {
-        Self { batch: ReceiveBatch::new(SLOTS, SLOT_SIZE), coalescer: Coalescer::new(Joins::ALL) }
+    pub fn new(slots: usize) -> Self {
+        let batch = ReceiveBatch::new(slots, SLOT_SIZE);
+        Self { slots, batch, coalescer: Coalescer::new(Joins::ALL) }
     }
 
     /// Takes what waits in `socket`, up to a batch, and delivers it. True if there may be more.
     pub fn forward(&mut self, round: &Round<'_>, socket: &Udp) -> bool {
         // What the network reports to a socket concerns some datagram that was sent before.
         let Ok(received) = socket.receive(&mut self.batch) else { return false };
-        let Self { batch, coalescer } = self;
+        let Self { batch, coalescer, .. } = self;
         let mut opener = Opener::new(round, coalescer);
         for (slot, datagrams) in batch.datagrams().enumerate() {
             opener.open(slot as u32, datagrams);
@@ -49,15 +49,7 @@ impl Inbound {
             *buffer = datagrams.bytes;
         }
         deliver(round, &mut self.coalescer, &buffers);
-        received == SLOTS
-    }
-
-    /// Delivers one message that reached the wrong socket.
-    pub fn stray(&mut self, round: &Round<'_>, stray: &mut Stray) {
-        let &mut Stray { from, local, tos, ref mut bytes } = stray;
-        let mut opener = Opener::new(round, &mut self.coalescer);
-        opener.open(0, Received { from, local, tos, segment_size: bytes.len().max(1), bytes });
-        deliver(round, &mut self.coalescer, &[bytes]);
+        received == self.slots
     }
 }
 
@@ -196,15 +188,10 @@ impl<'a> Opener<'a> {
         }
     }
 
-    /// The kernel's sorting by first byte is a courtesy: handshakes may arrive here, too.
+    /// Passes on what is the control thread's business, and what is nobody's.
     fn not_data(&self, from: Endpoint, datagram: &[u8]) {
-        let shared = self.round.shared;
-        match kind(datagram) {
-            Ok(_) => {
-                shared.control.post_at_most(MAX_STRAYS, ToControl::Handshake(from, datagram.into()))
-            }
-            Err(reason) => shared.discards.count(reason),
-        }
+        let letter = ToControl::Handshake(from, kind(datagram).map(|_| datagram.into()));
+        self.round.shared.control.post_at_most(HANDSHAKE_QUEUE, letter);
     }
 }
 

@@ -115,8 +115,8 @@ pub(crate) enum ToControl {
     Report(PeerId, Report),
     /// The peer's endpoint is not where it was.
     Roamed(PeerId),
-    /// A handshake message that arrived among data.
-    Handshake(Endpoint, Box<[u8]>),
+    /// A handshake message, or why what has arrived is no message at all.
+    Handshake(Endpoint, Result<Box<[u8]>, Discard>),
     /// The only worker in use has no rest any more.
     Saturated,
     /// A worker does without an offload, because of this error.
@@ -130,21 +130,11 @@ pub(crate) enum ToControl {
 
 /// A letter to a worker.
 pub(crate) enum ToWorker {
-    /// A data message that arrived among handshakes.
-    Data(Stray),
     /// Sockets were opened or closed.
     Sockets,
     /// To the first: packets are spread over all from now on; make way for what waits here already.
     Widen,
     Stop,
-}
-
-/// A datagram that the other socket should have got.
-pub(crate) struct Stray {
-    pub from: SocketAddr,
-    pub local: Option<Local>,
-    pub tos: u8,
-    pub bytes: Box<[u8]>,
 }
 
 /// The machine's clocks; sessions may be made to age `scale` times as fast, for tests.

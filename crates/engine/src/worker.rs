@@ -9,7 +9,7 @@ use proto::Time;
 use sys::poll::Events;
 use sys::udp::{Family, Udp};
 
-use crate::inbound::Inbound;
+use crate::inbound::{Inbound, SLOTS};
 use crate::outbound::Outbound;
 use crate::shared::{Post, Routes, Shared, Sockets, ToControl, ToWorker, token};
 
@@ -51,7 +51,7 @@ impl<'a> Worker<'a> {
         if post.number > 0 {
             shared.widened.wait();
         }
-        let (outbound, inbound) = (Outbound::new(), Inbound::new());
+        let (outbound, inbound) = (Outbound::new(), Inbound::new(SLOTS));
         let mut worker = Self { shared, post, outbound, inbound, blocked: false };
         let mut events = Events::new(token::COUNT);
         let mut rest = Rest::begin(shared.clock.time());
@@ -137,7 +137,6 @@ impl<'a> Worker<'a> {
     fn read_mail(&mut self) -> io::Result<bool> {
         for letter in self.post.mailbox.empty() {
             match letter {
-                ToWorker::Data(mut stray) => self.inbound.stray(&self.round(), &mut stray),
                 ToWorker::Sockets => {}
                 ToWorker::Widen => {
                     self.make_way();
