@@ -15,13 +15,12 @@ use sys::udp::{Family, Outgoing, SendBatch};
 
 use crate::inbound::Inbound;
 use crate::link::{Link, State};
+use crate::mailbox::Letter;
 use crate::offload::Kind;
 use crate::outbound::Outbound;
 use crate::paths::Paths;
 use crate::send::is_stale_source;
-use crate::shared::{
-    Numbered, Peer, Post, Shared, Sockets, ToControl, ToWorker, family, local, token,
-};
+use crate::shared::{Numbered, Peer, Post, Shared, Sockets, family, local, token};
 use crate::worker::Round;
 use crate::{Notice, Observer};
 
@@ -49,8 +48,6 @@ pub(crate) struct Control {
     epoll: Epoll,
     timer: Timer,
     armed: Option<Time>,
-    /// How many workers packets are spread over.
-    in_use: usize,
     outgoing: SendBatch,
     outbound: Outbound,
     inbound: Inbound,
@@ -87,7 +84,6 @@ impl Control {
             epoll,
             timer,
             armed: None,
-            in_use: shared.in_use(),
             post,
             outgoing: SendBatch::new(1),
             outbound: Outbound::new(),
@@ -121,42 +117,41 @@ impl Control {
         }
         self.down();
         self.settle();
-        self.shared.stop_workers();
-        self.shared.control.close();
+        self.shared.end();
     }
 
     /// False if this is the end.
     fn read_mail(&mut self) -> bool {
         let mut goes_on = true;
         let letters = Arc::clone(&self.shared).control.empty();
-        let is_handshake = |letter: &&ToControl| matches!(letter, ToControl::Handshake(_, Ok(_)));
+        let is_handshake = |letter: &&Letter| matches!(letter, Letter::Handshake(_, Ok(_)));
         if letters.iter().filter(is_handshake).count() >= LOAD {
             self.device.under_load(self.shared.clock.time());
         }
         for letter in letters {
             match letter {
-                ToControl::Report(peer, report) => {
+                Letter::Report(peer, report) => {
                     self.device.report(self.shared.clock.now(), peer, report)
                 }
-                ToControl::Roamed(id) => {
+                Letter::Roamed(id) => {
                     if let Some(endpoint) = self.peer(id).and_then(|peer| peer.take_roamed()) {
                         self.paths.learn(&endpoint, self.mark);
                         self.device.report(self.shared.clock.now(), id, Report::Roamed(endpoint));
                     }
                 }
-                ToControl::Handshake(from, message) => self.handshake(from, message),
-                ToControl::Saturated => self.widen(),
-                ToControl::OffloadLost(kind, error) => {
+                Letter::Handshake(from, message) => self.handshake(from, message),
+                Letter::Saturated => self.widen(),
+                Letter::OffloadLost(kind, error) => {
                     (self.observer)(Notice::OffloadLost(kind, error))
                 }
-                ToControl::Configure(change, answer) => {
+                Letter::Configure(change, answer) => {
                     let outcome = self.configure(&change);
                     // Workers know before the asker does, whose next packet would go the old way.
                     self.settle();
                     // The asker may have gone away meanwhile.
                     drop(answer.send(outcome));
                 }
-                ToControl::State(answer) => {
+                Letter::State(answer) => {
                     let state = self.device.state();
                     drop(answer.send(DeviceState {
                         listen_port: self.port,
@@ -164,7 +159,7 @@ impl Control {
                         ..state
                     }));
                 }
-                ToControl::TunLost | ToControl::Stop => goes_on = false,
+                Letter::Stop => goes_on = false,
             }
             self.settle();
         }
@@ -310,10 +305,9 @@ impl Control {
         }
     }
 
-    /// Spreads packets over all workers. They begin when the first has made way.
-    fn widen(&mut self) {
-        let all = self.shared.workers.len();
-        if std::mem::replace(&mut self.in_use, all) == all {
+    /// Has packets dealt out to all workers. They begin when the first has made way.
+    fn widen(&self) {
+        if self.shared.dealt.get().is_some() {
             return;
         }
         for post in self.shared.workers.iter().skip(1) {
@@ -321,11 +315,12 @@ impl Control {
             let _ = post.tun.set_attached(true);
         }
         for group in self.shared.sockets.load().iter().flat_map(|sockets| sockets.groups()) {
-            let _ = group.steer(all);
+            let _ = group.steer(self.shared.workers.len());
         }
         // What was on its way to the only queue and socket has reached them then.
         quiesce();
-        self.post.mailbox.post(ToWorker::Widen);
+        let _ = self.shared.dealt.set(());
+        self.post.bell.signal();
     }
 
     /// Applies a change of configuration: what can fail first, then the rest, which cannot.
@@ -383,13 +378,13 @@ impl Control {
     }
 
     /// Opens sockets on `port` and watches them; nothing is sent by them yet.
-    fn open(&mut self, port: u16, mark: u32) -> io::Result<Sockets> {
+    fn open(&self, port: u16, mark: u32) -> io::Result<Sockets> {
         let (v4, v6) = sys::udp::bind_pair(port, self.shared.workers.len(), mark)?;
         let sockets = Sockets { v4, v6 };
         for family in [Family::V4, Family::V6] {
             let Some(group) = sockets.group(family) else { continue };
             // To all of them it deals from the start.
-            if self.in_use < group.data.len() && group.steer(self.in_use).is_err() {
+            if self.shared.dealt.get().is_none() && group.steer(1).is_err() {
                 // The kernel deals them out to all.
                 self.widen();
             }
@@ -422,10 +417,7 @@ impl Control {
     /// that their port is free. False if there were none.
     fn replace(&self, sockets: Option<Arc<Sockets>>) -> bool {
         let before = self.shared.sockets.swap(sockets);
-        for worker in &self.shared.workers {
-            // It may be waiting for a socket that is no more.
-            worker.mailbox.post(ToWorker::Sockets);
-        }
+        self.shared.ring();
         while before.as_ref().is_some_and(|before| Arc::strong_count(before) > 1) {
             std::thread::yield_now();
         }

@@ -10,10 +10,11 @@ use proto::{
 use sys::tun::VnetHeader;
 use sys::udp::{ReceiveBatch, Received, Udp};
 
+use crate::mailbox::Letter;
 use crate::offload::Kind;
 use crate::packet::coalesce::{Coalescer, Joins, MOST_PIECES, Place};
 use crate::packet::ecn;
-use crate::shared::{Session, Shared, ToControl, endpoint};
+use crate::shared::{Session, Shared, endpoint};
 use crate::worker::Round;
 
 /// Datagrams or trains taken in at once, at most: where the wire does not coalesce, as many as make a
@@ -190,7 +191,7 @@ impl<'a> Opener<'a> {
 
     /// Passes on what is the control thread's business, and what is nobody's.
     fn not_data(&self, from: Endpoint, datagram: &[u8]) {
-        let letter = ToControl::Handshake(from, kind(datagram).map(|_| datagram.into()));
+        let letter = Letter::Handshake(from, kind(datagram).map(|_| datagram.into()));
         self.round.shared.control.post_at_most(HANDSHAKE_QUEUE, letter);
     }
 }
@@ -229,6 +230,6 @@ fn super_packet_refused(shared: &Shared, error: io::Error) {
     if error.raw_os_error() == Some(EINVAL)
         && (shared.offloads.lose(Kind::TunTcp) | shared.offloads.lose(Kind::TunUdp))
     {
-        shared.control.post(ToControl::OffloadLost(Kind::TunTcp, error));
+        shared.control.post(Letter::OffloadLost(Kind::TunTcp, error));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! One control thread owns the protocol's state. Workers carry packets, each with its own queue of
 //! the TUN and its own sockets, from system call to system call: no lock, channel or allocation
-//! for a packet. They meet in `shared`, whose parts are swapped as a whole, and in two mailboxes for
-//! what is rare.
+//! for a packet. They meet in `shared`, whose parts are swapped as a whole. Of what is rare, workers
+//! write letters to the control thread, and that rings.
 
 mod backlog;
 mod control;
@@ -32,9 +32,9 @@ use proto::{
 use sys::tun::Tun;
 
 use control::Control;
-use mailbox::Mailbox;
+use mailbox::{Letter, Mailbox};
 use offload::{Kind, Offloads};
-use shared::{Clock, Post, Shared, ToControl};
+use shared::{Clock, Post, Shared};
 use worker::Worker;
 
 /// How a tunnel is to be run.
@@ -121,10 +121,11 @@ impl Tunnel {
             discards: shared::Discards::default(),
             control: Mailbox::new()?,
             workers,
+            dealt: OnceLock::new(),
             widened: OnceLock::new(),
         });
-        if options.all_workers {
-            let _ = shared.widened.set(());
+        if options.all_workers || shared.workers.len() == 1 {
+            let _ = (shared.dealt.set(()), shared.widened.set(()));
         }
         for post in shared.workers.iter().skip(shared.in_use()) {
             post.tun.set_attached(false)?;
@@ -132,7 +133,7 @@ impl Tunnel {
         let device = Device::new(Box::new(SystemRandom));
         let control = Control::new(Arc::clone(&shared), first, device, observer)?;
         let mut tunnel = Self { shared, threads: Vec::new() };
-        tunnel.spawn(control).inspect_err(|_| tunnel.shared.stop_workers())?;
+        tunnel.spawn(control).inspect_err(|_| tunnel.shared.end())?;
         Ok(tunnel)
     }
 
@@ -166,7 +167,7 @@ impl Handle {
     #[must_use]
     pub fn state(&self) -> DeviceState {
         let (answer, state) = mpsc::channel();
-        self.0.control.post(ToControl::State(answer));
+        self.0.control.post(Letter::State(answer));
         state.recv().unwrap_or_default()
     }
 
@@ -177,7 +178,7 @@ impl Handle {
     /// `ENOSPC` for too many peers; then nothing was changed. `BrokenPipe` if the tunnel has ended.
     pub fn configure(&self, change: Change) -> io::Result<()> {
         let (answer, outcome) = mpsc::channel();
-        self.0.control.post(ToControl::Configure(Box::new(change), answer));
+        self.0.control.post(Letter::Configure(Box::new(change), answer));
         outcome.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
     }
 
@@ -189,7 +190,7 @@ impl Handle {
 
     /// Ends the tunnel: sessions are wiped, sockets closed.
     pub fn stop(&self) {
-        self.0.control.post(ToControl::Stop);
+        self.0.control.post(Letter::Stop);
     }
 }
 

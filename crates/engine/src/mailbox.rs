@@ -1,44 +1,63 @@
-//! Letters from one thread to another: for what is rare, never for packets that flow.
+//! Letters to the control thread: for what is rare, never for packets that flow.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
+use proto::{Change, DeviceState, Discard, Endpoint, PeerId, Report};
 use sys::poll::Event;
 
+use crate::offload::Kind;
+
+/// What the control thread is asked and told.
+pub(crate) enum Letter {
+    Report(PeerId, Report),
+    /// The peer's endpoint is not where it was.
+    Roamed(PeerId),
+    /// A handshake message, or why what has arrived is no message at all.
+    Handshake(Endpoint, Result<Box<[u8]>, Discard>),
+    /// The only worker in use has no rest any more.
+    Saturated,
+    /// A worker does without an offload, because of this error.
+    OffloadLost(Kind, io::Error),
+    Configure(Box<Change>, mpsc::Sender<io::Result<()>>),
+    State(mpsc::Sender<DeviceState>),
+    /// This is the end: somebody wants it, or the interface was deleted.
+    Stop,
+}
+
 /// A queue with an event that wakes its reader. Poll it with epoll as a descriptor.
-pub(crate) struct Mailbox<T> {
+pub(crate) struct Mailbox {
     /// `None` once nobody reads any more.
-    letters: Mutex<Option<VecDeque<T>>>,
+    letters: Mutex<Option<Vec<Letter>>>,
     event: Event,
 }
 
-impl<T> Mailbox<T> {
+impl Mailbox {
     /// # Errors
     /// Those of eventfd.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { letters: Mutex::new(Some(VecDeque::new())), event: Event::new()? })
+        Ok(Self { letters: Mutex::new(Some(Vec::new())), event: Event::new()? })
     }
 
     /// Puts a letter in, and wakes the reader unless it is awake because of an earlier one. A letter
     /// to nobody is dropped.
-    pub fn post(&self, letter: T) {
+    pub fn post(&self, letter: Letter) {
         self.post_at_most(usize::MAX, letter);
     }
 
     /// As [`Mailbox::post`], but drops the letter if `most` wait already: for what strangers can cause.
-    pub fn post_at_most(&self, most: usize, letter: T) {
+    pub fn post_at_most(&self, most: usize, letter: Letter) {
         let mut letters = self.letters();
         let Some(letters) = letters.as_mut().filter(|letters| letters.len() < most) else { return };
-        letters.push_back(letter);
+        letters.push(letter);
         if letters.len() == 1 {
             self.event.signal();
         }
     }
 
     /// Takes all letters out.
-    pub fn empty(&self) -> VecDeque<T> {
+    pub fn empty(&self) -> Vec<Letter> {
         self.event.drain();
         self.letters().as_mut().map(std::mem::take).unwrap_or_default()
     }
@@ -48,12 +67,16 @@ impl<T> Mailbox<T> {
         *self.letters() = None;
     }
 
-    fn letters(&self) -> MutexGuard<'_, Option<VecDeque<T>>> {
+    pub fn is_closed(&self) -> bool {
+        self.letters().is_none()
+    }
+
+    fn letters(&self) -> MutexGuard<'_, Option<Vec<Letter>>> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> AsFd for Mailbox<T> {
+impl AsFd for Mailbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }

@@ -5,9 +5,10 @@ use std::io;
 use proto::Report;
 use sys::udp::{Outgoing, SendBatch};
 
+use crate::mailbox::Letter;
 use crate::offload::Kind;
 use crate::outbound::Train;
-use crate::shared::{ToControl, family, local};
+use crate::shared::{family, local};
 use crate::worker::Round;
 
 /// The numbers of Linux, for what [`io::ErrorKind`] does not tell apart.
@@ -76,7 +77,7 @@ impl Train {
             && let Some(errno::EIO | errno::EINVAL | errno::EMSGSIZE) = error.raw_os_error()
         {
             peer.refuse_trains(now);
-            shared.control.post(ToControl::OffloadLost(Kind::UdpSegment, error));
+            shared.control.post(Letter::OffloadLost(Kind::UdpSegment, error));
         }
         if self.keypair.wants_rekey(now) && peer.traffic.ask(now) {
             shared.report(peer.id, Report::WantsSession);

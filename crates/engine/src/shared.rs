@@ -4,22 +4,22 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use std::{array, io};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::limits::MAX_STAGED;
 use proto::{
-    AllowedIps, Change, DeviceState, Discard, Endpoint, Keypair, Now, PeerId, Report, SessionIndex,
-    Source, Time, Traffic, Window,
+    AllowedIps, Discard, Endpoint, Keypair, Now, PeerId, Report, SessionIndex, Source, Time,
+    Traffic, Window,
 };
-use sys::poll::Epoll;
+use sys::poll::{Epoll, Event};
 use sys::tun::Tun;
 use sys::udp::{Family, Group, Local};
 
-use crate::mailbox::Mailbox;
-use crate::offload::{Kind, Offloads};
+use crate::mailbox::{Letter, Mailbox};
+use crate::offload::Offloads;
 use crate::packet::FlowKey;
 
 /// Everything that more than one thread touches.
@@ -34,8 +34,10 @@ pub(crate) struct Shared {
     /// The interface's MTU, which bounds padding.
     pub mtu: AtomicUsize,
     pub discards: Discards,
-    pub control: Mailbox<ToControl>,
+    pub control: Mailbox,
     pub workers: Vec<Arc<Post>>,
+    /// Set once the kernel deals packets out to all workers. The first then makes way for the others.
+    pub dealt: OnceLock<()>,
     /// Set once all workers carry packets; until then only the first does.
     pub widened: OnceLock<()>,
 }
@@ -47,13 +49,14 @@ pub(crate) struct Post {
     pub tun: Tun,
     /// The control thread adds new sockets to it; closed ones leave it by themselves.
     pub epoll: Epoll,
-    pub mailbox: Mailbox<ToWorker>,
+    /// Rung by the control thread when it has changed what is shared.
+    pub bell: Event,
 }
 
 impl Post {
     pub fn new(number: usize, tun: Tun) -> io::Result<Self> {
-        let post = Self { number, tun, epoll: Epoll::new()?, mailbox: Mailbox::new()? };
-        post.epoll.add(&post.mailbox, token::MAILBOX)?;
+        let post = Self { number, tun, epoll: Epoll::new()?, bell: Event::new()? };
+        post.epoll.add(&post.bell, token::BELL)?;
         post.epoll.add(&post.tun, token::TUN)?;
         Ok(post)
     }
@@ -65,17 +68,18 @@ pub(crate) mod token {
 
     pub const V4: u64 = Family::V4 as u64;
     pub const V6: u64 = Family::V6 as u64;
-    pub const MAILBOX: u64 = 2;
+    pub const BELL: u64 = 2;
     pub const TUN: u64 = 3;
-    pub const TIMER: u64 = 4;
-    pub const LINK: u64 = 5;
-    pub const PATHS: u64 = 6;
-    pub const COUNT: usize = 7;
+    pub const MAILBOX: u64 = 4;
+    pub const TIMER: u64 = 5;
+    pub const LINK: u64 = 6;
+    pub const PATHS: u64 = 7;
+    pub const COUNT: usize = 8;
 }
 
 impl Shared {
     pub fn report(&self, peer: PeerId, report: Report) {
-        self.control.post(ToControl::Report(peer, report));
+        self.control.post(Letter::Report(peer, report));
     }
 
     /// How many workers carry packets.
@@ -102,39 +106,19 @@ impl Shared {
         chosen.map_or(own, |post| &post.tun)
     }
 
-    pub fn stop_workers(&self) {
-        let _ = self.widened.set(());
-        for worker in &self.workers {
-            worker.mailbox.post(ToWorker::Stop);
+    /// Has every worker look at what has changed here.
+    pub fn ring(&self) {
+        for post in &self.workers {
+            post.bell.signal();
         }
     }
-}
 
-/// A letter to the control thread.
-pub(crate) enum ToControl {
-    Report(PeerId, Report),
-    /// The peer's endpoint is not where it was.
-    Roamed(PeerId),
-    /// A handshake message, or why what has arrived is no message at all.
-    Handshake(Endpoint, Result<Box<[u8]>, Discard>),
-    /// The only worker in use has no rest any more.
-    Saturated,
-    /// A worker does without an offload, because of this error.
-    OffloadLost(Kind, io::Error),
-    /// The interface was deleted, or cannot be read any more.
-    TunLost,
-    Configure(Box<Change>, mpsc::Sender<io::Result<()>>),
-    State(mpsc::Sender<DeviceState>),
-    Stop,
-}
-
-/// A letter to a worker.
-pub(crate) enum ToWorker {
-    /// Sockets were opened or closed.
-    Sockets,
-    /// To the first: packets are spread over all from now on; make way for what waits here already.
-    Widen,
-    Stop,
+    /// Ends the tunnel: who asks it something is not answered any more, and every worker stops.
+    pub fn end(&self) {
+        self.control.close();
+        let _ = self.widened.set(());
+        self.ring();
+    }
 }
 
 /// The machine's clocks; sessions may be made to age `scale` times as fast, for tests.
@@ -264,7 +248,7 @@ impl Peer {
     /// One letter serves until it is read: its reader looks at the endpoint itself.
     fn tell_roamed(&self, shared: &Shared) {
         if !self.roamed.swap(true, Ordering::Relaxed) {
-            shared.control.post(ToControl::Roamed(self.id));
+            shared.control.post(Letter::Roamed(self.id));
         }
     }
 

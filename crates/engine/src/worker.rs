@@ -10,8 +10,9 @@ use sys::poll::Events;
 use sys::udp::{Family, Udp};
 
 use crate::inbound::{Inbound, SLOTS};
+use crate::mailbox::Letter;
 use crate::outbound::Outbound;
-use crate::shared::{Post, Routes, Shared, Sockets, ToControl, ToWorker, token};
+use crate::shared::{Post, Routes, Shared, Sockets, token};
 
 /// What holds for everything that is done between two waits.
 pub(crate) struct Round<'a> {
@@ -62,19 +63,18 @@ impl<'a> Worker<'a> {
                 return;
             }
             if before.is_some_and(|before| rest.is_short(before, shared.clock.time())) {
-                shared.control.post(ToControl::Saturated);
+                shared.control.post(Letter::Saturated);
             }
             for readiness in events.iter() {
-                let goes_on = match readiness.token {
-                    token::MAILBOX => worker.read_mail(),
+                let outcome = match readiness.token {
+                    token::BELL if shared.control.is_closed() => return,
+                    token::BELL => worker.look(),
                     token::TUN => worker.carry_out(),
                     token::V4 => worker.carry_in(Family::V4, readiness.writable),
                     _ => worker.carry_in(Family::V6, readiness.writable),
                 };
-                match goes_on {
-                    Ok(true) => {}
-                    Ok(false) => return,
-                    Err(_) => return shared.control.post(ToControl::TunLost),
+                if outcome.is_err() {
+                    return shared.control.post(Letter::Stop);
                 }
             }
         }
@@ -88,7 +88,7 @@ impl<'a> Worker<'a> {
     ///
     /// # Errors
     /// When the TUN is gone, or epoll fails.
-    fn carry_out(&mut self) -> io::Result<bool> {
+    fn carry_out(&mut self) -> io::Result<()> {
         let round = self.round();
         if self.outbound.forward(&round).is_err() {
             // One that is down gives errors, too; only one that is gone has no state any more.
@@ -101,22 +101,22 @@ impl<'a> Worker<'a> {
     ///
     /// # Errors
     /// When epoll fails.
-    fn carry_in(&mut self, family: Family, writable: bool) -> io::Result<bool> {
+    fn carry_in(&mut self, family: Family, writable: bool) -> io::Result<()> {
         let round = self.round();
         self.receive(&round, family);
         if !writable {
-            return Ok(true);
+            return Ok(());
         }
         self.outbound.flush(&round);
         self.block_or_unblock(&round)
     }
 
     /// Stops reading the TUN while a socket is full: its queue then tells the senders.
-    fn block_or_unblock(&mut self, round: &Round<'_>) -> io::Result<bool> {
+    fn block_or_unblock(&mut self, round: &Round<'_>) -> io::Result<()> {
         let (before, full) = (self.blocked, self.outbound.full);
         self.blocked = full.is_some();
         match (before, self.blocked) {
-            (false, false) => return Ok(true),
+            (false, false) => return Ok(()),
             (false, true) => self.post.epoll.remove(&self.post.tun)?,
             (true, false) => self.post.epoll.add(&self.post.tun, token::TUN)?,
             // Perhaps by another socket than before.
@@ -127,23 +127,18 @@ impl<'a> Worker<'a> {
                 self.post.epoll.await_room(socket, family as u64, full == Some(family))?;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// False if told to stop.
+    /// Looks at what the control thread has changed.
     ///
     /// # Errors
     /// When epoll fails.
-    fn read_mail(&mut self) -> io::Result<bool> {
-        for letter in self.post.mailbox.empty() {
-            match letter {
-                ToWorker::Sockets => {}
-                ToWorker::Widen => {
-                    self.make_way();
-                    let _ = self.shared.widened.set(());
-                }
-                ToWorker::Stop => return Ok(false),
-            }
+    fn look(&mut self) -> io::Result<()> {
+        self.post.bell.drain();
+        if self.shared.dealt.get().is_some() && self.shared.widened.get().is_none() {
+            self.make_way();
+            let _ = self.shared.widened.set(());
         }
         // It may be waiting for a socket that is no more.
         let round = self.round();
