@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use proto::limits::HANDSHAKE_QUEUE;
 use proto::{
-    Change, Device, DeviceState, Discard, Endpoint, Event, PeerId, PublicKey, Report, Time,
+    Change, Device, DeviceState, Discard, Endpoint, Event, PeerId, PublicKey, Random, Report, Time,
 };
 use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Events, Timer, quiesce};
@@ -14,7 +14,7 @@ use sys::tun::Tun;
 use sys::udp::{Family, Outgoing, SendBatch};
 
 use crate::inbound::Inbound;
-use crate::link::{Link, State};
+use crate::link::Link;
 use crate::mailbox::Letter;
 use crate::offload::Kind;
 use crate::outbound::Outbound;
@@ -59,12 +59,7 @@ impl Control {
     ///
     /// # Errors
     /// Those of epoll, timerfd and netlink.
-    pub fn new(
-        shared: Arc<Shared>,
-        post: Arc<Post>,
-        device: Device,
-        observer: Observer,
-    ) -> io::Result<Self> {
+    pub fn new(shared: Arc<Shared>, post: Arc<Post>, observer: Observer) -> io::Result<Self> {
         let (link, epoll, timer) = (Link::open(&post.tun)?, Epoll::new()?, Timer::new()?);
         let path_news = Listener::open(News::Paths)?;
         epoll.add(&shared.control, token::MAILBOX)?;
@@ -72,7 +67,7 @@ impl Control {
         epoll.add(&link.listener, token::LINK)?;
         epoll.add(&path_news, token::PATHS)?;
         Ok(Self {
-            device,
+            device: Device::new(Box::new(SystemRandom)),
             peers: Numbered::default(),
             stale: false,
             link_up: false,
@@ -152,12 +147,9 @@ impl Control {
                     drop(answer.send(outcome));
                 }
                 Letter::State(answer) => {
+                    let (listen_port, fwmark) = (self.port, self.mark);
                     let state = self.device.state();
-                    drop(answer.send(DeviceState {
-                        listen_port: self.port,
-                        fwmark: self.mark,
-                        ..state
-                    }));
+                    drop(answer.send(DeviceState { listen_port, fwmark, ..state }));
                 }
                 Letter::Stop => goes_on = false,
             }
@@ -328,8 +320,8 @@ impl Control {
         let (port, mark) =
             (change.listen_port.unwrap_or(self.port), change.fwmark.unwrap_or(self.mark));
         let moves = change.listen_port.is_some_and(|port| port == 0 || port != self.port);
-        let open = match (self.link_up && (moves || !self.is_open())).then(|| self.open(port, mark))
-        {
+        let opens = self.link_up && (moves || self.shared.sockets.load().is_none());
+        let open = match opens.then(|| self.open(port, mark)) {
             // The port was refused before, and this change does not concern it.
             Some(Err(_)) if !moves => None,
             open => open.transpose()?,
@@ -353,10 +345,6 @@ impl Control {
         Ok(())
     }
 
-    fn is_open(&self) -> bool {
-        self.shared.sockets.load().is_some()
-    }
-
     fn set_mark(&self, mark: u32) -> io::Result<()> {
         let sockets = self.shared.sockets.load_full();
         sockets
@@ -373,8 +361,9 @@ impl Control {
     }
 
     fn ask_for_all_staged(&mut self) {
-        let ids: Vec<_> = self.peers.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.ask_if_staged(id));
+        for id in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.ask_if_staged(id);
+        }
     }
 
     /// Opens sockets on `port` and watches them; nothing is sent by them yet.
@@ -430,7 +419,7 @@ impl Control {
         if self.link.has_moved(tun) && self.move_after(tun).is_err() {
             return false;
         }
-        let Ok(State { up, mtu }) = self.link.look(tun) else { return false };
+        let Ok((up, mtu)) = self.link.look(tun) else { return false };
         if let Some(mtu) = mtu {
             self.shared.mtu.store(mtu as usize, Ordering::Relaxed);
         }
@@ -473,5 +462,13 @@ impl Control {
             }
             (self.observer)(Notice::Down);
         }
+    }
+}
+
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        sys::random::fill(bytes);
     }
 }

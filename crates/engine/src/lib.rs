@@ -19,16 +19,14 @@ mod shared;
 mod worker;
 
 use std::ffi::OsString;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
-use std::{fmt, io};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use proto::{
-    Change, Device, DeviceState, Discard, Keypair, PeerId, PublicKey, Random, SessionIndex,
-};
+use proto::{Change, DeviceState, Discard, Keypair, PeerId, PublicKey, SessionIndex};
 use sys::tun::Tun;
 
 use control::Control;
@@ -38,7 +36,7 @@ use shared::{Clock, Post, Shared};
 use worker::Worker;
 
 /// How a tunnel is to be run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Offloads that are not to be used.
     pub without: Vec<Kind>,
@@ -46,14 +44,8 @@ pub struct Options {
     pub all_workers: bool,
     /// Errors (errno) to be made up where an offload is used.
     pub faults: Vec<(Kind, i32)>,
-    /// How many times as fast as the machine's clock the protocol's runs.
+    /// How many times as fast as the machine's clock the protocol's runs; 0 is as good as 1.
     pub time_scale: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { without: Vec::new(), all_workers: false, faults: Vec::new(), time_scale: 1 }
-    }
 }
 
 /// Something that a log may want to tell.
@@ -94,12 +86,6 @@ pub struct Tunnel {
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").finish_non_exhaustive()
-    }
-}
-
 impl Tunnel {
     /// Starts a worker for each of `tuns` (queues of one interface; a power of two of them), and the
     /// control thread. Sockets are opened in the network namespace of the calling thread.
@@ -130,8 +116,7 @@ impl Tunnel {
         for post in shared.workers.iter().skip(shared.in_use()) {
             post.tun.set_attached(false)?;
         }
-        let device = Device::new(Box::new(SystemRandom));
-        let control = Control::new(Arc::clone(&shared), first, device, observer)?;
+        let control = Control::new(Arc::clone(&shared), first, observer)?;
         let mut tunnel = Self { shared, threads: Vec::new() };
         tunnel.spawn(control).inspect_err(|_| tunnel.shared.end())?;
         Ok(tunnel)
@@ -211,13 +196,5 @@ pub mod parts {
         let peer = Arc::new(shared::Peer::new(peer, Arc::default()));
         keypairs.for_each(|keypair| sessions.add(Arc::clone(&peer), keypair));
         move |index| sessions.find(index).is_some()
-    }
-}
-
-struct SystemRandom;
-
-impl Random for SystemRandom {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        sys::random::fill(bytes);
     }
 }

@@ -15,13 +15,6 @@ pub(crate) struct Link {
     place: Identity,
 }
 
-/// How the interface is now.
-pub(crate) struct State {
-    pub up: bool,
-    /// If it can be seen.
-    pub mtu: Option<u32>,
-}
-
 impl Link {
     /// # Errors
     /// Those of netlink.
@@ -46,11 +39,11 @@ impl Link {
         whereabouts(tun).is_ok_and(|(_, now)| now != self.place)
     }
 
-    /// Looks at the interface, after news of it.
+    /// Looks at the interface, after news of it: whether it is up, and its MTU if that can be seen.
     ///
     /// # Errors
     /// When it is gone.
-    pub fn look(&self, tun: &Tun) -> io::Result<State> {
+    pub fn look(&self, tun: &Tun) -> io::Result<(bool, Option<u32>)> {
         self.listener.drain();
         let (network, place) = whereabouts(tun)?;
         let mtu = match place == Identity::of(current()?)? {
@@ -58,7 +51,7 @@ impl Link {
             // Any socket there will do, as long as it does not stay.
             false => within(network.as_fd(), || tun.mtu(Listener::open(News::Links)?)).flatten(),
         };
-        Ok(State { up: tun.is_up()?, mtu: mtu.ok() })
+        Ok((tun.is_up()?, mtu.ok()))
     }
 }
 

@@ -1,7 +1,6 @@
 //! Which of the kernel's offloads are in use. Each can be lost at run time, and is then done without.
 
 use std::io;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sys::tun::{Offload, Tun};
@@ -27,18 +26,10 @@ impl Kind {
         (Self::UdpSegment, "udp-gso"),
         (Self::UdpGro, "udp-gro"),
     ];
-}
 
-/// No offload has this name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownOffload;
-
-impl FromStr for Kind {
-    type Err = UnknownOffload;
-
-    fn from_str(name: &str) -> Result<Self, UnknownOffload> {
-        let found = Self::ALL.into_iter().find(|(_, known)| *known == name);
-        found.map(|(kind, _)| kind).ok_or(UnknownOffload)
+    /// The one with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find_map(|(kind, known)| (known == name).then_some(kind))
     }
 }
 

@@ -84,7 +84,7 @@ fn options() -> Result<Options, Failure> {
     let mut options = Options::default();
     if let Some(names) = variable("ADIT_OFFLOAD") {
         let names: Vec<_> = names.split(',').filter(|name| !name.is_empty()).collect();
-        let known: Option<Vec<Kind>> = names.into_iter().map(|name| name.parse().ok()).collect();
+        let known: Option<Vec<Kind>> = names.into_iter().map(Kind::named).collect();
         let used = known.ok_or_else(|| {
             let all = Kind::ALL.map(|(_, name)| name).join(", ");
             Failure::Variable("ADIT_OFFLOAD", format!("a list of {all}"))
@@ -97,15 +97,14 @@ fn options() -> Result<Options, Failure> {
             Failure::Variable("ADIT_FAIL", "a list of udp-gso=ERRNO, tun-tso=ERRNO".into())
         })?;
     }
-    let scale = number("ADIT_TIME_SCALE", 1..=MAX_TIME_SCALE)?;
-    options.time_scale = scale.unwrap_or(options.time_scale);
+    options.time_scale = number("ADIT_TIME_SCALE", 1..=MAX_TIME_SCALE)?.unwrap_or_default();
     Ok(options)
 }
 
 fn faults(list: &str) -> Option<Vec<(Kind, i32)>> {
     let fault = |fault: &str| {
         let (name, errno) = fault.split_once('=')?;
-        let kind = name.parse().ok();
+        let kind = Kind::named(name);
         let errno = errno.parse().ok().filter(|errno| (1..=MAX_ERRNO).contains(errno))?;
         Some((kind.filter(|kind| matches!(kind, Kind::UdpSegment | Kind::TunTcp))?, errno))
     };
