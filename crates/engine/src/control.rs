@@ -254,8 +254,7 @@ impl Control {
     /// Sends a handshake message, cookie reply or keepalive.
     fn transmit(&mut self, transmit: &proto::Transmit) {
         let sockets = self.shared.sockets.load();
-        let group = sockets.as_ref().and_then(|sockets| sockets.group(family(transmit.to.remote)));
-        let Some(group) = group else { return };
+        let Some(group) = sockets.group(family(transmit.to.remote)) else { return };
         let mut outgoing = Outgoing {
             to: transmit.to.remote,
             source: local(&transmit.to),
@@ -280,8 +279,7 @@ impl Control {
     /// least as many as mean load, before any of them is answered.
     fn receive(&mut self, family: Family) -> bool {
         let round = Round::begin(&self.shared, &self.post);
-        let group = round.sockets.as_ref().and_then(|sockets| sockets.group(family));
-        if let Some(group) = group {
+        if let Some(group) = round.sockets.group(family) {
             let mut batches = 0..LOAD / SLOTS;
             let _ = batches.find(|_| !self.inbound.forward(&round, &group.handshake));
         }
@@ -306,7 +304,7 @@ impl Control {
             // A queue that cannot be attached is given nothing.
             let _ = post.tun.set_attached(true);
         }
-        for group in self.shared.sockets.load().iter().flat_map(|sockets| sockets.groups()) {
+        for group in self.shared.sockets.load().groups() {
             let _ = group.steer(self.shared.workers.len());
         }
         // What was on its way to the only queue and socket has reached them then.
@@ -320,7 +318,7 @@ impl Control {
         let (port, mark) =
             (change.listen_port.unwrap_or(self.port), change.fwmark.unwrap_or(self.mark));
         let moves = change.listen_port.is_some_and(|port| port == 0 || port != self.port);
-        let opens = self.link_up && (moves || self.shared.sockets.load().is_none());
+        let opens = self.link_up && (moves || self.shared.sockets.load().port().is_none());
         let open = match opens.then(|| self.open(port, mark)) {
             // The port was refused before, and this change does not concern it.
             Some(Err(_)) if !moves => None,
@@ -346,11 +344,7 @@ impl Control {
     }
 
     fn set_mark(&self, mark: u32) -> io::Result<()> {
-        let sockets = self.shared.sockets.load_full();
-        sockets
-            .iter()
-            .flat_map(|sockets| sockets.groups())
-            .try_for_each(|group| group.set_mark(mark))
+        self.shared.sockets.load().groups().try_for_each(|group| group.set_mark(mark))
     }
 
     /// What waited for a key or an endpoint shall not have to wait for the next packet.
@@ -395,7 +389,7 @@ impl Control {
     fn publish(&mut self, sockets: Sockets) {
         // A port that was drawn stays ours over down and up.
         self.port = sockets.port().unwrap_or(self.port);
-        if !self.replace(Some(Arc::new(sockets))) {
+        if !self.replace(sockets) {
             self.device.up(self.shared.clock.now());
             self.ask_for_all_staged();
             (self.observer)(Notice::Up);
@@ -404,13 +398,13 @@ impl Control {
 
     /// Puts `sockets` in the place of those in use, and waits until no worker has these any more, so
     /// that their port is free. False if there were none.
-    fn replace(&self, sockets: Option<Arc<Sockets>>) -> bool {
-        let before = self.shared.sockets.swap(sockets);
+    fn replace(&self, sockets: Sockets) -> bool {
+        let before = self.shared.sockets.swap(Arc::new(sockets));
         self.shared.ring();
-        while before.as_ref().is_some_and(|before| Arc::strong_count(before) > 1) {
+        while Arc::strong_count(&before) > 1 {
             std::thread::yield_now();
         }
-        before.is_some()
+        before.port().is_some()
     }
 
     /// Something about the interface may have changed. False if it is gone.
@@ -455,7 +449,7 @@ impl Control {
     }
 
     fn down(&mut self) {
-        if self.replace(None) {
+        if self.replace(Sockets::default()) {
             self.device.down(self.shared.clock.now());
             for peer in self.peers.values() {
                 peer.staged().clear();

@@ -25,7 +25,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use proto::{Change, DeviceState, Discard, Keypair, PeerId, PublicKey, SessionIndex};
 use sys::tun::Tun;
 
@@ -101,7 +101,7 @@ impl Tunnel {
             clock: Clock { scale: options.time_scale.max(1) },
             offloads: Offloads::probe(&first.tun, &options.without, &options.faults)?,
             routes: ArcSwap::default(),
-            sockets: ArcSwapOption::empty(),
+            sockets: ArcSwap::default(),
             sessions: shared::Sessions::default(),
             mtu: usize::from(DEFAULT_MTU).into(),
             discards: shared::Discards::default(),

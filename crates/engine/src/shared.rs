@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     /// Replaced as a whole whenever prefixes change.
     pub routes: ArcSwap<Routes>,
     /// Open exactly while the interface is up.
-    pub sockets: ArcSwapOption<Sockets>,
+    pub sockets: ArcSwap<Sockets>,
     pub sessions: Sessions,
     /// The interface's MTU, which bounds padding.
     pub mtu: AtomicUsize,
@@ -312,7 +312,8 @@ impl Hasher for Unhashed {
     }
 }
 
-/// The sockets of both families, on one port.
+/// The sockets of both families, on one port; none while they are closed.
+#[derive(Default)]
 pub(crate) struct Sockets {
     pub v4: Option<Group>,
     pub v6: Option<Group>,

@@ -19,7 +19,7 @@ pub(crate) struct Round<'a> {
     pub shared: &'a Shared,
     pub post: &'a Post,
     pub routes: Guard<Arc<Routes>>,
-    pub sockets: Guard<Option<Arc<Sockets>>>,
+    pub sockets: Guard<Arc<Sockets>>,
     pub now: Time,
 }
 
@@ -32,7 +32,7 @@ impl<'a> Round<'a> {
 
     /// The data socket of `family`, if it is open.
     pub fn socket(&self, family: Family) -> Option<&Udp> {
-        self.sockets.as_ref()?.group(family)?.data.get(self.post.number)
+        self.sockets.group(family)?.data.get(self.post.number)
     }
 }
 
