@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use proto::limits::HANDSHAKE_QUEUE;
 use proto::{
-    Change, Device, DeviceState, Discard, Endpoint, Event, PeerId, PublicKey, Random, Report, Time,
+    Change, Device, DeviceState, Discard, Endpoint, Event, Now, PeerId, PublicKey, Random, Report,
+    Time,
 };
 use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Events, Timer, quiesce};
@@ -94,20 +95,19 @@ impl Control {
         let mut goes_on = self.follow_link();
         while goes_on && self.epoll.wait(&mut events, None).is_ok() {
             for readiness in events.iter() {
-                goes_on &= match readiness.token {
-                    token::MAILBOX => self.read_mail(),
-                    token::LINK => self.follow_link(),
+                match readiness.token {
+                    token::MAILBOX => goes_on &= self.read_mail(),
+                    token::LINK => goes_on &= self.follow_link(),
                     token::PATHS => self.follow_paths(),
                     token::V4 => self.receive(Family::V4),
                     token::V6 => self.receive(Family::V6),
                     _ => {
                         self.timer.drain();
                         self.armed = None;
-                        true
                     }
-                };
+                }
             }
-            self.device.handle_timeout(self.shared.clock.now());
+            self.device.handle_timeout(self.now());
             self.settle();
         }
         self.down();
@@ -117,21 +117,18 @@ impl Control {
 
     /// False if this is the end.
     fn read_mail(&mut self) -> bool {
-        let mut goes_on = true;
-        let letters = Arc::clone(&self.shared).control.empty();
+        let letters = self.shared.control.empty();
         let is_handshake = |letter: &&Letter| matches!(letter, Letter::Handshake(_, Ok(_)));
         if letters.iter().filter(is_handshake).count() >= LOAD {
             self.device.under_load(self.shared.clock.time());
         }
         for letter in letters {
             match letter {
-                Letter::Report(peer, report) => {
-                    self.device.report(self.shared.clock.now(), peer, report)
-                }
+                Letter::Report(peer, report) => self.device.report(self.now(), peer, report),
                 Letter::Roamed(id) => {
-                    if let Some(endpoint) = self.peer(id).and_then(|peer| peer.take_roamed()) {
+                    if let Some(endpoint) = self.peer(id).and_then(|peer| peer.roamed()) {
                         self.paths.learn(&endpoint, self.mark);
-                        self.device.report(self.shared.clock.now(), id, Report::Roamed(endpoint));
+                        self.device.report(self.now(), id, Report::Roamed(endpoint));
                     }
                 }
                 Letter::Handshake(from, message) => self.handshake(from, message),
@@ -151,11 +148,11 @@ impl Control {
                     let state = self.device.state();
                     drop(answer.send(DeviceState { listen_port, fwmark, ..state }));
                 }
-                Letter::Stop => goes_on = false,
+                Letter::Stop => return false,
             }
             self.settle();
         }
-        goes_on
+        true
     }
 
     /// Does what the device wants done: events first, since a session must be known before the message
@@ -204,7 +201,7 @@ impl Control {
             Event::SessionRemoved(index) => self.shared.sessions.remove(index),
             Event::SendOn { peer, keypair, confirm } => {
                 if !self.send_on(peer, &keypair) && confirm {
-                    self.device.send_keepalive(self.shared.clock.now(), peer);
+                    self.device.send_keepalive(self.now(), peer);
                 }
             }
             Event::SendOnNone(id) => self.with(id, |peer| peer.sending.store(None)),
@@ -218,6 +215,10 @@ impl Control {
                 self.tell(id, Notice::GaveUp);
             }
         }
+    }
+
+    fn now(&self) -> Now {
+        self.shared.clock.now()
     }
 
     fn peer(&self, id: PeerId) -> Option<Arc<Peer>> {
@@ -277,17 +278,16 @@ impl Control {
 
     /// Takes in what waits in the handshake socket of `family`. Handshake messages become letters, at
     /// least as many as mean load, before any of them is answered.
-    fn receive(&mut self, family: Family) -> bool {
+    fn receive(&mut self, family: Family) {
         let round = Round::begin(&self.shared, &self.post);
         if let Some(group) = round.sockets.group(family) {
             let mut batches = 0..LOAD / SLOTS;
             let _ = batches.find(|_| !self.inbound.forward(&round, &group.handshake));
         }
-        true
     }
 
     fn handshake(&mut self, from: Endpoint, message: Result<Box<[u8]>, Discard>) {
-        let now = self.shared.clock.now();
+        let now = self.now();
         let outcome = message.and_then(|message| self.device.handle_handshake(now, from, &message));
         if let Err(reason) = outcome {
             self.shared.discards.count(reason);
@@ -327,7 +327,7 @@ impl Control {
         if open.is_none() && mark != self.mark {
             self.set_mark(mark)?;
         }
-        if let Err(proto::TooManyPeers) = self.device.configure(self.shared.clock.now(), change) {
+        if let Err(proto::TooManyPeers) = self.device.configure(self.now(), change) {
             const ENOSPC: i32 = 28;
             // Back to what worked a moment ago.
             let _ = self.set_mark(self.mark);
@@ -350,7 +350,7 @@ impl Control {
     /// What waited for a key or an endpoint shall not have to wait for the next packet.
     fn ask_if_staged(&mut self, id: PeerId) {
         if self.peer(id).is_some_and(|peer| !peer.staged().is_empty()) {
-            self.device.report(self.shared.clock.now(), id, Report::WantsSession);
+            self.device.report(self.now(), id, Report::WantsSession);
         }
     }
 
@@ -390,7 +390,7 @@ impl Control {
         // A port that was drawn stays ours over down and up.
         self.port = sockets.port().unwrap_or(self.port);
         if !self.replace(sockets) {
-            self.device.up(self.shared.clock.now());
+            self.device.up(self.now());
             self.ask_for_all_staged();
             (self.observer)(Notice::Up);
         }
@@ -434,10 +434,9 @@ impl Control {
     }
 
     /// Addresses or routes may have changed where our sockets are: sources must be chosen again.
-    fn follow_paths(&mut self) -> bool {
+    fn follow_paths(&mut self) {
         self.path_news.drain();
-        self.device.forget_sources(self.shared.clock.now(), self.paths.review(self.mark));
-        true
+        self.device.forget_sources(self.now(), self.paths.review(self.mark));
     }
 
     fn rise(&mut self) {
@@ -450,7 +449,7 @@ impl Control {
 
     fn down(&mut self) {
         if self.replace(Sockets::default()) {
-            self.device.down(self.shared.clock.now());
+            self.device.down(self.now());
             for peer in self.peers.values() {
                 peer.staged().clear();
             }

@@ -226,8 +226,7 @@ fn deliver(round: &Round<'_>, coalescer: &mut Coalescer, buffers: &[&[u8]]) {
 
 /// Some kernels refuse super-packets that they should take (Linux 6.6.44 and its like): do without.
 fn super_packet_refused(shared: &Shared, error: io::Error) {
-    const EINVAL: i32 = 22;
-    if error.raw_os_error() == Some(EINVAL)
+    if error.kind() == io::ErrorKind::InvalidInput
         && (shared.offloads.lose(Kind::TunTcp) | shared.offloads.lose(Kind::TunUdp))
     {
         shared.control.post(Letter::OffloadLost(Kind::TunTcp, error));

@@ -1,6 +1,6 @@
 //! Handing a train to a socket, and what to do when that does not take it.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use proto::Report;
 use sys::udp::{Outgoing, SendBatch};
@@ -11,18 +11,17 @@ use crate::outbound::Train;
 use crate::shared::{family, local};
 use crate::worker::Round;
 
-/// The numbers of Linux, for what [`io::ErrorKind`] does not tell apart.
-mod errno {
-    pub const EIO: i32 = 5;
-    pub const EINVAL: i32 = 22;
-    pub const EMSGSIZE: i32 = 90;
-    pub const EADDRNOTAVAIL: i32 = 99;
-    pub const ENETUNREACH: i32 = 101;
-}
-
 /// The source address may no longer be ours, or no longer lead there (spec §1.11).
 pub(crate) fn is_stale_source(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(errno::EINVAL | errno::EADDRNOTAVAIL | errno::ENETUNREACH))
+    use ErrorKind::{AddrNotAvailable, InvalidInput, NetworkUnreachable};
+    matches!(error.kind(), InvalidInput | AddrNotAvailable | NetworkUnreachable)
+}
+
+/// A path is too narrow for the segments of a train, or a device on it cannot cut it.
+fn is_refused_train(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    const EMSGSIZE: i32 = 90;
+    error.kind() == ErrorKind::InvalidInput || matches!(error.raw_os_error(), Some(EIO | EMSGSIZE))
 }
 
 impl Train {
@@ -59,7 +58,7 @@ impl Train {
                         shared.report(peer.id, Report::Armed);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if segment_size.is_some() => {
                     (segment_size, refusal) = (None, Some(error));
                 }
@@ -71,11 +70,8 @@ impl Train {
                 Err(_) => passed += rest.len().min(piece),
             }
         }
-        // A path is too narrow for its segments, or a device on it cannot cut it. Another path may be
-        // better, and this one later.
-        if let Some(error) = refusal
-            && let Some(errno::EIO | errno::EINVAL | errno::EMSGSIZE) = error.raw_os_error()
-        {
+        // Another path may be better, and this one later.
+        if let Some(error) = refusal.filter(is_refused_train) {
             peer.refuse_trains(now);
             shared.control.post(Letter::OffloadLost(Kind::UdpSegment, error));
         }

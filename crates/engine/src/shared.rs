@@ -252,10 +252,10 @@ impl Peer {
         }
     }
 
-    /// The endpoint, if it has changed since this was last asked.
-    pub fn take_roamed(&self) -> Option<Endpoint> {
-        let roamed = self.roamed.swap(false, Ordering::SeqCst);
-        self.endpoint.load().as_deref().copied().filter(|_| roamed)
+    /// Where the peer has roamed to. If it roams again, that will be told.
+    pub fn roamed(&self) -> Option<Endpoint> {
+        self.roamed.store(false, Ordering::SeqCst);
+        self.endpoint.load().as_deref().copied()
     }
 }
 
