@@ -290,7 +290,6 @@ impl Control {
         let now = self.now();
         let outcome = message.and_then(|message| self.device.handle_handshake(now, from, &message));
         if let Err(reason) = outcome {
-            self.shared.discards.count(reason);
             (self.observer)(Notice::Dropped(from.remote, reason));
         }
     }

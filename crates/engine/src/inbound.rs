@@ -4,9 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, PoisonError};
 
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, HANDSHAKE_QUEUE};
-use proto::{
-    Authentic, Discard, Endpoint, MAX_RUN, Report, Window, data_receiver, inner_packet, kind,
-};
+use proto::{Discard, Endpoint, MAX_RUN, Report, data_receiver, inner_packet, kind};
 use sys::tun::VnetHeader;
 use sys::udp::{ReceiveBatch, Received, Udp};
 
@@ -94,21 +92,14 @@ impl<'a> Opener<'a> {
             };
             let length = rest.len().min(messages * stride);
             let Some((run, behind)) = rest.split_at_mut_checked(length) else { return };
-            let session = receiver.and_then(|index| match self.last.take() {
-                Some(last) if last.keypair.local_index() == index => Some(last),
-                _ => self.round.shared.sessions.find(index),
-            });
-            match session {
-                Some(session) => {
+            if let Some(index) = receiver {
+                let last = self.last.take().filter(|last| last.keypair.local_index() == index);
+                if let Some(session) = last.or_else(|| self.round.shared.sessions.find(index)) {
                     self.open_run(&session, &origin, run);
                     self.last = Some(session);
                 }
-                None if receiver.is_some() => {
-                    for _ in 0..messages {
-                        self.round.shared.discards.count(Discard::UnknownIndex);
-                    }
-                }
-                None => self.not_data(origin.endpoint, run),
+            } else {
+                self.not_data(origin.endpoint, run);
             }
             origin.start += length;
             rest = behind;
@@ -123,21 +114,16 @@ impl<'a> Opener<'a> {
         let mut window = window.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut accepted, mut confirmed, mut data, mut bytes) = (false, false, false, 0);
         for (index, message) in keypair.open(now, run, origin.stride).enumerate() {
-            let message = match message.and_then(|message| once(&mut window, message)) {
-                Ok(message) => message,
-                Err(reason) => {
-                    shared.discards.count(reason);
-                    continue;
-                }
-            };
+            // Each counter passes once.
+            let message = message.ok().filter(|message| window.accept(message));
+            let Some(message) = message else { continue };
             accepted = true;
             confirmed |= keypair.confirm(&message);
             let start = origin.start + index * origin.stride + DATA_HEADER;
             let plaintext = message.into_plaintext();
             data |= !plaintext.is_empty();
-            match self.admit(session, origin, start, plaintext) {
-                Ok(()) => bytes += DATA_OVERHEAD + plaintext.len(),
-                Err(reason) => shared.discards.count(reason),
+            if self.admit(session, origin, start, plaintext).is_ok() {
+                bytes += DATA_OVERHEAD + plaintext.len();
             }
         }
         drop(window);
@@ -194,11 +180,6 @@ impl<'a> Opener<'a> {
         let letter = Letter::Handshake(from, kind(datagram).map(|_| datagram.into()));
         self.round.shared.control.post_at_most(HANDSHAKE_QUEUE, letter);
     }
-}
-
-/// Lets each counter pass once.
-fn once<'m>(window: &mut Window, message: Authentic<'m>) -> Result<Authentic<'m>, Discard> {
-    if window.accept(&message) { Ok(message) } else { Err(Discard::Replay) }
 }
 
 /// Writes what was admitted to the TUN: super-packets whole, or else their packets as they came.

@@ -104,7 +104,6 @@ impl Tunnel {
             sockets: ArcSwap::default(),
             sessions: shared::Sessions::default(),
             mtu: usize::from(DEFAULT_MTU).into(),
-            discards: shared::Discards::default(),
             control: Mailbox::new()?,
             workers,
             dealt: OnceLock::new(),
@@ -165,12 +164,6 @@ impl Handle {
         let (answer, outcome) = mpsc::channel();
         self.0.control.post(Letter::Configure(Box::new(change), answer));
         outcome.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
-    }
-
-    /// How often something was dropped for `reason`.
-    #[must_use]
-    pub fn discards(&self, reason: Discard) -> u64 {
-        self.0.discards.get(reason)
     }
 
     /// Ends the tunnel: sessions are wiped, sockets closed.

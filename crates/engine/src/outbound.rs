@@ -216,10 +216,8 @@ impl Outbound {
         self.full = None;
         while let Some(train) = self.trains.front_mut() {
             let messages = self.messages.get_mut(train.start..train.end()).unwrap_or_default();
-            if !train.sealed
-                && let Err(reason) = train.keypair.seal(round.now, messages, train.stride)
-            {
-                round.shared.discards.count(reason);
+            if !train.sealed && train.keypair.seal(round.now, messages, train.stride).is_err() {
+                // The session has ended meanwhile.
                 self.trains.pop_front();
                 continue;
             }

@@ -2,17 +2,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
-use std::{array, io};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::limits::MAX_STAGED;
 use proto::{
-    AllowedIps, Discard, Endpoint, Keypair, Now, PeerId, Report, SessionIndex, Source, Time,
-    Traffic, Window,
+    AllowedIps, Endpoint, Keypair, Now, PeerId, Report, SessionIndex, Source, Time, Traffic, Window,
 };
 use sys::poll::{Epoll, Event};
 use sys::tun::Tun;
@@ -33,7 +32,6 @@ pub(crate) struct Shared {
     pub sessions: Sessions,
     /// The interface's MTU, which bounds padding.
     pub mtu: AtomicUsize,
-    pub discards: Discards,
     pub control: Mailbox,
     pub workers: Vec<Arc<Post>>,
     /// Set once the kernel deals packets out to all workers. The first then makes way for the others.
@@ -334,27 +332,6 @@ impl Sockets {
             Family::V4 => self.v4.as_ref(),
             Family::V6 => self.v6.as_ref(),
         }
-    }
-}
-
-/// How often each reason for dropping something has occurred.
-pub(crate) struct Discards([AtomicU64; Discard::ALL.len()]);
-
-impl Default for Discards {
-    fn default() -> Self {
-        Self(array::from_fn(|_| AtomicU64::new(0)))
-    }
-}
-
-impl Discards {
-    pub fn count(&self, reason: Discard) {
-        if let Some(counter) = self.0.get(reason.index()) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    pub fn get(&self, reason: Discard) -> u64 {
-        self.0.get(reason.index()).map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 }
 
