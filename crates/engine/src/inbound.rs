@@ -85,12 +85,8 @@ impl<'a> Opener<'a> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let receiver = rest.chunks(stride).next().and_then(data_receiver);
-            let same = rest.chunks(stride).take(MAX_RUN);
-            let messages = match receiver {
-                Some(_) => same.take_while(|message| data_receiver(message) == receiver).count(),
-                None => 1,
-            };
-            let length = rest.len().min(messages * stride);
+            let same = rest.chunks(stride).take_while(|message| data_receiver(message) == receiver);
+            let length = rest.len().min(same.take(MAX_RUN).count() * stride);
             let Some((run, behind)) = rest.split_at_mut_checked(length) else { return };
             if let Some(index) = receiver {
                 let last = self.last.take().filter(|last| last.keypair.local_index() == index);
@@ -99,7 +95,7 @@ impl<'a> Opener<'a> {
                     self.last = Some(session);
                 }
             } else {
-                self.not_data(origin.endpoint, run);
+                run.chunks(stride).for_each(|datagram| self.not_data(origin.endpoint, datagram));
             }
             origin.start += length;
             rest = behind;
