@@ -5,14 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proto::limits::HANDSHAKE_QUEUE;
-use proto::{
-    Change, Device, DeviceState, Discard, Endpoint, Event, Now, PeerId, PublicKey, Random, Report,
-    Time,
-};
+use proto::{Change, Device, DeviceState, Event, Now, PeerId, PublicKey, Random, Report, Time};
 use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Events, Timer, quiesce};
 use sys::tun::Tun;
-use sys::udp::{Family, Outgoing, SendBatch};
+use sys::udp::{Family, Outgoing};
 
 use crate::inbound::Inbound;
 use crate::link::Link;
@@ -49,7 +46,6 @@ pub(crate) struct Control {
     epoll: Epoll,
     timer: Timer,
     armed: Option<Time>,
-    outgoing: SendBatch,
     outbound: Outbound,
     inbound: Inbound,
     observer: Observer,
@@ -81,7 +77,6 @@ impl Control {
             timer,
             armed: None,
             post,
-            outgoing: SendBatch::new(1),
             outbound: Outbound::new(),
             inbound: Inbound::new(SLOTS),
             observer,
@@ -118,7 +113,7 @@ impl Control {
     /// False if this is the end.
     fn read_mail(&mut self) -> bool {
         let letters = self.shared.control.empty();
-        let is_handshake = |letter: &&Letter| matches!(letter, Letter::Handshake(_, Ok(_)));
+        let is_handshake = |letter: &&Letter| matches!(letter, Letter::Handshake(..));
         if letters.iter().filter(is_handshake).count() >= LOAD {
             self.device.under_load(self.shared.clock.time());
         }
@@ -131,11 +126,14 @@ impl Control {
                         self.device.report(self.now(), id, Report::Roamed(endpoint));
                     }
                 }
-                Letter::Handshake(from, message) => self.handshake(from, message),
-                Letter::Saturated => self.widen(),
-                Letter::OffloadLost(kind, error) => {
-                    (self.observer)(Notice::OffloadLost(kind, error))
+                Letter::Handshake(from, message) => {
+                    let outcome = self.device.handle_handshake(self.now(), from, &message);
+                    if let Err(reason) = outcome {
+                        (self.observer)(Notice::Dropped(from.remote, reason));
+                    }
                 }
+                Letter::Saturated => self.widen(),
+                Letter::Tell(notice) => (self.observer)(notice),
                 Letter::Configure(change, answer) => {
                     let outcome = self.configure(&change);
                     // Workers know before the asker does, whose next packet would go the old way.
@@ -264,12 +262,13 @@ impl Control {
             bytes: &transmit.bytes,
         };
         let peer = transmit.peer.and_then(|id| self.peer(id));
-        let mut result = group.handshake.send(&mut self.outgoing, [outgoing]);
+        let batch = &mut self.outbound.batch;
+        let mut result = group.handshake.send(batch, [outgoing]);
         if outgoing.source.take().is_some() && result.as_ref().is_err_and(is_stale_source) {
             if let Some(peer) = &peer {
                 peer.forget_source(&self.shared, &transmit.to);
             }
-            result = group.handshake.send(&mut self.outgoing, [outgoing]);
+            result = group.handshake.send(batch, [outgoing]);
         }
         if let (Ok(_), Some(peer)) = (result, peer) {
             peer.traffic.count_tx(transmit.bytes.len() as u64);
@@ -283,14 +282,6 @@ impl Control {
         if let Some(group) = round.sockets.group(family) {
             let mut batches = 0..LOAD / SLOTS;
             let _ = batches.find(|_| !self.inbound.forward(&round, &group.handshake));
-        }
-    }
-
-    fn handshake(&mut self, from: Endpoint, message: Result<Box<[u8]>, Discard>) {
-        let now = self.now();
-        let outcome = message.and_then(|message| self.device.handle_handshake(now, from, &message));
-        if let Err(reason) = outcome {
-            (self.observer)(Notice::Dropped(from.remote, reason));
         }
     }
 

@@ -8,6 +8,7 @@ use proto::{Discard, Endpoint, MAX_RUN, Report, data_receiver, inner_packet, kin
 use sys::tun::VnetHeader;
 use sys::udp::{ReceiveBatch, Received, Udp};
 
+use crate::Notice;
 use crate::mailbox::Letter;
 use crate::offload::Kind;
 use crate::packet::coalesce::{Coalescer, Joins, MOST_PIECES, Place};
@@ -173,7 +174,10 @@ impl<'a> Opener<'a> {
 
     /// Passes on what is the control thread's business, and what is nobody's.
     fn not_data(&self, from: Endpoint, datagram: &[u8]) {
-        let letter = Letter::Handshake(from, kind(datagram).map(|_| datagram.into()));
+        let letter = match kind(datagram) {
+            Ok(_) => Letter::Handshake(from, datagram.into()),
+            Err(reason) => Letter::Tell(Notice::Dropped(from.remote, reason)),
+        };
         self.round.shared.control.post_at_most(HANDSHAKE_QUEUE, letter);
     }
 }
@@ -206,6 +210,6 @@ fn super_packet_refused(shared: &Shared, error: io::Error) {
     if error.kind() == io::ErrorKind::InvalidInput
         && (shared.offloads.lose(Kind::TunTcp) | shared.offloads.lose(Kind::TunUdp))
     {
-        shared.control.post(Letter::OffloadLost(Kind::TunTcp, error));
+        shared.control.post(Letter::Tell(Notice::OffloadLost(Kind::TunTcp, error)));
     }
 }

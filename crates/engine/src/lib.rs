@@ -132,7 +132,6 @@ impl Tunnel {
     }
 
     /// Through which the tunnel is asked and told.
-    #[must_use]
     pub fn handle(&self) -> Handle {
         Handle(Arc::clone(&self.shared))
     }
@@ -148,7 +147,6 @@ impl Tunnel {
 
 impl Handle {
     /// Everything that `get` shows; nothing of it if the tunnel has ended.
-    #[must_use]
     pub fn state(&self) -> DeviceState {
         let (answer, state) = mpsc::channel();
         self.0.control.post(Letter::State(answer));

@@ -4,22 +4,20 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
-use proto::{Change, DeviceState, Discard, Endpoint, PeerId, Report};
+use proto::{Change, DeviceState, Endpoint, PeerId, Report};
 use sys::poll::Event;
 
-use crate::offload::Kind;
+use crate::Notice;
 
 /// What the control thread is asked and told.
 pub(crate) enum Letter {
     Report(PeerId, Report),
     /// The peer's endpoint is not where it was.
     Roamed(PeerId),
-    /// A handshake message, or why what has arrived is no message at all.
-    Handshake(Endpoint, Result<Box<[u8]>, Discard>),
+    Handshake(Endpoint, Box<[u8]>),
     /// The only worker in use has no rest any more.
     Saturated,
-    /// A worker does without an offload, because of this error.
-    OffloadLost(Kind, io::Error),
+    Tell(Notice),
     Configure(Box<Change>, mpsc::Sender<io::Result<()>>),
     State(mpsc::Sender<DeviceState>),
     /// This is the end: somebody wants it, or the interface was deleted.

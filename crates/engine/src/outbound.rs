@@ -77,7 +77,7 @@ pub(crate) struct Outbound {
     trains: VecDeque<Train>,
     /// The socket that has no room for the first of them; nothing is read until it has.
     pub full: Option<Family>,
-    batch: SendBatch,
+    pub batch: SendBatch,
     backlog: Backlog,
     icmp: icmp::RateLimit,
 }

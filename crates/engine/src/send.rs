@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use proto::Report;
 use sys::udp::{Outgoing, SendBatch};
 
+use crate::Notice;
 use crate::mailbox::Letter;
 use crate::offload::Kind;
 use crate::outbound::Train;
@@ -73,7 +74,7 @@ impl Train {
         // Another path may be better, and this one later.
         if let Some(error) = refusal.filter(is_refused_train) {
             peer.refuse_trains(now);
-            shared.control.post(Letter::OffloadLost(Kind::UdpSegment, error));
+            shared.control.post(Letter::Tell(Notice::OffloadLost(Kind::UdpSegment, error)));
         }
         if self.keypair.wants_rekey(now) && peer.traffic.ask(now) {
             shared.report(peer.id, Report::WantsSession);
