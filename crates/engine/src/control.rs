@@ -353,7 +353,7 @@ impl Control {
     /// Opens sockets on `port` and watches them; nothing is sent by them yet.
     fn open(&self, port: u16, mark: u32) -> io::Result<Sockets> {
         let (v4, v6) = sys::udp::bind_pair(port, self.shared.workers.len(), mark)?;
-        let sockets = Sockets { v4, v6 };
+        let sockets = Sockets([v4, v6]);
         for family in [Family::V4, Family::V6] {
             let Some(group) = sockets.group(family) else { continue };
             // To all of them it deals from the start.

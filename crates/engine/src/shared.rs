@@ -310,16 +310,13 @@ impl Hasher for Unhashed {
     }
 }
 
-/// The sockets of both families, on one port; none while they are closed.
+/// The sockets of both families, IPv4 first, on one port; none while they are closed.
 #[derive(Default)]
-pub(crate) struct Sockets {
-    pub v4: Option<Group>,
-    pub v6: Option<Group>,
-}
+pub(crate) struct Sockets(pub [Option<Group>; 2]);
 
 impl Sockets {
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
-        [&self.v4, &self.v6].into_iter().flatten()
+        self.0.iter().flatten()
     }
 
     /// The port that all of them have.
@@ -328,10 +325,7 @@ impl Sockets {
     }
 
     pub fn group(&self, family: Family) -> Option<&Group> {
-        match family {
-            Family::V4 => self.v4.as_ref(),
-            Family::V6 => self.v6.as_ref(),
-        }
+        self.0.get(family as usize)?.as_ref()
     }
 }
 
