@@ -147,10 +147,13 @@ impl Outbound {
         for index in usize::from(loses)..segments.count() {
             let length = segments.length(index);
             if session.is_none() {
-                let mut packet = vec![0; length];
-                let _ = segments.write(index, &mut packet);
-                session = peer.stage(round.now, packet.into());
-            } else if let Some(keypair) = &session {
+                session = peer.stage(round.now, || {
+                    let mut packet = vec![0; length];
+                    let _ = segments.write(index, &mut packet);
+                    packet.into()
+                });
+            }
+            if let Some(keypair) = &session {
                 let packet = self.append(round, &Destination { peer, keypair, tos }, length);
                 let _ = segments.write(index, packet);
             }

@@ -183,16 +183,16 @@ impl Peer {
         self.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps `packet` until there is a session; the oldest has to go when there are too many. Returns
+    /// Keeps a packet until there is a session; the oldest has to go when there are too many. Returns
     /// the session instead if there is one by now.
-    pub fn stage(&self, now: Time, packet: Box<[u8]>) -> Option<Arc<Keypair>> {
+    pub fn stage(&self, now: Time, packet: impl FnOnce() -> Box<[u8]>) -> Option<Arc<Keypair>> {
         let mut staged = self.staged();
         let session = self.session(now);
         if session.is_none() {
             if staged.len() >= MAX_STAGED {
                 staged.pop_front();
             }
-            staged.push_back(packet);
+            staged.push_back(packet());
         }
         session
     }
