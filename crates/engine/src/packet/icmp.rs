@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::checksum::{Sum, pseudo_header};
 use super::{
-    Fragment, IPV4_HEADER, IPV6_HEADER, Outline, Version, bytes_at, destination, protocol, put,
-    set_length, source,
+    IPV4_HEADER, IPV6_HEADER, Outline, Version, bytes_at, destination, protocol, put, set_length,
+    source,
 };
 
 /// The longest answer: what every IPv6 link carries.
@@ -22,7 +22,7 @@ pub const LONGEST: usize = 1280;
 pub fn unreachable<'a>(packet: &[u8], answer: &'a mut [u8; LONGEST]) -> Option<&'a mut [u8]> {
     let outline = Outline::of(packet)?;
     let is_between_hosts = is_host(source(packet)?) && is_host(destination(packet)?);
-    if !is_between_hosts || outline.fragment == Fragment::Later || is_error(&outline, packet) {
+    if !is_between_hosts || is_error(&outline, packet) {
         return None;
     }
     let (header, longest, kind_and_code) = match outline.version {

@@ -130,47 +130,27 @@ impl Version {
     }
 }
 
-/// Which piece of a datagram a packet carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fragment {
-    Whole,
-    First,
-    Later,
-}
-
-impl Fragment {
-    /// From the offset (in any unit) and the "more fragments" bit.
-    fn new(offset: u16, more: bool) -> Self {
-        match (offset, more) {
-            (0, false) => Fragment::Whole,
-            (0, true) => Fragment::First,
-            _ => Fragment::Later,
-        }
-    }
-}
-
 /// What follows the IP header of a packet, and its extension headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Outline {
     version: Version,
-    fragment: Fragment,
     protocol: u8,
-    /// Where the transport header starts; in a later fragment, where its bytes do. At most the
-    /// packet's length.
+    /// Where the transport header starts. At most the packet's length.
     transport: usize,
+    /// The packet is a datagram, and not the first fragment of one.
+    is_whole: bool,
 }
 
 impl Outline {
-    /// `None` if `packet` is no IP packet, ends within its headers, or has more extension headers
-    /// than are ever used.
+    /// `None` if `packet` is no IP packet, ends within its headers, has more extension headers than
+    /// are ever used, or is a later fragment: only the first has a transport header.
     fn of(packet: &[u8]) -> Option<Self> {
         let outline = match Version::of(packet)? {
             version @ Version::V4 => {
-                let [flags_and_offset, protocol] = [u16_at(packet, 6)?, u16_at(packet, 8)?];
+                let ([_, protocol], fragment) = (bytes_at(packet, 8)?, u16_at(packet, 6)?);
                 let transport = usize::from(packet.first()? & 0x0f) * 4;
-                let fragment =
-                    Fragment::new(flags_and_offset & 0x1fff, flags_and_offset & 0x2000 != 0);
-                Outline { version, fragment, protocol: protocol as u8, transport }
+                let is_whole = is_whole(fragment & 0x1fff, fragment & 0x2000)?;
+                Outline { version, protocol, transport, is_whole }
             }
             Version::V6 => Self::behind_extensions(packet)?,
         };
@@ -182,30 +162,31 @@ impl Outline {
     fn behind_extensions(packet: &[u8]) -> Option<Self> {
         const MOST: usize = 8;
         let [mut protocol] = bytes_at(packet, 6)?;
-        let mut transport = IPV6_HEADER;
-        let mut fragment = Fragment::Whole;
+        let (mut transport, mut is_whole) = (IPV6_HEADER, true);
         for _ in 0..=MOST {
             let length = match protocol {
-                _ if fragment == Fragment::Later => 0,
                 protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS => {
                     let [_, units] = bytes_at(packet, transport)?;
                     (usize::from(units) + 1) * 8
                 }
                 protocol::FRAGMENT => {
-                    let offset_and_more = u16_at(packet, transport + 2)?;
-                    fragment = Fragment::new(offset_and_more >> 3, offset_and_more & 1 != 0);
+                    let fragment = u16_at(packet, transport + 2)?;
+                    is_whole = self::is_whole(fragment >> 3, fragment & 1)?;
                     8
                 }
-                _ => 0,
+                _ => return Some(Outline { version: Version::V6, protocol, transport, is_whole }),
             };
-            if length == 0 {
-                return Some(Outline { version: Version::V6, fragment, protocol, transport });
-            }
             [protocol] = bytes_at(packet, transport)?;
             transport += length;
         }
         None
     }
+}
+
+/// Whether a packet with this fragment offset and "more fragments" bit, both in any unit, is all of its
+/// datagram. `None` if it is a later fragment.
+fn is_whole(offset: u16, more: u16) -> Option<bool> {
+    (offset == 0).then_some(more == 0)
 }
 
 /// TCP or UDP in a packet that is no fragment: what can be cut and joined.
@@ -231,7 +212,7 @@ impl Shape {
         let payload = transport + header;
         let is_complete = payload <= packet.len() && (!is_tcp || header >= tcp::HEADER);
         let shape = Self { version: outline.version, is_tcp, transport, payload };
-        (is_complete && outline.fragment == Fragment::Whole).then_some(shape)
+        (is_complete && outline.is_whole).then_some(shape)
     }
 
     /// Where the checksum is in the transport header.
@@ -328,23 +309,19 @@ mod tests {
             [next, 0, high, low, 0, 0, 0, 1]
         };
         for (extension, options, expected) in [
-            (None, vec![], Some((6, 40, Fragment::Whole))),
-            (Some(0), hop_by_hop_then(6).to_vec(), Some((6, 48, Fragment::Whole))),
-            (
-                Some(0),
-                [hop_by_hop_then(60), hop_by_hop_then(6)].concat(),
-                Some((6, 56, Fragment::Whole)),
-            ),
-            (Some(44), fragment_then(6, 0).to_vec(), Some((6, 48, Fragment::Whole))),
-            (Some(44), fragment_then(6, 1).to_vec(), Some((6, 48, Fragment::First))),
-            (Some(44), fragment_then(0, 8).to_vec(), Some((0, 48, Fragment::Later))),
-            (Some(50), vec![0; 8], Some((50, 40, Fragment::Whole))),
+            (None, vec![], Some((6, 40, true))),
+            (Some(0), hop_by_hop_then(6).to_vec(), Some((6, 48, true))),
+            (Some(0), [hop_by_hop_then(60), hop_by_hop_then(6)].concat(), Some((6, 56, true))),
+            (Some(44), fragment_then(6, 0).to_vec(), Some((6, 48, true))),
+            (Some(44), fragment_then(6, 1).to_vec(), Some((6, 48, false))),
+            (Some(44), fragment_then(6, 8).to_vec(), None),
+            (Some(50), vec![0; 8], Some((50, 40, true))),
             (Some(0), hop_by_hop_then(0).repeat(8), None),
             (Some(43), vec![6, 255, 0, 0, 0, 0, 0, 0], None),
         ] {
             let sample = Sample { extension, options, ..Sample::tcp(b"x").v6() };
             let outline = Outline::of(&sample.build());
-            let found = outline.map(|found| (found.protocol, found.transport, found.fragment));
+            let found = outline.map(|found| (found.protocol, found.transport, found.is_whole));
             assert_eq!(found, expected, "{sample:?}");
         }
     }
@@ -352,15 +329,16 @@ mod tests {
     #[test]
     fn an_ipv4_outline_knows_options_and_fragments() {
         for (options, fragment, expected) in [
-            (0, 0x4000, (20, Fragment::Whole)),
-            (8, 0x8000, (28, Fragment::Whole)),
-            (40, 0x2000, (60, Fragment::First)),
-            (0, 0x2001, (20, Fragment::Later)),
-            (0, 0x0001, (20, Fragment::Later)),
+            (0, 0x4000, Some((20, true))),
+            (8, 0x8000, Some((28, true))),
+            (40, 0x2000, Some((60, false))),
+            (0, 0x2001, None),
+            (0, 0x0001, None),
         ] {
             let sample = Sample { options: vec![1; options], fragment, ..Sample::udp(b"x") };
-            let outline = Outline::of(&sample.build()).unwrap();
-            assert_eq!((outline.transport, outline.fragment), expected);
+            let outline = Outline::of(&sample.build());
+            let found = outline.map(|found| (found.transport, found.is_whole));
+            assert_eq!(found, expected);
         }
         let mut short = Sample { transport: Transport::Other(99), ..Sample::tcp(b"x") }.build();
         for (first, found) in [(0x45, true), (0x44, false), (0x40, false), (0x46, false)] {
