@@ -6,8 +6,8 @@ use std::iter;
 
 use sys::tun::VnetHeader;
 
-use super::flow::{Flow, Kind, Part};
-use super::{Shape, Version, bytes_at, put, set_length, tcp, u16_at, udp};
+use super::flow::{Kind, Part};
+use super::{FlowKey, Shape, Version, bytes_at, put, set_length, tcp, u16_at, udp};
 
 /// How many packets are joined at most: the kernel cuts no UDP super-packet into more.
 pub const MOST_PACKETS: usize = 64;
@@ -56,7 +56,7 @@ pub struct Coalescer {
     deliveries: Vec<Delivery>,
     used: usize,
     /// The deliveries that may still grow, the most recent first: at most one for each flow.
-    open: Vec<(Flow, usize)>,
+    open: Vec<(FlowKey, usize)>,
 }
 
 impl Coalescer {
@@ -207,18 +207,19 @@ impl Delivery {
     /// Whether `part` may join, by the rules of the kernel's own GRO (tcp_gro_receive,
     /// udp_gro_receive).
     fn precedes(&self, part: &Part<'_>) -> bool {
-        self.payloads.len() < MOST_PACKETS
+        self.shape == Some(part.shape)
+            && self.payloads.len() < MOST_PACKETS
             && part.payload <= self.size
             && part.headers.len() + self.joined + part.payload <= usize::from(u16::MAX)
-            && self.is_continued_by(part.headers).unwrap_or(false)
+            && self.is_continued_by(part).unwrap_or(false)
     }
 
-    /// Whether `next` are the headers that follow these: the same, and counted on where they count.
-    fn is_continued_by(&self, next: &[u8]) -> Option<bool> {
-        let shape = self.shape?;
-        let (ip, transport) = self.headers().split_at_checked(shape.transport)?;
-        let (next_ip, next_transport) = next.split_at_checked(shape.transport)?;
-        let ip_continues = match shape.version {
+    /// Whether the headers of `part` are those that follow these: the same, and counted on where they
+    /// count.
+    fn is_continued_by(&self, part: &Part<'_>) -> Option<bool> {
+        let (ip, transport) = self.headers().split_at_checked(part.shape.transport)?;
+        let (next_ip, next_transport) = part.headers.split_at_checked(part.shape.transport)?;
+        let ip_continues = match part.shape.version {
             Version::V4 => {
                 let [id, next_id] = [u16_at(ip, 4)?, u16_at(next_ip, 4)?];
                 let counted_on = id.wrapping_add(self.payloads.len() as u16);
@@ -230,7 +231,7 @@ impl Delivery {
             }
             Version::V6 => are_alike(ip, next_ip, &same::IPV6)?,
         };
-        let transport_continues = !shape.is_tcp || {
+        let transport_continues = !part.shape.is_tcp || {
             let sequence = u32::from_be_bytes(bytes_at(transport, tcp::SEQUENCE)?);
             let next_sequence = u32::from_be_bytes(bytes_at(next_transport, tcp::SEQUENCE)?);
             next_sequence == sequence.wrapping_add(self.joined as u32)
@@ -285,7 +286,7 @@ fn are_alike<const N: usize>(one: &[u8], other: &[u8], mask: &[u8; N]) -> Option
 }
 
 /// Bits that are the same in all packets that are joined. Left out is what counts on, what is
-/// computed, and the addresses, which the [`Flow`] compares.
+/// computed, and the addresses, which the [`FlowKey`] compares.
 mod same {
     /// All but length, identification and checksum.
     pub const IPV4: [u8; 12] = [A, A, 0, 0, 0, 0, A, A, A, A, 0, 0];

@@ -1,28 +1,17 @@
 //! What an opened packet means to its neighbours: whether it may be joined, and with which.
 
-use std::net::IpAddr;
-
 use proto::inner_packet;
 
 use super::checksum::Sum;
 use super::coalesce::Joins;
-use super::{Outline, Shape, Version, bytes_at, destination, protocol, tcp, u16_at, udp};
-
-/// What makes packets of TCP or UDP belong together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    is_tcp: bool,
-    ports: [u8; 4],
-    source: IpAddr,
-    destination: IpAddr,
-}
+use super::{FlowKey, Outline, Shape, Version, bytes_at, protocol, tcp, u16_at, udp};
 
 /// A packet among others.
 pub enum Kind<'p> {
     /// It may be joined.
     Joinable(Part<'p>),
     /// It travels alone, and ends the run of its flow.
-    Single(Flow),
+    Single(FlowKey),
     /// Nothing of its kind is ever joined, so there is no run that it could end.
     Flowless,
     /// It may be part of any flow.
@@ -32,7 +21,7 @@ pub enum Kind<'p> {
 /// A packet that may be joined: TCP with data and no flags but ACK and PSH, or UDP with data, with
 /// nothing unusual in its IP header and all checksums right.
 pub struct Part<'p> {
-    pub flow: Flow,
+    pub flow: FlowKey,
     pub shape: Shape,
     pub headers: &'p [u8],
     /// Bytes of payload, at least one.
@@ -60,18 +49,13 @@ impl<'p> Kind<'p> {
     /// headers, no padding.
     fn of_flow(packet: &'p [u8], outline: Outline) -> Option<Self> {
         let shape = Shape::of(packet, outline)?;
-        let inner = inner_packet(packet).ok()?;
-        if shape.transport != shape.version.header() || inner.length != packet.len() {
+        let is_unpadded = inner_packet(packet).ok()?.length == packet.len();
+        if shape.transport != shape.version.header() || !is_unpadded {
             return None;
         }
+        let flow = FlowKey::of(packet)?;
         let (headers, payload) = packet.split_at_checked(shape.payload)?;
         let segment = packet.get(shape.transport..)?;
-        let flow = Flow {
-            is_tcp: shape.is_tcp,
-            ports: bytes_at(segment, 0)?,
-            source: inner.source,
-            destination: destination(packet)?,
-        };
         let (is_plain, pushes) = if shape.is_tcp {
             let [flags] = bytes_at(segment, tcp::FLAGS)?;
             (flags & !tcp::PSH == tcp::ACK, flags & tcp::PSH != 0)

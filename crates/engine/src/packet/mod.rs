@@ -190,7 +190,7 @@ fn is_whole(offset: u16, more: u16) -> Option<bool> {
 }
 
 /// TCP or UDP in a packet that is no fragment: what can be cut and joined.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shape {
     version: Version,
     is_tcp: bool,

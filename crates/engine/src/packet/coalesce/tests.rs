@@ -313,6 +313,16 @@ fn mixed_flows_are_joined_each_for_itself() {
 }
 
 #[test]
+fn tcp_and_udp_between_the_same_ports_are_not_joined() {
+    let both = [Sample::tcp(&[1; 1000]), Sample::udp(&[1; 1000])];
+    for samples in [both.clone(), both.map(Sample::v6)] {
+        assert_eq!(runs(&samples), [1, 1]);
+        let [tcp, udp] = samples;
+        assert_eq!(runs(&[udp, tcp]), [1, 1]);
+    }
+}
+
+#[test]
 fn what_may_be_of_any_flow_overtakes_none() {
     let pieces = Sample::udp(&[1; 4000]).split(1000);
     let fragment = Sample { fragment: 0x00a0, ..Sample::udp(b"the rest") };
