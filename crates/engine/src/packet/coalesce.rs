@@ -55,7 +55,7 @@ pub struct Coalescer {
     /// for every flow.
     deliveries: Vec<Delivery>,
     used: usize,
-    /// The deliveries that may still grow, the most recent first: at most one for each flow.
+    /// The deliveries that may still grow, the most recent last: at most one for each flow.
     open: Vec<(FlowKey, usize)>,
 }
 
@@ -72,24 +72,16 @@ impl Coalescer {
     /// it. It must stay there unchanged until it was delivered.
     pub fn push(&mut self, place: Place, packet: &[u8]) {
         match Kind::of(packet, self.joins) {
-            Kind::Joinable(part) => self.join(place, &part),
-            Kind::Single(flow) => {
-                self.open.retain(|(open, _)| *open != flow);
-                self.start(place, None);
-            }
-            Kind::Flowless => {
-                self.start(place, None);
-            }
-            Kind::Obscure => {
-                self.open.clear();
-                self.start(place, None);
-            }
+            Kind::Joinable(part) => return self.join(place, &part),
+            Kind::Single(flow) => self.open.retain(|(open, _)| *open != flow),
+            Kind::Flowless => {}
+            Kind::Obscure => self.open.clear(),
         }
+        self.start(place, None);
     }
 
     /// Ends the batch: what is to be written to the TUN, in this order.
     pub fn finish(&mut self) -> &[Delivery] {
-        self.open.clear();
         let deliveries = self.deliveries.get_mut(..self.used).unwrap_or_default();
         for delivery in deliveries.iter_mut() {
             delivery.complete();
@@ -104,25 +96,26 @@ impl Coalescer {
     }
 
     fn join(&mut self, place: Place, part: &Part<'_>) {
-        if let Some(at) = self.open.iter().position(|(flow, _)| *flow == part.flow) {
-            let recent = self.open.get_mut(..=at).unwrap_or_default();
-            recent.rotate_right(1);
-            let index = recent.first().map(|(_, index)| *index);
-            if let Some(delivery) = index.and_then(|index| self.deliveries.get_mut(index))
-                && delivery.precedes(part)
-            {
+        if let Some(at) = self.open.iter().rposition(|(flow, _)| *flow == part.flow) {
+            let recent = self.open.get_mut(at..).unwrap_or_default();
+            recent.rotate_left(1);
+            let index = recent.last().map(|(_, index)| *index);
+            let delivery = index.and_then(|index| self.deliveries.get_mut(index));
+            if let Some(delivery) = delivery.filter(|delivery| delivery.precedes(part)) {
                 delivery.append(place, part);
                 if part.pushes || part.payload < delivery.size {
-                    self.open.remove(0);
+                    self.open.pop();
                 }
                 return;
             }
-            self.open.remove(0);
+            self.open.pop();
         }
         let index = self.start(place, Some(part));
         if !part.pushes {
-            self.open.truncate(Self::OPEN_FLOWS - 1);
-            self.open.insert(0, (part.flow, index));
+            if self.open.len() == Self::OPEN_FLOWS {
+                self.open.remove(0);
+            }
+            self.open.push((part.flow, index));
         }
     }
 
@@ -150,7 +143,7 @@ pub struct Delivery {
     shape: Option<Shape>,
     /// Payload bytes of the first packet, thus of each but the last.
     size: usize,
-    payloads: Vec<Place>,
+    packets: Vec<Place>,
     /// Bytes of all payloads.
     joined: usize,
 }
@@ -158,7 +151,7 @@ pub struct Delivery {
 impl Delivery {
     /// How many packets it carries.
     pub fn packets(&self) -> usize {
-        self.payloads.len()
+        self.packets.len()
     }
 
     /// Lists in `pieces` what a single `writev` has to write, virtio-net header first. `buffers`
@@ -168,32 +161,28 @@ impl Delivery {
         buffers: &[&'b [u8]],
         pieces: &'p mut [IoSlice<'b>; MOST_PIECES],
     ) -> &'p [IoSlice<'b>] {
-        let payloads = self.payloads.iter().map(|place| place.of(buffers));
+        let headers = self.headers().len();
+        let packets = self.packets.iter().map(|place| place.of(buffers));
+        let payloads = packets.map(|packet| packet.and_then(|packet| packet.get(headers..)));
         let bytes = iter::once(Some(self.head.as_slice())).chain(payloads);
         for (piece, bytes) in pieces.iter_mut().zip(bytes) {
             *piece = IoSlice::new(bytes.unwrap_or_default());
         }
-        pieces.get(..1 + self.payloads.len()).unwrap_or_default()
+        pieces.get(..1 + self.packets.len()).unwrap_or_default()
     }
 
     /// The packets as they came, each by itself.
     pub fn packets_apart<'b>(&self, buffers: &[&'b [u8]]) -> impl Iterator<Item = &'b [u8]> {
-        let headers = self.headers().len() as u32;
-        self.payloads.iter().filter_map(move |payload| {
-            let start = payload.start.checked_sub(headers)?;
-            let length = payload.length.checked_add(headers)?;
-            let place = Place { start, length, ..*payload };
-            place.of(buffers)
-        })
+        self.packets.iter().filter_map(|place| place.of(buffers))
     }
 
     fn begin(&mut self, place: Place, part: Option<&Part<'_>>) {
-        self.payloads.clear();
+        self.packets.clear();
         self.head.clear();
         self.head.extend(VnetHeader::default().encode());
         self.shape = part.map(|part| part.shape);
         let Some(part) = part else {
-            return self.payloads.push(place);
+            return self.packets.push(place);
         };
         self.head.extend(part.headers);
         (self.size, self.joined) = (part.payload, 0);
@@ -208,7 +197,7 @@ impl Delivery {
     /// udp_gro_receive).
     fn precedes(&self, part: &Part<'_>) -> bool {
         self.shape == Some(part.shape)
-            && self.payloads.len() < MOST_PACKETS
+            && self.packets.len() < MOST_PACKETS
             && part.payload <= self.size
             && part.headers.len() + self.joined + part.payload <= usize::from(u16::MAX)
             && self.is_continued_by(part).unwrap_or(false)
@@ -222,7 +211,7 @@ impl Delivery {
         let ip_continues = match part.shape.version {
             Version::V4 => {
                 let [id, next_id] = [u16_at(ip, 4)?, u16_at(next_ip, 4)?];
-                let counted_on = id.wrapping_add(self.payloads.len() as u16);
+                let counted_on = id.wrapping_add(self.packets.len() as u16);
                 // A packet that is never fragmented needs no identification (RFC 6864 §4.1): many
                 // senders leave it at zero, and the kernel lets it stand still.
                 let may_stand_still = u16_at(ip, 6)? & 0x4000 != 0;
@@ -242,9 +231,7 @@ impl Delivery {
     }
 
     fn append(&mut self, place: Place, part: &Part<'_>) {
-        let start = place.start.saturating_add(part.headers.len() as u32);
-        let length = part.payload as u32;
-        self.payloads.push(Place { start, length, ..place });
+        self.packets.push(place);
         self.joined += part.payload;
         let flags = VnetHeader::LEN + part.shape.transport + tcp::FLAGS;
         if let Some(flags) = self.head.get_mut(flags).filter(|_| part.pushes) {
@@ -256,7 +243,7 @@ impl Delivery {
     /// the checksum will be (CHECKSUM_PARTIAL), and what the virtio-net header has to say. `None`
     /// if there is just one packet: it stays as it is.
     fn complete(&mut self) -> Option<()> {
-        let shape = self.shape.filter(|_| self.payloads.len() > 1)?;
+        let shape = self.shape.filter(|_| self.packets.len() > 1)?;
         let headers = self.head.get_mut(VnetHeader::LEN..)?;
         let total = headers.len() + self.joined;
         set_length(headers, total)?;

@@ -32,17 +32,16 @@ pub struct Part<'p> {
 
 impl<'p> Kind<'p> {
     pub fn of(packet: &'p [u8], joins: Joins) -> Self {
-        let Some(outline) = Outline::of(packet) else {
-            return Kind::Obscure;
+        let Some(outline) = Outline::of(packet) else { return Kind::Obscure };
+        let may_join = match outline.protocol {
+            protocol::TCP => joins.tcp,
+            protocol::UDP => joins.udp,
+            _ => false,
         };
-        match outline.protocol {
-            protocol::TCP if !joins.tcp => Kind::Flowless,
-            protocol::UDP if !joins.udp => Kind::Flowless,
-            protocol::TCP | protocol::UDP => {
-                Self::of_flow(packet, outline).unwrap_or(Kind::Obscure)
-            }
-            _ => Kind::Flowless,
+        if !may_join {
+            return Kind::Flowless;
         }
+        Self::of_flow(packet, outline).unwrap_or(Kind::Obscure)
     }
 
     /// `None` unless the headers are complete and plain: no fragment, no IP options, no extension
