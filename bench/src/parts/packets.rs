@@ -3,8 +3,9 @@
 use std::hint::black_box;
 use std::io::IoSlice;
 
-use engine::packet::checksum::{self, Sum};
+use engine::packet::checksum::Sum;
 use engine::packet::coalesce::{Coalescer, Joins, MOST_PIECES, Place};
+use engine::packet::pseudo_header;
 use engine::packet::segment::Segments;
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD};
 use sys::tun::VnetHeader;
@@ -36,8 +37,6 @@ pub fn entries() -> Vec<Entry> {
 #[derive(Clone, Copy)]
 struct Ip {
     header: &'static [u8],
-    /// Where both addresses begin.
-    addresses: usize,
     /// Where its length stands, and what of the packet that does not count.
     length: (usize, usize),
     gso_type: u8,
@@ -45,7 +44,6 @@ struct Ip {
 
 const IP4: Ip = Ip {
     header: &[0x45, 0, 0, 0, 0, 7, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2],
-    addresses: 12,
     length: (2, 0),
     gso_type: VnetHeader::GSO_TCPV4,
 };
@@ -54,7 +52,6 @@ const IP6: Ip = Ip {
         0x60, 0, 0, 0, 0, 0, 6, 64, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xfd, 0, 0,
         0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
     ],
-    addresses: 8,
     length: (4, 40),
     gso_type: VnetHeader::GSO_TCPV6,
 };
@@ -74,9 +71,8 @@ impl SuperPacket {
         let (at, without) = ip.length;
         let claimed = u16::try_from(length - without)?.to_be_bytes();
         packet.splice(at..at + 2, claimed);
-        let addresses = packet.get(ip.addresses..).unwrap_or_default();
-        let pseudo =
-            checksum::pseudo_header(addresses, 6, u16::try_from(length - ip.header.len())?);
+        let pseudo = pseudo_header(&packet, 6, u16::try_from(length - ip.header.len())?)
+            .ok_or("no IP packet")?;
         packet.extend([0x01, 0xbb, 0xc3, 0x50, 0, 0, 0, 1, 0, 0, 0, 2, 0x80, 0x10, 2, 0]);
         packet.extend(pseudo.folded());
         packet.extend([0, 0, 1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]);

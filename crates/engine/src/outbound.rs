@@ -141,7 +141,7 @@ impl Outbound {
         // Who sends too much is told by a mark, or loses the first segment.
         let loses =
             self.backlog.is_too_much(round.now, packet, is_super_packet) && !ecn::congested(packet);
-        let Ok(segments) = Segments::new(header, packet) else { return };
+        let Some(segments) = Segments::new(header, packet) else { return };
         let tos = ecn::outer(packet::tos(packet).unwrap_or_default());
         let mut session = peer.session(round.now);
         for index in usize::from(loses)..segments.count() {

@@ -95,13 +95,6 @@ const fn fold(sum: u64, bits: u32) -> u64 {
     (sum & ((1 << bits) - 1)) + (sum >> bits)
 }
 
-/// The pseudo-header of a TCP, UDP or ICMPv6 checksum: both `addresses` as they stand in the IP
-/// header, the `protocol` and the `length` of the transport header and its payload (RFC 9293 §3.1,
-/// RFC 8200 §8.1).
-pub fn pseudo_header(addresses: &[u8], protocol: u8, length: u16) -> Sum {
-    Sum::of(addresses) + Sum::word(u16::from(protocol)) + Sum::word(length)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::indexing_slicing)]

@@ -7,7 +7,7 @@ use std::iter;
 use sys::tun::VnetHeader;
 
 use super::flow::{Kind, Part};
-use super::{FlowKey, Shape, Version, bytes_at, put, set_length, tcp, u16_at, udp};
+use super::{FlowKey, Shape, Version, bytes_at, put, tcp, u16_at};
 
 /// How many packets are joined at most: the kernel cuts no UDP super-packet into more.
 pub const MOST_PACKETS: usize = 64;
@@ -246,11 +246,7 @@ impl Delivery {
         let shape = self.shape.filter(|_| self.packets.len() > 1)?;
         let headers = self.head.get_mut(VnetHeader::LEN..)?;
         let total = headers.len() + self.joined;
-        set_length(headers, total)?;
-        let length = u16::try_from(total - shape.transport).ok()?;
-        if !shape.is_tcp {
-            put(headers, shape.transport + udp::LENGTH, length.to_be_bytes())?;
-        }
+        let length = shape.number(headers, total, 0)?;
         let pseudo = shape.pseudo_header(headers, length)?;
         put(headers, shape.transport + shape.checksum(), pseudo.folded())?;
         let header = VnetHeader {

@@ -3,11 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::checksum::{Sum, pseudo_header};
-use super::{
-    IPV4_HEADER, IPV6_HEADER, Outline, Version, bytes_at, destination, protocol, put, set_length,
-    source,
-};
+use proto::inner_packet;
+
+use super::checksum::Sum;
+use super::{Outline, Version, destination, number, protocol, pseudo_header, put};
 
 /// The longest answer: what every IPv6 link carries.
 pub const LONGEST: usize = 1280;
@@ -21,43 +20,38 @@ pub const LONGEST: usize = 1280;
 /// one host to another (RFC 1122 §3.2.2, RFC 1812 §4.3.2.7, RFC 4443 §2.4 e).
 pub fn unreachable<'a>(packet: &[u8], answer: &'a mut [u8; LONGEST]) -> Option<&'a mut [u8]> {
     let outline = Outline::of(packet)?;
-    let is_between_hosts = is_host(source(packet)?) && is_host(destination(packet)?);
+    let source = inner_packet(packet).ok()?.source;
+    let is_between_hosts = is_host(source) && is_host(destination(packet)?);
     if !is_between_hosts || is_error(&outline, packet) {
         return None;
     }
-    let (header, longest, kind_and_code) = match outline.version {
-        Version::V4 => (IPV4_HEADER, LONGEST_V4, [3, 1]),
-        Version::V6 => (IPV6_HEADER, LONGEST, [1, 3]),
+    let (start, longest, [kind, code]) = match outline.version {
+        Version::V4 => (&V4_START[..], LONGEST_V4, [3, 1]),
+        Version::V6 => (&V6_START[..], LONGEST, [1, 3]),
     };
+    let header = outline.version.header();
     let quote = packet.get(..packet.len().min(longest - header - HEADER))?;
     let answer = answer.get_mut(..header + HEADER + quote.len())?;
     let (ip, icmp) = answer.split_at_mut_checked(header)?;
+    ip.get_mut(..start.len())?.copy_from_slice(start);
+    let addresses = ip.get_mut(outline.version.addresses())?;
+    addresses.copy_from_slice(packet.get(outline.version.addresses())?);
+    addresses.rotate_left(addresses.len() / 2);
+    number(ip, header + icmp.len(), 0)?;
     let pseudo = match outline.version {
-        Version::V4 => {
-            put(
-                ip,
-                0,
-                [0x45, INTERNETWORK_CONTROL, 0, 0, 0, 0, DONT_FRAGMENT, 0, HOPS, protocol::ICMP],
-            )?;
-            put::<4>(ip, 12, bytes_at(packet, 16)?)?;
-            put::<4>(ip, 16, bytes_at(packet, 12)?)?;
-            Sum::default()
-        }
-        Version::V6 => {
-            put(ip, 0, [0x60, 0, 0, 0, 0, 0, protocol::ICMPV6, HOPS])?;
-            put::<16>(ip, 8, bytes_at(packet, 24)?)?;
-            put::<16>(ip, 24, bytes_at(packet, 8)?)?;
-            pseudo_header(ip.get(8..)?, protocol::ICMPV6, icmp.len() as u16)
-        }
+        Version::V4 => Sum::default(),
+        Version::V6 => pseudo_header(ip, protocol::ICMPV6, icmp.len() as u16)?,
     };
-    set_length(ip, header + icmp.len())?;
-    let [kind, code] = kind_and_code;
     put(icmp, 0, [kind, code, 0, 0, 0, 0, 0, 0])?;
     icmp.get_mut(HEADER..)?.copy_from_slice(quote);
     put(icmp, 2, (pseudo + Sum::of(icmp)).checksum())?;
     Some(answer)
 }
 
+/// How an answer begins, but for its length.
+const V4_START: [u8; 10] =
+    [0x45, INTERNETWORK_CONTROL, 0, 0, 0, 0, DONT_FRAGMENT, 0, HOPS, protocol::ICMP];
+const V6_START: [u8; 8] = [0x60, 0, 0, 0, 0, 0, protocol::ICMPV6, HOPS];
 /// What a router of IPv4 may send at most (RFC 1812 §4.3.2.3).
 const LONGEST_V4: usize = 576;
 /// Type, code, checksum, and four bytes that are unused here.
@@ -70,15 +64,10 @@ const HOPS: u8 = 64;
 
 /// Whether an address can belong to exactly one host other than this one, as far as it tells.
 fn is_host(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            let [first, ..] = address.octets();
-            !(first == 0 || first >= 240 || address.is_loopback() || address.is_multicast())
-        }
-        IpAddr::V6(address) => {
-            !(address.is_unspecified() || address.is_loopback() || address.is_multicast())
-        }
-    }
+    let is_reserved =
+        matches!(address, IpAddr::V4(v4) if matches!(v4.octets(), [0 | 240.., _, _, _]));
+    let is_special = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+    !is_reserved && !is_special
 }
 
 /// Whether `packet` is an ICMP error, a redirect, or ICMP of a kind that nobody knows.

@@ -6,6 +6,7 @@
 //! nowhere to go.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use sys::tun::VnetHeader;
 
@@ -26,14 +27,6 @@ pub fn destination(packet: &[u8]) -> Option<IpAddr> {
     match Version::of(packet)? {
         Version::V4 => Some(Ipv4Addr::from(bytes_at(packet, 16)?).into()),
         Version::V6 => Some(Ipv6Addr::from(bytes_at(packet, 24)?).into()),
-    }
-}
-
-/// Where `packet` says that it comes from; `None` if it is no IP packet.
-pub fn source(packet: &[u8]) -> Option<IpAddr> {
-    match Version::of(packet)? {
-        Version::V4 => Some(Ipv4Addr::from(bytes_at(packet, 12)?).into()),
-        Version::V6 => Some(Ipv6Addr::from(bytes_at(packet, 8)?).into()),
     }
 }
 
@@ -126,6 +119,14 @@ impl Version {
         match self {
             Version::V4 => IPV4_HEADER,
             Version::V6 => IPV6_HEADER,
+        }
+    }
+
+    /// Where source and destination address are, one behind the other.
+    const fn addresses(self) -> Range<usize> {
+        match self {
+            Version::V4 => 12..IPV4_HEADER,
+            Version::V6 => 8..IPV6_HEADER,
         }
     }
 }
@@ -231,29 +232,40 @@ impl Shape {
 
     /// The pseudo-header, if the transport header and its payload are `length` bytes.
     fn pseudo_header(self, packet: &[u8], length: u16) -> Option<Sum> {
-        let addresses = addresses(packet)?;
         let protocol = if self.is_tcp { protocol::TCP } else { protocol::UDP };
-        Some(checksum::pseudo_header(addresses, protocol, length))
+        pseudo_header(packet, protocol, length)
+    }
+
+    /// As [`number`], with the length of UDP. Returns the length of the transport header and its
+    /// payload.
+    fn number(self, headers: &mut [u8], total: usize, index: usize) -> Option<u16> {
+        number(headers, total, index)?;
+        let length = u16::try_from(total - self.transport).ok()?;
+        if !self.is_tcp {
+            put(headers, self.transport + udp::LENGTH, length.to_be_bytes())?;
+        }
+        Some(length)
     }
 }
 
-/// Source and destination address, one behind the other as they stand in the header.
-fn addresses(packet: &[u8]) -> Option<&[u8]> {
-    match Version::of(packet)? {
-        Version::V4 => packet.get(12..IPV4_HEADER),
-        Version::V6 => packet.get(8..IPV6_HEADER),
-    }
+/// The pseudo-header of a TCP, UDP or ICMPv6 checksum: both addresses of `packet`, the `protocol` and
+/// the `length` of the transport header and its payload (RFC 9293 §3.1, RFC 8200 §8.1).
+pub fn pseudo_header(packet: &[u8], protocol: u8, length: u16) -> Option<Sum> {
+    let addresses = packet.get(Version::of(packet)?.addresses())?;
+    Some(Sum::of(addresses) + Sum::word(u16::from(protocol)) + Sum::word(length))
 }
 
-/// Makes the IP header at the start of `headers` one of a packet of `total` bytes, with IPv4's
+/// Makes the IP header at the start of `headers` that of a packet of `total` bytes, `index` packets
+/// later: with IPv4's identification counted on, as the kernel does when it segments, and with its
 /// header checksum. `None` if it cannot be that long.
-fn set_length(headers: &mut [u8], total: usize) -> Option<()> {
+fn number(headers: &mut [u8], total: usize, index: usize) -> Option<()> {
     if headers.first()? >> 4 == 6 {
         let payload = u16::try_from(total.checked_sub(IPV6_HEADER)?).ok()?;
         return put(headers, 4, payload.to_be_bytes());
     }
     let ip = headers.get_mut(..usize::from(headers.first()? & 0x0f) * 4)?;
     put(ip, 2, u16::try_from(total).ok()?.to_be_bytes())?;
+    put(ip, 4, u16_at(ip, 4)?.wrapping_add(index as u16).to_be_bytes())?;
     put(ip, 10, [0; 2])?;
     put(ip, 10, Sum::of(ip).checksum())
 }
@@ -285,19 +297,14 @@ mod tests {
     fn a_packet_says_where_it_goes_and_how() {
         for sample in [Sample::tcp(b"data"), Sample::udp(b"data").v6()] {
             let packet = Sample { tos: 0xb9, ..sample.clone() }.build();
-            let expected = match sample.v6 {
-                false => ["10.0.0.1", "10.0.0.2"],
-                true => ["fd00::1", "fd00::2"],
-            };
-            let [from, to] = expected.map(|address| address.parse().unwrap());
-            assert_eq!((source(&packet), destination(&packet)), (Some(from), Some(to)));
-            assert_eq!(tos(&packet), Some(0xb9));
-            let headers = if sample.v6 { 40 } else { 20 };
+            let (headers, to) = if sample.v6 { (40, "fd00::2") } else { (20, "10.0.0.2") };
+            let to = to.parse().unwrap();
+            assert_eq!((destination(&packet), tos(&packet)), (Some(to), Some(0xb9)));
+            assert_eq!(destination(&packet[..headers]), Some(to));
             assert_eq!(destination(&packet[..headers - 1]), None);
-            assert_eq!(source(&packet[..headers]), Some(from));
         }
         for strange in [&[][..], &[0x50; 60], &[0x45], &[0x60; 39]] {
-            assert_eq!((source(strange), destination(strange), tos(strange)), (None, None, None));
+            assert_eq!((destination(strange), tos(strange)), (None, None));
         }
     }
 

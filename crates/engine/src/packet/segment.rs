@@ -4,12 +4,7 @@
 use sys::tun::VnetHeader;
 
 use super::checksum::Sum;
-use super::{Outline, Shape, Version, bytes_at, put, set_length, tcp, u16_at, udp};
-
-/// What a TUN delivered is no IP packet, or its header promises something that the packet does not
-/// keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+use super::{Outline, Shape, Version, bytes_at, put, tcp, u16_at};
 
 /// A packet as read from the TUN, as the IP packets that it stands for.
 #[derive(Clone, Copy, Debug)]
@@ -41,27 +36,24 @@ enum Work {
 
 impl<'p> Segments<'p> {
     /// Reads what `header` says of `packet`. Its `hdr_len` is not looked at: on forwarded packets
-    /// it is wrong.
-    pub fn new(header: VnetHeader, packet: &'p [u8]) -> Result<Self, Malformed> {
+    /// it is wrong. `None` if `packet` is no IP packet, or does not keep what `header` promises.
+    pub fn new(header: VnetHeader, packet: &'p [u8]) -> Option<Self> {
         let needs_checksum = header.flags & VnetHeader::NEEDS_CSUM != 0;
-        let segments = match header.gso_type {
-            VnetHeader::GSO_NONE => Self::of_plain_packet(header, packet),
-            _ if needs_checksum => Self::of_super_packet(header, packet),
-            _ => None,
-        };
-        segments.ok_or(Malformed)
+        match (header.gso_type, needs_checksum) {
+            (VnetHeader::GSO_NONE, false) => Self::of_plain_packet(packet, Work::Nothing),
+            (VnetHeader::GSO_NONE, true) => {
+                let start = usize::from(header.csum_start);
+                let field = start + usize::from(header.csum_offset);
+                u16_at(packet, field)?;
+                Self::of_plain_packet(packet, Work::Checksum { start, field })
+            }
+            (_, true) => Self::of_super_packet(header, packet),
+            (_, false) => None,
+        }
     }
 
-    fn of_plain_packet(header: VnetHeader, packet: &'p [u8]) -> Option<Self> {
+    fn of_plain_packet(packet: &'p [u8], work: Work) -> Option<Self> {
         Version::of(packet)?;
-        let work = if header.flags & VnetHeader::NEEDS_CSUM == 0 {
-            Work::Nothing
-        } else {
-            let start = usize::from(header.csum_start);
-            let field = start + usize::from(header.csum_offset);
-            u16_at(packet, field)?;
-            Work::Checksum { start, field }
-        };
         Some(Self { headers: &[], payload: packet, size: packet.len(), work })
     }
 
@@ -110,16 +102,15 @@ impl<'p> Segments<'p> {
                 put(packet, field, checksum)?;
             }
             Work::Headers { shape, pseudo } => {
-                number(headers, index)?;
-                set_length(headers, length)?;
+                let length = shape.number(headers, length, index)?;
                 let header = headers.get_mut(shape.transport..)?;
-                let length = u16::try_from(length - shape.transport).ok()?;
-                let sum = pseudo + Sum::word(length) + Sum::of(payload);
                 if shape.is_tcp {
-                    self.finish_tcp(header, index, sum)?;
-                } else {
-                    finish_udp(header, length, sum)?;
+                    self.place_in_stream(header, index)?;
                 }
+                put(header, shape.checksum(), [0; 2])?;
+                let sum = pseudo + Sum::word(length) + Sum::of(payload) + Sum::of(header);
+                let checksum = if shape.is_tcp { sum.checksum() } else { sum.udp_checksum() };
+                put(header, shape.checksum(), checksum)?;
             }
         }
         Some(length)
@@ -130,33 +121,14 @@ impl<'p> Segments<'p> {
     }
 
     /// FIN and PSH belong to the end of the data, CWR was meant to be said once (RFC 3168 §6.1.2).
-    fn finish_tcp(&self, header: &mut [u8], index: usize, sum: Sum) -> Option<()> {
+    fn place_in_stream(&self, header: &mut [u8], index: usize) -> Option<()> {
         let sequence = u32::from_be_bytes(bytes_at(header, tcp::SEQUENCE)?);
         let sequence = sequence.wrapping_add((index * self.size) as u32);
         put(header, tcp::SEQUENCE, sequence.to_be_bytes())?;
         let not_last = if index + 1 < self.count() { tcp::FIN | tcp::PSH } else { 0 };
         let not_first = if index > 0 { tcp::CWR } else { 0 };
         let [flags] = bytes_at(header, tcp::FLAGS)?;
-        put(header, tcp::FLAGS, [flags & !not_last & !not_first])?;
-        put(header, tcp::CHECKSUM, [0; 2])?;
-        put(header, tcp::CHECKSUM, (sum + Sum::of(header)).checksum())
-    }
-}
-
-fn finish_udp(header: &mut [u8], length: u16, sum: Sum) -> Option<()> {
-    put(header, udp::LENGTH, length.to_be_bytes())?;
-    put(header, udp::CHECKSUM, [0; 2])?;
-    put(header, udp::CHECKSUM, (sum + Sum::of(header)).udp_checksum())
-}
-
-/// Counts the IPv4 identification on, as the kernel does when it segments.
-fn number(headers: &mut [u8], index: usize) -> Option<()> {
-    match Version::of(headers)? {
-        Version::V4 => {
-            let identification = u16_at(headers, 4)?.wrapping_add(index as u16);
-            put(headers, 4, identification.to_be_bytes())
-        }
-        Version::V6 => Some(()),
+        put(header, tcp::FLAGS, [flags & !not_last & !not_first])
     }
 }
 
@@ -184,7 +156,7 @@ mod tests {
         }
     }
 
-    fn cut(header: VnetHeader, packet: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {
+    fn cut(header: VnetHeader, packet: &[u8]) -> Option<Vec<Vec<u8>>> {
         let segments = Segments::new(header, packet)?;
         let packets = (0..segments.count()).map(|index| {
             let mut room = vec![0xee; segments.length(index) + 40];
@@ -193,7 +165,7 @@ mod tests {
             assert!(room[length..].iter().all(|&byte| byte == 0xee), "wrote too far");
             room[..length].to_vec()
         });
-        Ok(packets.collect())
+        Some(packets.collect())
     }
 
     /// Cuts `sample` and compares with packets that were built one by one.
@@ -276,7 +248,7 @@ mod tests {
     fn a_plain_packet_stays_as_it_is() {
         for packet in [Sample::tcp(b"data").build(), Sample::udp(b"").v6().build(), vec![0x45; 20]]
         {
-            assert_eq!(cut(VnetHeader::default(), &packet), Ok(vec![packet]));
+            assert_eq!(cut(VnetHeader::default(), &packet), Some(vec![packet]));
         }
     }
 
@@ -284,7 +256,7 @@ mod tests {
     fn an_unfinished_checksum_is_finished() {
         for sample in [Sample::tcp(b"data"), Sample::udp(b"odd"), Sample::tcp(b"").v6()] {
             let header = VnetHeader { gso_type: VnetHeader::GSO_NONE, ..header_of(&sample, 0) };
-            assert_eq!(cut(header, &sample.build_partial()), Ok(vec![sample.build()]));
+            assert_eq!(cut(header, &sample.build_partial()), Some(vec![sample.build()]));
         }
     }
 
@@ -314,7 +286,7 @@ mod tests {
         };
         let packets = cut(header_of(&sample, 1000), &reroute(sample.build_partial()));
         let expected = sample.split(1000).iter().map(|packet| reroute(packet.build())).collect();
-        assert_eq!(packets, Ok(expected));
+        assert_eq!(packets, Some(expected));
     }
 
     #[test]
@@ -345,14 +317,14 @@ mod tests {
             let (mut header, mut packet) = (header_of(&sample, 50), sample.build_partial());
             assert_eq!(cut(header, &packet).unwrap().len(), 2);
             spoil(&mut header, &mut packet);
-            assert_eq!(cut(header, &packet), Err(Malformed), "{what}");
+            assert_eq!(cut(header, &packet), None, "{what}");
         }
         let large = [sample.build_partial(), vec![0; 65_500]].concat();
-        assert_eq!(cut(header_of(&sample, 1000), &large), Err(Malformed), "longer than IP");
+        assert_eq!(cut(header_of(&sample, 1000), &large), None, "longer than IP");
         let beyond =
             VnetHeader { flags: 1, csum_start: 150, csum_offset: 1, ..VnetHeader::default() };
-        assert_eq!(cut(beyond, &sample.build()), Err(Malformed), "checksum behind the end");
-        assert_eq!(cut(VnetHeader::default(), &[0x20; 40]), Err(Malformed), "no IP");
+        assert_eq!(cut(beyond, &sample.build()), None, "checksum behind the end");
+        assert_eq!(cut(VnetHeader::default(), &[0x20; 40]), None, "no IP");
     }
 
     #[test]
@@ -384,7 +356,7 @@ mod tests {
                 packet[at] = random.next() as u8;
             }
             packet.truncate(random.below(300));
-            if let Ok(packets) = cut(header, &packet) {
+            if let Some(packets) = cut(header, &packet) {
                 accepted += 1;
                 assert!(!packets.is_empty());
             }
