@@ -14,65 +14,37 @@ pub struct Segments<'p> {
     payload: &'p [u8],
     /// How much of the payload each segment takes; the last may get less.
     size: usize,
-    work: Work,
-}
-
-/// What is left to do for each packet that goes out.
-#[derive(Clone, Copy, Debug)]
-enum Work {
-    Nothing,
-    /// To sum from `start` on; the sum goes to `field`.
-    Checksum {
-        start: usize,
-        field: usize,
-    },
-    /// To make IP, TCP or UDP headers. `pseudo` is the sum of the pseudo-header but for the length
-    /// in it.
-    Headers {
-        shape: Shape,
-        pseudo: Sum,
-    },
+    /// From where on to sum, and where the checksum is to be, if that is left to do. The kernel has put
+    /// the sum of the pseudo-header there.
+    unfinished: Option<(usize, usize)>,
+    /// The headers of a super-packet, and the length in its pseudo-header.
+    whole: Option<(Shape, u16)>,
 }
 
 impl<'p> Segments<'p> {
     /// Reads what `header` says of `packet`. Its `hdr_len` is not looked at: on forwarded packets
     /// it is wrong. `None` if `packet` is no IP packet, or does not keep what `header` promises.
     pub fn new(header: VnetHeader, packet: &'p [u8]) -> Option<Self> {
-        let needs_checksum = header.flags & VnetHeader::NEEDS_CSUM != 0;
-        match (header.gso_type, needs_checksum) {
-            (VnetHeader::GSO_NONE, false) => Self::of_plain_packet(packet, Work::Nothing),
-            (VnetHeader::GSO_NONE, true) => {
-                let start = usize::from(header.csum_start);
-                let field = start + usize::from(header.csum_offset);
-                u16_at(packet, field)?;
-                Self::of_plain_packet(packet, Work::Checksum { start, field })
-            }
-            (_, true) => Self::of_super_packet(header, packet),
-            (_, false) => None,
-        }
-    }
-
-    fn of_plain_packet(packet: &'p [u8], work: Work) -> Option<Self> {
         Version::of(packet)?;
-        Some(Self { headers: &[], payload: packet, size: packet.len(), work })
-    }
-
-    fn of_super_packet(header: VnetHeader, packet: &'p [u8]) -> Option<Self> {
+        let start = usize::from(header.csum_start);
+        let field = start + usize::from(header.csum_offset);
+        let unfinished = (header.flags & VnetHeader::NEEDS_CSUM != 0).then_some((start, field));
+        if header.gso_type == VnetHeader::GSO_NONE {
+            if unfinished.is_some() {
+                u16_at(packet, field)?;
+            }
+            let (payload, size) = (packet, packet.len());
+            return Some(Self { headers: &[], payload, size, unfinished, whole: None });
+        }
         let shape = Shape::of(packet, Outline::of(packet)?)?;
         let with_ecn = if shape.is_tcp { VnetHeader::GSO_ECN } else { 0 };
         let is_as_promised = header.gso_type & !with_ecn == shape.gso_type()
-            && usize::from(header.csum_start) == shape.transport
-            && usize::from(header.csum_offset) == shape.checksum();
+            && unfinished == Some((shape.transport, shape.transport + shape.checksum()));
         let (headers, payload) = packet.split_at_checked(shape.payload)?;
-        // The kernel left the folded sum of the pseudo-header there. It knows it better than the IP
-        // header does, which names the next router instead of the destination if there is a routing
-        // header.
-        let sum = u16_at(packet, shape.transport + shape.checksum())?;
-        let pseudo = Sum::word(sum).without(u16::try_from(packet.len() - shape.transport).ok()?);
+        let whole = Some((shape, u16::try_from(packet.len() - shape.transport).ok()?));
         let size = usize::from(header.gso_size);
-        let work = Work::Headers { shape, pseudo };
         let is_sound = is_as_promised && size > 0 && !payload.is_empty();
-        is_sound.then_some(Self { headers, payload, size, work })
+        is_sound.then_some(Self { headers, payload, size, unfinished, whole })
     }
 
     /// How many packets there are: at least one.
@@ -90,30 +62,28 @@ impl<'p> Segments<'p> {
     /// returns its length. `None` if there is no such packet, or not enough room for it.
     pub fn write(&self, index: usize, to: &mut [u8]) -> Option<usize> {
         let piece = self.piece(index)?;
-        let length = self.headers.len() + piece.len();
-        let packet = to.get_mut(..length)?;
+        let total = self.headers.len() + piece.len();
+        let packet = to.get_mut(..total)?;
         let (headers, payload) = packet.split_at_mut_checked(self.headers.len())?;
         headers.copy_from_slice(self.headers);
         payload.copy_from_slice(piece);
-        match self.work {
-            Work::Nothing => {}
-            Work::Checksum { start, field } => {
-                let checksum = Sum::of(packet.get(start..)?).udp_checksum();
-                put(packet, field, checksum)?;
-            }
-            Work::Headers { shape, pseudo } => {
-                let length = shape.number(headers, length, index)?;
-                let header = headers.get_mut(shape.transport..)?;
-                if shape.is_tcp {
-                    self.place_in_stream(header, index)?;
-                }
-                put(header, shape.checksum(), [0; 2])?;
-                let sum = pseudo + Sum::word(length) + Sum::of(payload) + Sum::of(header);
-                let checksum = if shape.is_tcp { sum.checksum() } else { sum.udp_checksum() };
-                put(header, shape.checksum(), checksum)?;
+        let mut sum = Sum::default();
+        if let Some((shape, whole)) = self.whole {
+            let length = shape.number(headers, total, index)?;
+            // The rest of the pseudo-header is right as the kernel summed it. It knows it better than
+            // the IP header does, which names the next router instead of the destination if there is
+            // a routing header.
+            sum = Sum::word(length).without(whole);
+            if shape.is_tcp {
+                self.place_in_stream(headers.get_mut(shape.transport..)?, index)?;
             }
         }
-        Some(length)
+        if let Some((start, field)) = self.unfinished {
+            sum = sum + Sum::of(packet.get(start..)?);
+            let is_tcp = self.whole.is_some_and(|(shape, _)| shape.is_tcp);
+            put(packet, field, if is_tcp { sum.checksum() } else { sum.udp_checksum() })?;
+        }
+        Some(total)
     }
 
     fn piece(&self, index: usize) -> Option<&'p [u8]> {
