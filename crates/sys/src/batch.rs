@@ -1,9 +1,11 @@
 //! Many datagrams a system call: recvmmsg(2) and sendmmsg(2), with the kernel's trains (`UDP_GRO`,
 //! `UDP_SEGMENT`). Nothing here can be printed: what passes through may be secret.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
-use std::{io, iter, mem, ptr};
+use std::{io, mem, ptr};
+
+use rustix::net::SocketAddrAny;
 
 use crate::control::Control;
 use crate::udp::Udp;
@@ -72,7 +74,6 @@ pub struct ReceiveBatch {
 impl ReceiveBatch {
     /// Room for `slots` datagrams or trains (at least one) of at most `slot_size` bytes each. A
     /// train can hold as much as the largest datagram: 65,535 bytes less its headers.
-    #[must_use]
     pub fn new(slots: usize, slot_size: usize) -> ReceiveBatch {
         let (slots, slot_size) = (slots.max(1), slot_size.max(1));
         // Zeros would be lent by the kernel page by page, later, on the data path.
@@ -89,15 +90,12 @@ impl ReceiveBatch {
 }
 
 /// The lists that one call of [`Udp::send`] hands to the kernel, allocated once.
-pub struct SendBatch {
-    frames: Frames,
-}
+pub struct SendBatch(Frames);
 
 impl SendBatch {
     /// Room for `slots` datagrams or trains (at least one; the kernel takes no more than 1024).
-    #[must_use]
     pub fn new(slots: usize) -> SendBatch {
-        SendBatch { frames: Frames::new(slots.max(1)) }
+        SendBatch(Frames::new(slots.max(1)))
     }
 }
 
@@ -113,7 +111,8 @@ impl Udp {
         batch.ready = 0;
         let buffers = batch.buffers.chunks_exact_mut(batch.slot_size);
         for ((header, slot), buffer) in batch.frames.iter_mut().zip(buffers) {
-            slot.point(header, buffer, size_of::<Address>(), Control::LEN);
+            slot.control.length = Control::LEN;
+            slot.point(header, buffer);
         }
         let headers = &mut batch.frames.headers;
         batch.ready = retry_if_interrupted(|| {
@@ -149,11 +148,11 @@ impl Udp {
         datagrams: impl IntoIterator<Item = Outgoing<'a>>,
     ) -> io::Result<usize> {
         let mut filled = 0;
-        for ((header, slot), datagram) in batch.frames.iter_mut().zip(datagrams) {
+        for ((header, slot), datagram) in batch.0.iter_mut().zip(datagrams) {
             slot.write(header, &datagram);
             filled += 1;
         }
-        let headers = &mut batch.frames.headers;
+        let headers = &mut batch.0.headers;
         retry_if_interrupted(|| {
             // SAFETY: the first `filled` headers were pointed above at their slots, borrowed until
             // the call returns, and at bytes that live for 'a, thus longer than this call. The
@@ -190,9 +189,12 @@ struct Frames {
 }
 
 /// What a header points to, besides the payload.
+#[derive(Clone)]
 struct Slot {
     piece: libc::iovec,
-    address: Address,
+    /// Whom a datagram is for, or who has sent it. At first it is one of IPv6, as long as which is room
+    /// enough for whoever has sent something.
+    address: SocketAddrAny,
     control: Control,
 }
 
@@ -204,15 +206,12 @@ impl Frames {
     fn new(slots: usize) -> Frames {
         // SAFETY: a header is pointers, which may be null, and integers.
         let header: libc::mmsghdr = unsafe { mem::zeroed() };
-        let slot = || Slot {
+        let slot = Slot {
             piece: libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 },
-            address: Address::default(),
+            address: SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into(),
             control: Control::EMPTY,
         };
-        Frames {
-            headers: vec![header; slots],
-            slots: iter::repeat_with(slot).take(slots).collect(),
-        }
+        Frames { headers: vec![header; slots], slots: vec![slot; slots] }
     }
 
     fn iter_mut(&mut self) -> impl Iterator<Item = (&mut libc::mmsghdr, &mut Slot)> {
@@ -222,74 +221,67 @@ impl Frames {
 
 impl Slot {
     /// Points `header` at this slot and at the bytes of a payload.
-    fn point(
-        &mut self,
-        header: &mut libc::mmsghdr,
-        payload: *mut [u8],
-        address_length: usize,
-        control_length: usize,
-    ) {
+    fn point(&mut self, header: &mut libc::mmsghdr, payload: *mut [u8]) {
         self.piece = libc::iovec { iov_base: payload.cast(), iov_len: payload.len() };
         let header = &mut header.msg_hdr;
-        header.msg_name = (&raw mut self.address).cast();
-        header.msg_namelen = address_length as _;
+        header.msg_name = self.address.as_mut_ptr().cast();
+        header.msg_namelen = self.address.addr_len();
         header.msg_iov = &raw mut self.piece;
         header.msg_iovlen = 1;
-        header.msg_control = (&raw mut self.control).cast();
-        header.msg_controllen = control_length as _;
+        header.msg_control = (&raw mut self.control.bytes).cast();
+        header.msg_controllen = self.control.length as _;
         header.msg_flags = 0;
     }
 
     /// Describes a datagram to the kernel, which only reads its bytes.
     fn write(&mut self, header: &mut libc::mmsghdr, datagram: &Outgoing<'_>) {
         self.address = datagram.to.into();
-        let control_length = self.write_control(datagram);
-        let payload = ptr::from_ref(datagram.bytes).cast_mut();
-        self.point(header, payload, self.address.length(), control_length);
+        self.write_control(datagram);
+        self.point(header, ptr::from_ref(datagram.bytes).cast_mut());
     }
 
     /// Control messages cost time, so only those that say something are written.
-    fn write_control(&mut self, datagram: &Outgoing<'_>) -> usize {
-        let mut end = 0;
-        let mut push = |level, kind, data: &[u8]| end = self.control.push(end, level, kind, data);
+    fn write_control(&mut self, datagram: &Outgoing<'_>) {
+        let control = &mut self.control;
+        control.length = 0;
         if let Some(size) = datagram.segment_size
             && usize::from(size) < datagram.bytes.len()
         {
-            push(libc::SOL_UDP, UDP_SEGMENT, &size.to_ne_bytes());
+            control.push(libc::SOL_UDP, UDP_SEGMENT, &size.to_ne_bytes());
         }
         let (level, traffic_class) = match datagram.to {
             SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
             SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
         };
         if datagram.tos != 0 {
-            push(level, traffic_class, &i32::from(datagram.tos).to_ne_bytes());
+            control.push(level, traffic_class, &i32::from(datagram.tos).to_ne_bytes());
         }
         if let Some(source) = datagram.source {
             let scope = source.scope().to_ne_bytes();
             match (datagram.to, source.address) {
                 // struct in_pktinfo: interface, source, and a destination that is not read.
                 (SocketAddr::V4(_), IpAddr::V4(address)) => {
-                    push(level, libc::IP_PKTINFO, [scope, address.octets(), [0; 4]].as_flattened());
+                    let info = [scope, address.octets(), [0; 4]];
+                    control.push(level, libc::IP_PKTINFO, info.as_flattened());
                 }
                 // struct in6_pktinfo: source, interface.
                 (SocketAddr::V6(_), IpAddr::V6(address)) => {
                     let mut info = [0; 16 + 4];
                     let bytes = address.octets().into_iter().chain(scope);
                     info.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
-                    push(level, libc::IPV6_PKTINFO, &info);
+                    control.push(level, libc::IPV6_PKTINFO, &info);
                 }
                 _ => {}
             }
         }
-        end
     }
 
     /// What the kernel put here and into `buffer`; `None` if it had to cut it short.
     fn read<'a>(&self, header: &libc::mmsghdr, buffer: &'a mut [u8]) -> Option<Received<'a>> {
-        if is_truncated(header) {
+        if header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
             return None;
         }
-        let from = self.address.decode()?;
+        let from = self.address.clone().try_into().ok()?;
         let bytes = buffer.get_mut(..header.msg_len as usize)?;
         let mut received =
             Received { from, local: None, tos: 0, segment_size: bytes.len().max(1), bytes };
@@ -325,59 +317,6 @@ fn field<const N: usize>(data: &[u8], at: usize) -> [u8; N] {
     data.get(at..).and_then(|data| data.first_chunk().copied()).unwrap_or([0; N])
 }
 
-fn is_truncated(header: &libc::mmsghdr) -> bool {
-    header.msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0
-}
-
 /// linux/udp.h; libc does not have them for every C library.
 const UDP_SEGMENT: i32 = 103;
 const UDP_GRO: i32 = 104;
-
-/// `struct sockaddr_in6`, and in its first half `struct sockaddr_in`.
-#[repr(C)]
-#[derive(Default)]
-struct Address {
-    family: u16,
-    port: [u8; 2],
-    /// The address of IPv4; the flow label of IPv6, which is not used.
-    v4: [u8; 4],
-    /// The address of IPv6; its first half belongs to IPv4, too, but means nothing there.
-    v6: [u8; 16],
-    scope: u32,
-}
-
-const _: () = assert!(size_of::<Address>() == size_of::<libc::sockaddr_in6>());
-const _: () = assert!(align_of::<Address>() == align_of::<libc::sockaddr_in6>());
-
-impl Address {
-    fn length(&self) -> usize {
-        if self.family == AF_INET { size_of::<libc::sockaddr_in>() } else { size_of::<Address>() }
-    }
-
-    fn decode(&self) -> Option<SocketAddr> {
-        let port = u16::from_be_bytes(self.port);
-        match self.family {
-            AF_INET => Some(SocketAddr::from((self.v4, port))),
-            AF_INET6 => Some(SocketAddrV6::new(self.v6.into(), port, 0, self.scope).into()),
-            _ => None,
-        }
-    }
-}
-
-impl From<SocketAddr> for Address {
-    fn from(address: SocketAddr) -> Address {
-        let port = address.port().to_be_bytes();
-        match address {
-            SocketAddr::V4(address) => {
-                Address { family: AF_INET, port, v4: address.ip().octets(), ..Address::default() }
-            }
-            SocketAddr::V6(address) => {
-                let (v6, scope) = (address.ip().octets(), address.scope_id());
-                Address { family: AF_INET6, port, v6, scope, ..Address::default() }
-            }
-        }
-    }
-}
-
-const AF_INET: u16 = libc::AF_INET as u16;
-const AF_INET6: u16 = libc::AF_INET6 as u16;
