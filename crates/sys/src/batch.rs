@@ -319,4 +319,4 @@ fn field<const N: usize>(data: &[u8], at: usize) -> [u8; N] {
 
 /// linux/udp.h; libc does not have them for every C library.
 const UDP_SEGMENT: i32 = 103;
-const UDP_GRO: i32 = 104;
+pub(crate) const UDP_GRO: i32 = 104;

@@ -10,13 +10,19 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
 };
 
+use crate::option;
+
 /// What a [`Listener`] is told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub enum News {
     /// A link has appeared, gone or changed: its name, its MTU, whether it is up.
-    Links,
+    Links = libc::RTMGRP_LINK as u32,
     /// An address or a route has come or gone, so a remembered path may be wrong.
-    Paths,
+    Paths = (libc::RTMGRP_IPV4_IFADDR
+        | libc::RTMGRP_IPV4_ROUTE
+        | libc::RTMGRP_IPV6_IFADDR
+        | libc::RTMGRP_IPV6_ROUTE) as u32,
 }
 
 /// A descriptor that is readable when there is news of one network namespace (rtnetlink(7)). How
@@ -31,18 +37,9 @@ impl Listener {
     ///
     /// `EMFILE`, `ENFILE` or `ENOMEM`.
     pub fn open(news: News) -> io::Result<Listener> {
-        let groups = match news {
-            News::Links => libc::RTMGRP_LINK,
-            News::Paths => {
-                libc::RTMGRP_IPV4_IFADDR
-                    | libc::RTMGRP_IPV4_ROUTE
-                    | libc::RTMGRP_IPV6_IFADDR
-                    | libc::RTMGRP_IPV6_ROUTE
-            }
-        };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-        bind(&socket, &SocketAddrNetlink::new(0, groups as u32))?;
+        bind(&socket, &SocketAddrNetlink::new(0, news as u32))?;
         Ok(Listener(socket))
     }
 
@@ -67,7 +64,7 @@ impl Listener {
         .concat();
         // A refusal, or that it has a number already, is answered, and thus one more piece of news.
         let _ = send(&self.0, &message, SendFlags::empty());
-        turn_on(self, libc::NETLINK_LISTEN_ALL_NSID);
+        let _ = option::set(self, libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID, &1);
     }
 
     /// Makes the descriptor unreadable. Drain first, then look, so that news in between is not lost.
@@ -89,20 +86,5 @@ impl AsFd for Listener {
 /// Lets the kernel apply what a dump asks for, such as one table of routes
 /// (`NETLINK_GET_STRICT_CHK`). A kernel before 4.20 cannot, and tells all.
 pub fn filter_dumps(socket: impl AsFd) {
-    turn_on(socket, libc::NETLINK_GET_STRICT_CHK);
-}
-
-/// Turns on what can be done without.
-fn turn_on(socket: impl AsFd, option: libc::c_int) {
-    let on: libc::c_int = 1;
-    // SAFETY: the kernel reads the four bytes of `on`, which outlives the call.
-    unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_NETLINK,
-            option,
-            (&raw const on).cast(),
-            size_of_val(&on) as libc::socklen_t,
-        );
-    }
+    let _ = option::set(socket, libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK, &1);
 }

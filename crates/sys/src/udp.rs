@@ -1,16 +1,16 @@
 //! UDP sockets: a group of them on one port, and what is asked of each.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::{io, ptr};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, socket_with,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
+use crate::batch::UDP_GRO;
 pub use crate::batch::{Local, Outgoing, ReceiveBatch, Received, SendBatch};
+use crate::option;
 
 /// Which internet protocol a socket speaks. A socket for IPv6 never sees IPv4 in disguise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,16 @@ pub enum Family {
     V4,
     /// IPv6.
     V6,
+}
+
+impl Family {
+    /// Every address of this machine.
+    fn any(self) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
 }
 
 /// The sockets of one family on one port, of which each datagram reaches exactly one, chosen by its
@@ -37,7 +47,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Opens `data_sockets` sockets (at most 128) and one for handshakes, all bound
+    /// Opens `data_sockets` sockets (at most 256) and one for handshakes, all bound
     /// to the wildcard address and `port` in the calling thread's network namespace; port 0 lets
     /// the kernel choose. `mark` is put on whatever they send, 0 for none.
     ///
@@ -50,22 +60,14 @@ impl Group {
     /// `EADDRINUSE` if anything else has the port, `EAFNOSUPPORT` if the kernel does not speak the
     /// family, `EPERM` if there is a mark but no `CAP_NET_ADMIN`.
     pub fn bind(family: Family, port: u16, data_sockets: usize, mark: u32) -> io::Result<Group> {
-        let first = Udp::open(family, mark)?;
-        first.bind(port)?;
-        first.set(REUSEPORT, &ON)?;
+        let bind = |port, joins| Udp::bind(family, port, joins, mark);
+        let first = bind(port, false)?;
         let port = first.port()?;
-        let join = || {
-            let socket = Udp::open(family, mark)?;
-            socket.set(REUSEPORT, &ON)?;
-            socket.bind(port)?;
-            Ok::<_, io::Error>(socket)
-        };
-        let mut data = Vec::with_capacity(data_sockets);
-        data.push(first);
+        let mut data = vec![first];
         for _ in 1..data_sockets {
-            data.push(join()?);
+            data.push(bind(port, true)?);
         }
-        let group = Group { data, handshake: join()? };
+        let group = Group { data, handshake: bind(port, true)? };
         // Without the filter the kernel deals datagrams out by their addresses and ports.
         let _ = group.steer(data_sockets);
         Ok(group)
@@ -77,9 +79,9 @@ impl Group {
     ///
     /// `EINVAL` for another number, and whatever a kernel has against filters.
     pub fn steer(&self, in_use: usize) -> io::Result<()> {
-        let possible = in_use.is_power_of_two() && in_use <= self.data.len();
-        let numbers = u8::try_from(in_use).ok().zip(u8::try_from(self.data.len()).ok());
-        let (in_use, handshake) = numbers.filter(|_| possible).ok_or(Errno::INVAL)?;
+        if !in_use.is_power_of_two() || in_use > self.data.len() {
+            return Err(Errno::INVAL.into());
+        }
         let instruction =
             |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
         // Byte 0 is the first of the UDP payload. A load beyond the end returns 0: data socket 0.
@@ -87,12 +89,14 @@ impl Group {
             instruction(BPF_LD | BPF_B | BPF_ABS, 0, 0),
             instruction(BPF_JMP | BPF_JEQ | BPF_K, 4, 3),
             instruction(BPF_LD | BPF_B | BPF_ABS, 4, 0),
-            instruction(BPF_ALU | BPF_AND | BPF_K, u32::from(in_use - 1), 0),
+            instruction(BPF_ALU | BPF_AND | BPF_K, in_use as u32 - 1, 0),
             instruction(BPF_RET | BPF_A, 0, 0),
-            instruction(BPF_RET | BPF_K, u32::from(handshake), 0),
+            instruction(BPF_RET | BPF_K, self.data.len() as u32, 0),
         ];
         let (len, filter) = (filter.len() as u16, filter.as_mut_ptr());
-        self.handshake.set(REUSEPORT_FILTER, &libc::sock_fprog { len, filter })
+        let program = libc::sock_fprog { len, filter };
+        let option = libc::SO_ATTACH_REUSEPORT_CBPF;
+        option::set(&self.handshake, libc::SOL_SOCKET, option, &program)
     }
 
     /// The port that all of them are bound to.
@@ -131,21 +135,16 @@ pub fn bind_pair(
     data_sockets: usize,
     mark: u32,
 ) -> io::Result<(Option<Group>, Option<Group>)> {
-    const ATTEMPTS: usize = 100;
+    let mut others = if port == 0 { 100 } else { 0 };
     let bind = |family, port| match Group::bind(family, port, data_sockets, mark) {
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(None),
         result => result.map(Some),
     };
-    let mut attempt = 1;
     loop {
         let v4 = bind(Family::V4, port)?;
         let same_port = v4.as_ref().map_or(Ok(port), Group::port)?;
         match bind(Family::V6, same_port) {
-            Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse && port == 0 && attempt < ATTEMPTS =>
-            {
-                attempt += 1;
-            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && others > 0 => others -= 1,
             Err(error) => return Err(error),
             Ok(None) if v4.is_none() => return Err(Errno::AFNOSUPPORT.into()),
             Ok(v6) => return Ok((v4, v6)),
@@ -171,73 +170,55 @@ pub fn preferred_source(remote: SocketAddr, mark: u32) -> io::Result<IpAddr> {
 /// `ENETUNREACH` and its like if there is no way; `EPERM` for a mark without `CAP_NET_ADMIN` or
 /// `CAP_NET_RAW`.
 pub fn connected(remote: SocketAddr, mark: u32) -> io::Result<UdpSocket> {
-    let socket = plain_socket(remote.ip())?;
+    let family = if remote.is_ipv4() { Family::V4 } else { Family::V6 };
+    let socket = UdpSocket::bind((family.any(), 0))?;
     if mark != 0 {
-        socket.set_mark(mark)?;
+        option::set(&socket, libc::SOL_SOCKET, libc::SO_MARK, &mark)?;
     }
     // Connecting sends nothing; it looks the way up.
-    connect(&socket.fd, &remote)?;
-    Ok(socket.fd.into())
+    socket.connect(remote)?;
+    Ok(socket)
 }
 
 /// Whether `address` is one of this machine's, in the calling thread's network namespace.
 pub fn is_local(address: IpAddr) -> bool {
-    let bound = plain_socket(address)
-        .and_then(|socket| Ok(bind(&socket.fd, &SocketAddr::from((address, 0)))?));
     // A link-local address needs an interface (EINVAL), and is not asked about.
+    let bound = UdpSocket::bind((address, 0));
     !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
-}
-
-fn plain_socket(like: IpAddr) -> io::Result<Udp> {
-    let (family, domain) = match like {
-        IpAddr::V4(_) => (Family::V4, AddressFamily::INET),
-        IpAddr::V6(_) => (Family::V6, AddressFamily::INET6),
-    };
-    let fd = socket_with(domain, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    Ok(Udp { fd, family })
 }
 
 /// One UDP socket, non-blocking, that tells where each datagram was addressed to and how it was
 /// marked, and lets the network fragment what it sends.
 #[derive(Debug)]
-pub struct Udp {
-    fd: OwnedFd,
-    family: Family,
-}
+pub struct Udp(UdpSocket);
 
 impl Udp {
-    fn open(family: Family, mark: u32) -> io::Result<Udp> {
-        let (domain, options) = match family {
-            Family::V4 => (AddressFamily::INET, V4_OPTIONS),
-            Family::V6 => (AddressFamily::INET6, V6_OPTIONS),
+    /// Bound to `port`, which others may join from then on; alone, unless it `joins` others itself.
+    fn bind(family: Family, port: u16, joins: bool, mark: u32) -> io::Result<Udp> {
+        let (domain, level, options) = match family {
+            Family::V4 => (AddressFamily::INET, libc::IPPROTO_IP, V4_OPTIONS),
+            Family::V6 => (AddressFamily::INET6, libc::IPPROTO_IPV6, V6_OPTIONS),
         };
-        let fd = socket_with(
-            domain,
-            SocketType::DGRAM,
-            SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-            None,
-        )?;
-        let udp = Udp { fd, family };
-        options.iter().try_for_each(|(option, value)| udp.set(*option, value))?;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let udp = Udp(socket_with(domain, SocketType::DGRAM, flags, None)?.into());
+        for (name, value) in options {
+            option::set(&udp, level, *name, value)?;
+        }
         if mark != 0 {
             udp.set_mark(mark)?;
         }
         // The forced variant may exceed the machine's limit but needs a capability; without it, as
         // much as allowed.
-        for (forced, polite) in [(RCVBUFFORCE, RCVBUF), (SNDBUFFORCE, SNDBUF)] {
-            udp.set(forced, &BUFFER).or_else(|_| udp.set(polite, &BUFFER))?;
-        }
+        sockopt::set_socket_recv_buffer_size_force(&udp, BUFFER)
+            .or_else(|_| sockopt::set_socket_recv_buffer_size(&udp, BUFFER))?;
+        sockopt::set_socket_send_buffer_size_force(&udp, BUFFER)
+            .or_else(|_| sockopt::set_socket_send_buffer_size(&udp, BUFFER))?;
         // Without it each datagram arrives alone: slower, and no less right.
         let _ = udp.set_gro(true);
+        sockopt::set_socket_reuseport(&udp, joins)?;
+        bind(&udp, &SocketAddr::new(family.any(), port))?;
+        sockopt::set_socket_reuseport(&udp, true)?;
         Ok(udp)
-    }
-
-    fn bind(&self, port: u16) -> io::Result<()> {
-        let any = match self.family {
-            Family::V4 => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-            Family::V6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-        };
-        Ok(bind(&self.fd, &any)?)
     }
 
     /// The port it is bound to.
@@ -246,7 +227,7 @@ impl Udp {
     ///
     /// None that a caller could cause.
     pub fn port(&self) -> io::Result<u16> {
-        Ok(SocketAddr::try_from(getsockname(&self.fd)?)?.port())
+        Ok(self.0.local_addr()?.port())
     }
 
     /// Marks whatever is sent from now on (`SO_MARK`), for the machine's routing rules; 0 for no
@@ -256,7 +237,7 @@ impl Udp {
     ///
     /// `EPERM` without `CAP_NET_ADMIN` or `CAP_NET_RAW`.
     pub fn set_mark(&self, mark: u32) -> io::Result<()> {
-        self.set(MARK, &mark)
+        option::set(self, libc::SOL_SOCKET, libc::SO_MARK, &mark)
     }
 
     /// Whether the kernel may join datagrams of one flow into a train (`UDP_GRO`). On from the
@@ -266,56 +247,28 @@ impl Udp {
     ///
     /// `ENOPROTOOPT` before Linux 5.0.
     pub fn set_gro(&self, on: bool) -> io::Result<()> {
-        self.set(GRO, &libc::c_int::from(on))
-    }
-
-    fn set<T>(&self, (level, name): SocketOption, value: &T) -> io::Result<()> {
-        // SAFETY: the kernel reads the bytes of `value` and no more. Only one option of this module
-        // has pointers in it, to a filter that its caller keeps alive.
-        let result = unsafe {
-            libc::setsockopt(
-                self.fd.as_raw_fd(),
-                level,
-                name,
-                ptr::from_ref(value).cast(),
-                size_of::<T>() as _,
-            )
-        };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        option::set(self, libc::SOL_UDP, UDP_GRO, &libc::c_int::from(on))
     }
 }
 
 impl AsFd for Udp {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.0.as_fd()
     }
 }
 
-type SocketOption = (libc::c_int, libc::c_int);
-
-const REUSEPORT: SocketOption = (libc::SOL_SOCKET, libc::SO_REUSEPORT);
-const REUSEPORT_FILTER: SocketOption = (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF);
-const MARK: SocketOption = (libc::SOL_SOCKET, libc::SO_MARK);
-const RCVBUF: SocketOption = (libc::SOL_SOCKET, libc::SO_RCVBUF);
-const RCVBUFFORCE: SocketOption = (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE);
-const SNDBUF: SocketOption = (libc::SOL_SOCKET, libc::SO_SNDBUF);
-const SNDBUFFORCE: SocketOption = (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE);
-/// `UDP_GRO` (linux/udp.h), which libc does not have for every C library.
-const GRO: SocketOption = (libc::SOL_UDP, 104);
-
-const ON: libc::c_int = 1;
 /// What spec §1.12 asks for; the kernel doubles it for its own bookkeeping.
-const BUFFER: libc::c_int = 7 << 20;
+const BUFFER: usize = 7 << 20;
 
 /// Where each datagram was addressed to, its traffic class, and don't-fragment off (spec §1.12).
-const V4_OPTIONS: &[(SocketOption, libc::c_int)] = &[
-    ((libc::IPPROTO_IP, libc::IP_PKTINFO), 1),
-    ((libc::IPPROTO_IP, libc::IP_RECVTOS), 1),
-    ((libc::IPPROTO_IP, libc::IP_MTU_DISCOVER), libc::IP_PMTUDISC_DONT),
+const V4_OPTIONS: &[(i32, i32)] = &[
+    (libc::IP_PKTINFO, 1),
+    (libc::IP_RECVTOS, 1),
+    (libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT),
 ];
-const V6_OPTIONS: &[(SocketOption, libc::c_int)] = &[
-    ((libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1),
-    ((libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO), 1),
-    ((libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS), 1),
-    ((libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER), libc::IPV6_PMTUDISC_DONT),
+const V6_OPTIONS: &[(i32, i32)] = &[
+    (libc::IPV6_V6ONLY, 1),
+    (libc::IPV6_RECVPKTINFO, 1),
+    (libc::IPV6_RECVTCLASS, 1),
+    (libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT),
 ];

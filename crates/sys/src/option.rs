@@ -1,0 +1,20 @@
+//! Socket options that rustix does not have (setsockopt(2)).
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::{io, ptr};
+
+/// Sets the option `name` of `level`.
+pub(crate) fn set<T>(socket: impl AsFd, level: i32, name: i32, value: &T) -> io::Result<()> {
+    // SAFETY: the kernel reads the bytes of `value` and no more. Only one option of this crate has
+    // pointers in it, to a filter that its caller keeps alive.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            name,
+            ptr::from_ref(value).cast(),
+            size_of::<T>() as _,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
