@@ -4,11 +4,11 @@ use std::hint::black_box;
 use std::io::IoSlice;
 
 use engine::packet::checksum::Sum;
-use engine::packet::coalesce::{Coalescer, Joins, MOST_PIECES, Place};
+use engine::packet::coalesce::{Coalescer, MOST_PIECES, Place};
 use engine::packet::pseudo_header;
 use engine::packet::segment::Segments;
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD};
-use sys::tun::VnetHeader;
+use sys::tun::{Offload, VnetHeader};
 
 use super::catalogue::Entry;
 use crate::Outcome;
@@ -111,7 +111,7 @@ fn segment(ip: Ip, count: usize) -> Outcome<impl FnMut()> {
 fn coalesce(ip: Ip, count: usize) -> Outcome<impl FnMut()> {
     let mut messages = vec![0; count * STRIDE];
     SuperPacket::new(ip, count)?.cut(&mut messages);
-    let mut coalescer = Coalescer::new(Joins::ALL);
+    let mut coalescer = Coalescer::new(Offload::ALL);
     Ok(move || {
         for (index, message) in messages.chunks(STRIDE).enumerate() {
             let start = (index * STRIDE + DATA_HEADER) as u32;

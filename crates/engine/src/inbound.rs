@@ -5,13 +5,13 @@ use std::sync::{Arc, PoisonError};
 
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, HANDSHAKE_QUEUE};
 use proto::{Discard, Endpoint, MAX_RUN, Report, data_receiver, inner_packet, kind};
-use sys::tun::VnetHeader;
+use sys::tun::{Offload, VnetHeader};
 use sys::udp::{ReceiveBatch, Received, Udp};
 
 use crate::Notice;
 use crate::mailbox::Letter;
 use crate::offload::Kind;
-use crate::packet::coalesce::{Coalescer, Joins, MOST_PIECES, Place};
+use crate::packet::coalesce::{Coalescer, MOST_PIECES, Place};
 use crate::packet::ecn;
 use crate::shared::{Session, Shared, endpoint};
 use crate::worker::Round;
@@ -32,7 +32,7 @@ pub(crate) struct Inbound {
 impl Inbound {
     pub fn new(slots: usize) -> Self {
         let batch = ReceiveBatch::new(slots, SLOT_SIZE);
-        Self { slots, batch, coalescer: Coalescer::new(Joins::ALL) }
+        Self { slots, batch, coalescer: Coalescer::new(Offload::ALL) }
     }
 
     /// Takes what waits in `socket`, up to a batch, and delivers it. True if there may be more.
@@ -73,9 +73,7 @@ struct Origin {
 
 impl<'a> Opener<'a> {
     fn new(round: &'a Round<'a>, coalescer: &'a mut Coalescer) -> Self {
-        let offloads = &round.shared.offloads;
-        coalescer.joins =
-            Joins { tcp: offloads.has(Kind::TunTcp), udp: offloads.has(Kind::TunUdp) };
+        coalescer.joins = round.shared.offloads.of_tun();
         Self { round, coalescer, last: None }
     }
 

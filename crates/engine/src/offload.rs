@@ -46,17 +46,20 @@ impl Offloads {
     pub fn probe(tun: &Tun, without: &[Kind], faults: &[(Kind, i32)]) -> io::Result<Self> {
         let in_use = Kind::ALL.map(|(kind, _)| AtomicBool::new(!without.contains(&kind)));
         let offloads = Self { in_use, faults: faults.to_vec() };
-        let offload = |tcp, udp| Offload { checksum: tcp || udp, tcp, udp };
-        let (tcp, udp) = (offloads.has(Kind::TunTcp), offloads.has(Kind::TunUdp));
-        if tun.set_offload(offload(tcp, udp)).is_err() {
-            // USO is the youngest of them (Linux 6.2). An inherited TUN may take none.
-            offloads.lose(Kind::TunUdp);
-            if tun.set_offload(offload(tcp, false)).is_err() {
-                offloads.lose(Kind::TunTcp);
-                tun.set_offload(Offload::NONE)?;
+        // USO is the youngest of them (Linux 6.2). An inherited TUN may take none.
+        for youngest in [Kind::TunUdp, Kind::TunTcp] {
+            if tun.set_offload(offloads.of_tun()).is_ok() {
+                return Ok(offloads);
             }
+            offloads.lose(youngest);
         }
+        tun.set_offload(offloads.of_tun())?;
         Ok(offloads)
+    }
+
+    /// Those of the TUN.
+    pub fn of_tun(&self) -> Offload {
+        Offload { tcp: self.has(Kind::TunTcp), udp: self.has(Kind::TunUdp) }
     }
 
     pub fn has(&self, kind: Kind) -> bool {

@@ -16,7 +16,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use engine::packet::coalesce::{Coalescer, Joins, MOST_PIECES, Place};
+use engine::packet::coalesce::{Coalescer, MOST_PIECES, Place};
 use engine::packet::segment::Segments;
 use samples::{Random, Sample, Transport};
 use sys::namespace;
@@ -62,7 +62,7 @@ impl Router {
     /// Joins `packets` as they would be if they had come through the tunnel in one batch, and
     /// writes them on the left; how many writes that took.
     fn write(&self, packets: &[Vec<u8>]) -> usize {
-        let mut coalescer = Coalescer::new(Joins::ALL);
+        let mut coalescer = Coalescer::new(Offload::ALL);
         for (buffer, packet) in (0..).zip(packets) {
             let place = Place { buffer, start: 0, length: packet.len() as u32 };
             coalescer.push(place, packet);
@@ -162,12 +162,12 @@ fn the_kernel_cuts_what_was_joined_into_what_it_was_joined_of() {
 
 #[test]
 fn what_the_kernel_passes_on_whole_is_cut_into_what_it_was_joined_of() {
-    pass_trains(Offload { checksum: true, tcp: true, udp: true });
+    pass_trains(Offload::ALL);
 }
 
 #[test]
 fn a_kernel_that_passes_on_only_tcp_whole_cuts_the_rest_itself() {
-    pass_trains(Offload { checksum: true, tcp: true, udp: false });
+    pass_trains(Offload { tcp: true, udp: false });
 }
 
 /// Runs `work` in a fresh network namespace, or says why it cannot.

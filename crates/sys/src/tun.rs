@@ -1,13 +1,14 @@
 //! TUN: packets to and from the machine's own network stack.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::{array, ptr};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 /// One queue of a TUN interface, non-blocking. The interface lives as long as one of its queues is
@@ -34,42 +35,34 @@ impl Tun {
         let mut request = InterfaceRequest::named(name)?;
         let multi_queue = if queues > 1 { libc::IFF_MULTI_QUEUE } else { 0 };
         let shape = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | multi_queue;
-        let mut tuns = Vec::with_capacity(queues.max(1));
-        // Without IFF_TUN_EXCL, a queue would silently join a multi-queue interface that somebody
-        // else made. The answer carries the name that the kernel chose, for the queues after the
-        // first.
-        request.set_flags(shape | libc::IFF_TUN_EXCL);
-        tuns.push(Tun::attach(&mut request)?);
-        for _ in 1..queues {
-            request.set_flags(shape);
-            tuns.push(Tun::attach(&mut request)?);
-        }
-        Ok(tuns)
+        let open = |queue| {
+            // Without IFF_TUN_EXCL, a queue would silently join a multi-queue interface that
+            // somebody else made.
+            request.set_flags(if queue == 0 { shape | libc::IFF_TUN_EXCL } else { shape });
+            let fd = File::options().read(true).write(true).open("/dev/net/tun")?;
+            // The answer carries the name that the kernel chose, for the queues after the first.
+            ioctl(fd.as_fd(), Request::SetInterface(&mut request))?;
+            Tun::from_fd(fd.into())
+        };
+        (0..queues.max(1)).map(open).collect()
     }
 
-    fn attach(request: &mut InterfaceRequest) -> io::Result<Tun> {
-        let fd =
-            open("/dev/net/tun", OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
-        ioctl(fd.as_fd(), Request::SetInterface(request))?;
-        ioctl(fd.as_fd(), Request::SetVnetHeaderSize(&VNET_HEADER_SIZE))?;
-        Ok(Tun { fd, vnet_header: true })
-    }
-
-    /// Takes over a queue that somebody else opened and handed down. It must have been opened with
-    /// `IFF_NO_PI`; that, the kernel does not tell (`TUNGETIFF` uses the bit for another thing).
+    /// Takes over a queue that was opened before, perhaps by somebody else who handed it down. It must
+    /// have been opened with `IFF_NO_PI`; that, the kernel does not tell (`TUNGETIFF` uses the bit for
+    /// another thing).
     ///
     /// # Errors
     ///
     /// `ENOTTY` or `EBADFD` if it is no queue of an interface; `EINVAL` if it is a TAP's.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Tun> {
-        let mut request = InterfaceRequest::EMPTY;
+        let mut request = InterfaceRequest::default();
         ioctl(fd.as_fd(), Request::GetInterface(&mut request))?;
         if !request.has(libc::IFF_TUN) {
             return Err(Errno::INVAL.into());
         }
         let vnet_header = request.has(libc::IFF_VNET_HDR);
         if vnet_header {
-            ioctl(fd.as_fd(), Request::SetVnetHeaderSize(&VNET_HEADER_SIZE))?;
+            ioctl(fd.as_fd(), Request::SetVnetHeaderSize)?;
         }
         fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
         fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
@@ -82,7 +75,7 @@ impl Tun {
     ///
     /// `EBADFD` if the interface was deleted.
     pub fn name(&self) -> io::Result<OsString> {
-        let mut request = InterfaceRequest::EMPTY;
+        let mut request = InterfaceRequest::default();
         ioctl(self.as_fd(), Request::GetInterface(&mut request))?;
         Ok(request.name())
     }
@@ -92,8 +85,8 @@ impl Tun {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the kernel does not know one of them (USO before Linux 6.2), checksums are not
-    /// among them, or its packets have no [`VnetHeader`]; nothing has changed then.
+    /// `EINVAL` if the kernel does not know one of them (USO before Linux 6.2), or its packets have no
+    /// [`VnetHeader`]; nothing has changed then.
     pub fn set_offload(&self, offload: Offload) -> io::Result<()> {
         if !self.vnet_header && offload != Offload::NONE {
             return Err(Errno::INVAL.into());
@@ -108,7 +101,7 @@ impl Tun {
     ///
     /// `EINVAL` if it is so already, or the interface was not made for several queues.
     pub fn set_attached(&self, attached: bool) -> io::Result<()> {
-        let mut request = InterfaceRequest::EMPTY;
+        let mut request = InterfaceRequest::default();
         request.set_flags(if attached { libc::IFF_ATTACH_QUEUE } else { libc::IFF_DETACH_QUEUE });
         ioctl(self.as_fd(), Request::SetQueue(&mut request)).map(drop)
     }
@@ -164,7 +157,7 @@ impl Tun {
     ///
     /// `ENODEV` if it is in another.
     pub fn mtu(&self, socket: impl AsFd) -> io::Result<u32> {
-        let mut request = InterfaceRequest::EMPTY;
+        let mut request = InterfaceRequest::default();
         ioctl(self.as_fd(), Request::GetInterface(&mut request))?;
         ioctl(socket.as_fd(), Request::GetMtu(&mut request))?;
         Ok(u32::from_ne_bytes(request.value))
@@ -188,25 +181,25 @@ impl AsFd for Tun {
     }
 }
 
-/// What the reader of a TUN does in the kernel's place.
+/// What passes a TUN as super-packets. Whoever reads it then cuts them in the kernel's place, and
+/// completes the checksums of packets that are marked [`VnetHeader::NEEDS_CSUM`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offload {
-    /// Complete the checksums of packets that are marked [`VnetHeader::NEEDS_CSUM`]. The others
-    /// require it.
-    pub checksum: bool,
-    /// Cut TCP super-packets, over IPv4 and IPv6, with ECN or without.
+    /// TCP, over IPv4 and IPv6, with ECN or without.
     pub tcp: bool,
-    /// Cut UDP super-packets (USO), over IPv4 and IPv6. Linux 6.2 and later.
+    /// UDP (USO), over IPv4 and IPv6. Linux 6.2 and later.
     pub udp: bool,
 }
 
 impl Offload {
     /// The kernel does everything itself.
-    pub const NONE: Offload = Offload { checksum: false, tcp: false, udp: false };
+    pub const NONE: Offload = Offload { tcp: false, udp: false };
+    /// Everything, as Linux 6.2 and later can.
+    pub const ALL: Offload = Offload { tcp: true, udp: true };
 
     fn flags(self) -> libc::c_uint {
         [
-            (self.checksum, libc::TUN_F_CSUM),
+            (self.tcp || self.udp, libc::TUN_F_CSUM),
             (self.tcp, libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN),
             (self.udp, libc::TUN_F_USO4 | libc::TUN_F_USO6),
         ]
@@ -252,24 +245,20 @@ impl VnetHeader {
     pub const GSO_ECN: u8 = 0x80;
 
     /// Splits the header off what was read from a TUN; `None` if there is not even a header.
-    #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<(VnetHeader, &[u8])> {
-        let (&[flags, gso_type, ref fields @ ..], packet) =
-            bytes.split_first_chunk::<{ VnetHeader::LEN }>()?;
-        let &[h0, h1, s0, s1, c0, c1, o0, o1] = fields;
+        let (&[flags, gso_type, h0, h1, s0, s1, c0, c1, o0, o1], packet) =
+            bytes.split_first_chunk()?;
         let [hdr_len, gso_size, csum_start, csum_offset] =
             [[h0, h1], [s0, s1], [c0, c1], [o0, o1]].map(u16::from_ne_bytes);
         Some((VnetHeader { flags, gso_type, hdr_len, gso_size, csum_start, csum_offset }, packet))
     }
 
     /// The header as it is written before a packet.
-    #[must_use]
     pub fn encode(&self) -> [u8; VnetHeader::LEN] {
-        let [h0, h1] = self.hdr_len.to_ne_bytes();
-        let [s0, s1] = self.gso_size.to_ne_bytes();
-        let [c0, c1] = self.csum_start.to_ne_bytes();
-        let [o0, o1] = self.csum_offset.to_ne_bytes();
-        [self.flags, self.gso_type, h0, h1, s0, s1, c0, c1, o0, o1]
+        let VnetHeader { flags, gso_type, hdr_len, gso_size, csum_start, csum_offset } = *self;
+        let [[h0, h1], [s0, s1], [c0, c1], [o0, o1]] =
+            [hdr_len, gso_size, csum_start, csum_offset].map(u16::to_ne_bytes);
+        [flags, gso_type, h0, h1, s0, s1, c0, c1, o0, o1]
     }
 }
 
@@ -278,6 +267,7 @@ const VNET_HEADER_SIZE: libc::c_int = VnetHeader::LEN as libc::c_int;
 
 /// `struct ifreq`: the name of an interface, and the flags or the MTU.
 #[repr(C)]
+#[derive(Default)]
 struct InterfaceRequest {
     name: [u8; libc::IFNAMSIZ],
     value: [u8; 4],
@@ -287,12 +277,6 @@ struct InterfaceRequest {
 const _: () = assert!(size_of::<InterfaceRequest>() == size_of::<libc::ifreq>());
 
 impl InterfaceRequest {
-    const EMPTY: InterfaceRequest = InterfaceRequest {
-        name: [0; libc::IFNAMSIZ],
-        value: [0; 4],
-        unused: [0; size_of::<libc::ifreq>() - libc::IFNAMSIZ - 4],
-    };
-
     /// All flags that concern a TUN are in the lower half, where the flags are.
     fn set_flags(&mut self, flags: libc::c_int) {
         let [low, high] = (flags as u16).to_ne_bytes();
@@ -311,7 +295,7 @@ impl InterfaceRequest {
             return Err(Errno::INVAL.into());
         }
         let name = array::from_fn(|at| name.get(at).copied().unwrap_or_default());
-        Ok(InterfaceRequest { name, ..InterfaceRequest::EMPTY })
+        Ok(InterfaceRequest { name, ..InterfaceRequest::default() })
     }
 
     fn name(&self) -> OsString {
@@ -326,7 +310,7 @@ enum Request<'a> {
     GetInterface(&'a mut InterfaceRequest),
     GetMtu(&'a mut InterfaceRequest),
     SetQueue(&'a mut InterfaceRequest),
-    SetVnetHeaderSize(&'a libc::c_int),
+    SetVnetHeaderSize,
     SetOffload(libc::c_uint),
     GetNetworkNamespace,
 }
@@ -338,8 +322,8 @@ fn ioctl(fd: BorrowedFd<'_>, request: Request<'_>) -> io::Result<RawFd> {
         Request::GetMtu(name) => (libc::SIOCGIFMTU, ptr::from_mut(name).cast()),
         Request::SetQueue(flags) => (libc::TUNSETQUEUE, ptr::from_mut(flags).cast()),
         // The kernel only reads it.
-        Request::SetVnetHeaderSize(size) => {
-            (libc::TUNSETVNETHDRSZ, ptr::from_ref(size).cast_mut().cast())
+        Request::SetVnetHeaderSize => {
+            (libc::TUNSETVNETHDRSZ, ptr::from_ref(&VNET_HEADER_SIZE).cast_mut().cast())
         }
         // Not a pointer, but the flags themselves.
         Request::SetOffload(flags) => {

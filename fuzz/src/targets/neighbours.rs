@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::io::IoSlice;
 
 use arbitrary::{Result, Unstructured};
-use engine::packet::coalesce::{Coalescer, Joins, MOST_PIECES, Place};
+use engine::packet::coalesce::{Coalescer, MOST_PIECES, Place};
 use engine::packet::segment::Segments;
-use sys::tun::VnetHeader;
+use sys::tun::{Offload, VnetHeader};
 
 use super::packets::Fields;
 
@@ -16,7 +16,7 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn attempt(u: &mut Unstructured<'_>) -> Result<()> {
-    let mut coalescer = Coalescer::new(Joins { tcp: u.ratio(9, 10)?, udp: u.ratio(9, 10)? });
+    let mut coalescer = Coalescer::new(Offload { tcp: u.ratio(9, 10)?, udp: u.ratio(9, 10)? });
     // Batches must not have to do with each other.
     for _ in 0..u.int_in_range(1..=2)? {
         let packets = draw(u)?;

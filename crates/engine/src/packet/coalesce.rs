@@ -4,7 +4,7 @@
 use std::io::IoSlice;
 use std::iter;
 
-use sys::tun::VnetHeader;
+use sys::tun::{Offload, VnetHeader};
 
 use super::flow::{Kind, Part};
 use super::{FlowKey, Shape, Version, bytes_at, put, tcp, u16_at};
@@ -31,25 +31,11 @@ impl Place {
     }
 }
 
-/// What the TUN takes as super-packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Joins {
-    /// [`VnetHeader::GSO_TCPV4`] and [`VnetHeader::GSO_TCPV6`].
-    pub tcp: bool,
-    /// [`VnetHeader::GSO_UDP_L4`].
-    pub udp: bool,
-}
-
-impl Joins {
-    /// Everything, as Linux 6.2 and later do.
-    pub const ALL: Self = Self { tcp: true, udp: true };
-}
-
 /// Joins the packets of a batch. Those of one flow never overtake each other; flows may.
 #[derive(Debug)]
 pub struct Coalescer {
     /// May be changed between batches: what the TUN takes can turn out not to be so.
-    pub joins: Joins,
+    pub joins: Offload,
     /// The first `used` are those of this batch, in the order of their first packets. Since a
     /// packet either joins the last delivery of its flow or starts a later one, this order is right
     /// for every flow.
@@ -64,7 +50,7 @@ impl Coalescer {
     const OPEN_FLOWS: usize = 16;
 
     /// An empty batch.
-    pub fn new(joins: Joins) -> Self {
+    pub fn new(joins: Offload) -> Self {
         Self { joins, deliveries: Vec::new(), used: 0, open: Vec::with_capacity(Self::OPEN_FLOWS) }
     }
 

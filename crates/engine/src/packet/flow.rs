@@ -1,9 +1,9 @@
 //! What an opened packet means to its neighbours: whether it may be joined, and with which.
 
 use proto::inner_packet;
+use sys::tun::Offload;
 
 use super::checksum::Sum;
-use super::coalesce::Joins;
 use super::{FlowKey, Outline, Shape, Version, bytes_at, protocol, tcp, u16_at, udp};
 
 /// A packet among others.
@@ -31,7 +31,7 @@ pub struct Part<'p> {
 }
 
 impl<'p> Kind<'p> {
-    pub fn of(packet: &'p [u8], joins: Joins) -> Self {
+    pub fn of(packet: &'p [u8], joins: Offload) -> Self {
         let Some(outline) = Outline::of(packet) else { return Kind::Obscure };
         let may_join = match outline.protocol {
             protocol::TCP => joins.tcp,
