@@ -115,20 +115,18 @@ impl Udp {
             slot.point(header, buffer);
         }
         let headers = &mut batch.frames.headers;
-        batch.ready = retry_if_interrupted(|| {
-            // SAFETY: each of the `len` headers was pointed above at its own slot and buffer, with
-            // their true lengths; all three belong to `batch`, which is borrowed until the call
-            // returns.
-            unsafe {
-                libc::recvmmsg(
-                    self.as_fd().as_raw_fd(),
-                    headers.as_mut_ptr(),
-                    headers.len() as _,
-                    libc::MSG_DONTWAIT as _,
-                    ptr::null_mut(),
-                )
-            }
-        })?;
+        // SAFETY: each of the `len` headers was pointed above at its own slot and buffer, with their
+        // true lengths; all three belong to `batch`, which is borrowed until the call returns.
+        let received = unsafe {
+            libc::recvmmsg(
+                self.as_fd().as_raw_fd(),
+                headers.as_mut_ptr(),
+                headers.len() as _,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
+        };
+        batch.ready = count(received)?;
         Ok(batch.ready)
     }
 
@@ -153,32 +151,24 @@ impl Udp {
             filled += 1;
         }
         let headers = &mut batch.0.headers;
-        retry_if_interrupted(|| {
-            // SAFETY: the first `filled` headers were pointed above at their slots, borrowed until
-            // the call returns, and at bytes that live for 'a, thus longer than this call. The
-            // kernel writes nothing but lengths into the headers.
-            unsafe {
-                libc::sendmmsg(
-                    self.as_fd().as_raw_fd(),
-                    headers.as_mut_ptr(),
-                    filled,
-                    (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
-                )
-            }
-        })
+        // SAFETY: the first `filled` headers were pointed above at their slots, borrowed until the
+        // call returns, and at bytes that live for 'a, thus longer than this call. The kernel writes
+        // nothing but lengths into the headers.
+        let sent = unsafe {
+            libc::sendmmsg(
+                self.as_fd().as_raw_fd(),
+                headers.as_mut_ptr(),
+                filled,
+                (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+            )
+        };
+        count(sent)
     }
 }
 
-fn retry_if_interrupted(mut call: impl FnMut() -> libc::c_int) -> io::Result<usize> {
-    loop {
-        if let Ok(count) = usize::try_from(call()) {
-            return Ok(count);
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
+/// What a system call has returned. No signal interrupts one that does not wait.
+fn count(result: libc::c_int) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
 /// The lists that the kernel reads: one header for each datagram, which points into the slot of the

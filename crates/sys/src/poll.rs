@@ -102,7 +102,6 @@ pub fn quiesce() {
 impl Events {
     /// Room for `capacity` descriptors per wait (at least one); what does not fit is reported by
     /// the next.
-    #[must_use]
     pub fn new(capacity: usize) -> Events {
         Events(Vec::with_capacity(capacity.max(1)))
     }
