@@ -14,25 +14,13 @@ pub const fn outer(inner: u8) -> u8 {
 }
 
 /// Marks the opened `packet` with what its datagram met on the way, which arrived with type of
-/// service `outer`. Nothing happens to a packet that does not speak ECN.
-pub fn decapsulate(outer: u8, packet: &mut [u8]) {
-    let _ = mark(outer & MASK, packet); // `None`: no IP packet, and nothing to mark.
-}
-
-/// Marks `packet` as having met congestion. False if it does not speak ECN: then only a loss tells
-/// its sender (RFC 3168 §5).
-pub fn congested(packet: &mut [u8]) -> bool {
-    let speaks = tos(packet).is_some_and(|tos| tos & MASK != 0);
-    decapsulate(CE, packet);
-    speaks
-}
-
-fn mark(outer: u8, packet: &mut [u8]) -> Option<()> {
+/// service `outer`. Nothing happens to a packet that does not speak ECN. `None` if it is no IP packet.
+pub fn decapsulate(outer: u8, packet: &mut [u8]) -> Option<()> {
     let version = Version::of(packet)?;
     // The traffic class of IPv6 lies across its first two bytes.
     let shift = if version == Version::V4 { 0 } else { 4 };
     let [first, second] = bytes_at(packet, 0)?;
-    let marked = match (outer, second >> shift & MASK) {
+    let marked = match (outer & MASK, second >> shift & MASK) {
         (CE, ECT_0 | ECT_1) => CE,
         (ECT_1, ECT_0) => ECT_1,
         _ => return Some(()),
@@ -46,6 +34,14 @@ fn mark(outer: u8, packet: &mut [u8]) -> Option<()> {
         put(packet, 10, sum.checksum())?;
     }
     Some(())
+}
+
+/// Marks `packet` as having met congestion. False if it does not speak ECN: then only a loss tells
+/// its sender (RFC 3168 §5).
+pub fn congested(packet: &mut [u8]) -> bool {
+    let speaks = tos(packet).is_some_and(|tos| tos & MASK != 0);
+    decapsulate(CE, packet);
+    speaks
 }
 
 /// The four values of the ECN bits (RFC 3168 §5); the fourth, zero, says that the packet does not

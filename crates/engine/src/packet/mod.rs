@@ -114,20 +114,17 @@ impl Version {
         }
     }
 
-    /// The length of the IP header without options or extension headers.
-    const fn header(self) -> usize {
-        match self {
-            Version::V4 => IPV4_HEADER,
-            Version::V6 => IPV6_HEADER,
-        }
-    }
-
     /// Where source and destination address are, one behind the other.
     const fn addresses(self) -> Range<usize> {
         match self {
             Version::V4 => 12..IPV4_HEADER,
             Version::V6 => 8..IPV6_HEADER,
         }
+    }
+
+    /// The length of the IP header without options or extension headers: it ends with the addresses.
+    const fn header(self) -> usize {
+        self.addresses().end
     }
 }
 
