@@ -164,15 +164,14 @@ impl Delivery {
 
     fn begin(&mut self, place: Place, part: Option<&Part<'_>>) {
         self.packets.clear();
+        self.packets.push(place);
         self.head.clear();
         self.head.extend(VnetHeader::default().encode());
         self.shape = part.map(|part| part.shape);
-        let Some(part) = part else {
-            return self.packets.push(place);
-        };
-        self.head.extend(part.headers);
-        (self.size, self.joined) = (part.payload, 0);
-        self.append(place, part);
+        if let Some(part) = part {
+            self.head.extend(part.headers);
+            (self.size, self.joined) = (part.payload, part.payload);
+        }
     }
 
     fn headers(&self) -> &[u8] {
