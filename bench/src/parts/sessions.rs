@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::limits::DATA_OVERHEAD;
-use proto::{Authentic, Keypair, MAX_RUN, SessionIndex, Time, Window};
+use proto::{Authentic, Keypair, SessionIndex, Time, Window};
 
 use super::catalogue::Entry;
 use super::control::an_id;
@@ -115,11 +115,8 @@ fn window() -> Outcome<impl FnMut()> {
     let mut messages = vec![0; COUNTERS * DATA_OVERHEAD];
     sender.seal(now(), &mut messages, DATA_OVERHEAD).map_err(|reason| format!("{reason:?}"))?;
     // It lives as long as the program, since what proves that it was opened refers to it.
-    let runs = messages.leak().chunks_mut(MAX_RUN * DATA_OVERHEAD);
-    let opened: Vec<Authentic<'_>> = runs
-        .flat_map(|run| receiver.open(now(), run, DATA_OVERHEAD))
-        .filter_map(Result::ok)
-        .collect();
+    let opened = receiver.open(now(), messages.leak(), DATA_OVERHEAD);
+    let opened: Vec<Authentic<'_>> = opened.filter_map(Result::ok).collect();
     Ok(move || {
         let mut window = Window::default();
         for message in &opened {

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, PoisonError};
 
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, HANDSHAKE_QUEUE};
-use proto::{Discard, Endpoint, MAX_RUN, Report, data_receiver, inner_packet, kind};
+use proto::{Discard, Endpoint, Report, data_receiver, inner_packet, kind};
 use sys::tun::{Offload, VnetHeader};
 use sys::udp::{ReceiveBatch, Received, Udp};
 
@@ -85,7 +85,7 @@ impl<'a> Opener<'a> {
         while !rest.is_empty() {
             let receiver = rest.chunks(stride).next().and_then(data_receiver);
             let same = rest.chunks(stride).take_while(|message| data_receiver(message) == receiver);
-            let length = rest.len().min(same.take(MAX_RUN).count() * stride);
+            let length = rest.len().min(same.count() * stride);
             let Some((run, behind)) = rest.split_at_mut_checked(length) else { return };
             if let Some(index) = receiver {
                 let last = self.last.take().filter(|last| last.keypair.local_index() == index);

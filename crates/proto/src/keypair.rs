@@ -18,14 +18,11 @@ pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 
 const _: () = assert!(REJECT_AFTER_MESSAGES == 18_446_744_073_709_543_423);
 
-/// Messages that one call of [`Keypair::open`] can tell apart.
-pub const MAX_RUN: usize = u128::BITS as usize;
-
 /// Both directions of one session. All methods take `&self`; any thread may call them.
 ///
 /// Data messages are handled in *runs*: messages of one session one behind the other, all `stride`
 /// bytes long except the last, which may be shorter. That is the layout in which the kernel segments
-/// and coalesces UDP, and it lets a cipher work on many messages at once.
+/// and coalesces UDP.
 pub struct Keypair {
     sending: Aead,
     receiving: Aead,
@@ -163,29 +160,28 @@ impl Keypair {
         Ok(message)
     }
 
-    /// Opens a run of at most [`MAX_RUN`] messages in place. All of them must carry our index.
-    pub fn open<'a>(&self, now: Time, run: &'a mut [u8], stride: usize) -> Opened<'a> {
-        let stride = stride.max(1);
+    /// Opens a run in place, each message when it is asked for. All of them must carry our index.
+    pub fn open<'a>(
+        &self,
+        now: Time,
+        run: &'a mut [u8],
+        stride: usize,
+    ) -> impl Iterator<Item = Result<Authentic<'a>, Discard>> {
         let usable = now.since(self.created) < REJECT_AFTER_TIME;
-        let mut authentic = 0_u128;
-        for (bit, message) in run.chunks_mut(stride).take(MAX_RUN).enumerate() {
-            if usable && self.open_one(message) {
-                authentic |= 1 << bit;
-            }
-        }
-        let otherwise = if usable { Discard::NotAuthentic } else { Discard::Expired };
-        Opened { messages: run.chunks_mut(stride), authentic, otherwise }
+        run.chunks_mut(stride.max(1)).map(move |message| match usable {
+            true => self.open_one(message).ok_or(Discard::NotAuthentic),
+            false => Err(Discard::Expired),
+        })
     }
 
-    fn open_one(&self, message: &mut [u8]) -> bool {
-        let Some((header, text_and_tag)) = message.split_first_chunk_mut() else {
-            return false;
-        };
-        let Counter(counter) = data_counter(header);
-        *header == data_header(self.local, counter)
-            && counter < REJECT_AFTER_MESSAGES
-            && text_and_tag.len() >= TAG
-            && self.receiving.open(counter, &[], text_and_tag).is_ok()
+    fn open_one<'a>(&self, message: &'a mut [u8]) -> Option<Authentic<'a>> {
+        let (header, sealed) = message.split_first_chunk_mut()?;
+        let counter = data_counter(header);
+        if *header != data_header(self.local, counter) || counter >= REJECT_AFTER_MESSAGES {
+            return None;
+        }
+        let plaintext = self.receiving.open(counter, &[], sealed).ok()?;
+        Some(Authentic { counter: Counter(counter), plaintext })
     }
 }
 
@@ -194,34 +190,8 @@ fn data_header(receiver: SessionIndex, counter: u64) -> [u8; DATA_HEADER] {
     fields.to_le_bytes()
 }
 
-fn data_counter(header: &[u8; DATA_HEADER]) -> Counter {
-    Counter((u128::from_le_bytes(*header) >> 64) as u64)
-}
-
-/// The messages of an opened run, in order.
-pub struct Opened<'a> {
-    messages: core::slice::ChunksMut<'a, u8>,
-    /// One bit a message, the first lowest.
-    authentic: u128,
-    otherwise: Discard,
-}
-
-impl<'a> Iterator for Opened<'a> {
-    type Item = Result<Authentic<'a>, Discard>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let message = self.messages.next()?;
-        let authentic = self.authentic & 1 == 1;
-        self.authentic >>= 1;
-        Some(match message.split_first_chunk_mut() {
-            Some((header, rest)) if authentic => {
-                let text = rest.len().saturating_sub(TAG);
-                let plaintext = rest.get_mut(..text).unwrap_or_default();
-                Ok(Authentic { counter: data_counter(header), plaintext })
-            }
-            _ => Err(self.otherwise),
-        })
-    }
+fn data_counter(header: &[u8; DATA_HEADER]) -> u64 {
+    (u128::from_le_bytes(*header) >> 64) as u64
 }
 
 /// A decrypted message. Only [`Keypair::open`] makes one: to hold it is the proof that the peer sent it.

@@ -43,7 +43,7 @@ pub use device::{Device, Event, Report, TooManyPeers, Transmit};
 pub use discard::Discard;
 pub use endpoint::{Endpoint, Source};
 pub use inner::{Inner, inner_packet, padding};
-pub use keypair::{Authentic, Keypair, MAX_RUN, Opened};
+pub use keypair::{Authentic, Keypair};
 pub use keys::{PresharedKey, PrivateKey, PublicKey};
 pub use message::{Kind, SessionIndex, data_receiver, kind};
 pub use peer::PeerId;

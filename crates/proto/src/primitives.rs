@@ -124,10 +124,14 @@ impl Aead {
         tag.expect("a message is shorter than 256 GiB and a tag has 16 bytes")
     }
 
-    /// Decrypts `text ‖ tag` in place; on success the front part is the plaintext.
-    pub fn open(&self, counter: u64, aad: &[u8], sealed: &mut [u8]) -> Result<(), Unauthentic> {
-        let text = self.0.open_in_place(nonce(counter), Aad::from(aad), sealed);
-        text.map(drop).map_err(|_| Unauthentic)
+    /// Decrypts `text ‖ tag` in place; returns the plaintext.
+    pub fn open<'a>(
+        &self,
+        counter: u64,
+        aad: &[u8],
+        sealed: &'a mut [u8],
+    ) -> Result<&'a mut [u8], Unauthentic> {
+        self.0.open_in_place(nonce(counter), Aad::from(aad), sealed).map_err(|_| Unauthentic)
     }
 }
 
