@@ -1,7 +1,6 @@
 //! One peer: who it is, where it is, and how far the handshake with it has come.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -124,53 +123,5 @@ impl Peer {
         for keypair in [&self.keypairs.current, &self.keypairs.next].into_iter().flatten() {
             keypair.retire();
         }
-    }
-}
-
-/// The peers of a device, in the order of their creation and by key.
-#[derive(Default)]
-pub(crate) struct Peers {
-    peers: BTreeMap<PeerId, Box<Peer>>,
-    by_key: BTreeMap<PublicKey, PeerId>,
-    created: u64,
-}
-
-impl Peers {
-    pub fn len(&self) -> usize {
-        self.peers.len()
-    }
-
-    pub fn find(&self, key: &PublicKey) -> Option<PeerId> {
-        self.by_key.get(key).copied()
-    }
-
-    pub fn get(&self, id: PeerId) -> Option<&Peer> {
-        self.peers.get(&id).map(|peer| &**peer)
-    }
-
-    pub fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
-        self.peers.get_mut(&id).map(|peer| &mut **peer)
-    }
-
-    pub fn add(&mut self, key: PublicKey) -> (PeerId, &mut Peer) {
-        let id = PeerId(self.created);
-        self.created += 1;
-        self.by_key.insert(key, id);
-        (id, self.peers.entry(id).or_insert_with(|| Box::new(Peer::new(key))))
-    }
-
-    pub fn remove(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.remove(&id) {
-            self.by_key.remove(&peer.public_key);
-        }
-    }
-
-    /// All ids first, for those who need the whole device to visit a peer.
-    pub fn ids(&self) -> Vec<PeerId> {
-        self.peers.keys().copied().collect()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Peer> {
-        self.peers.values().map(|peer| &**peer)
     }
 }

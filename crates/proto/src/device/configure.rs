@@ -1,5 +1,6 @@
 //! Live change of every setting (spec §1.16, §2.5, §2.6).
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use super::{Conversation, Device, Event, Identity};
@@ -9,7 +10,7 @@ use crate::cookie::Checker;
 use crate::endpoint::Endpoint;
 use crate::keys::{PrivateKey, PublicKey};
 use crate::limits::MAX_PEERS;
-use crate::peer::PeerId;
+use crate::peer::{Peer, PeerId};
 use crate::primitives::DhKey;
 use crate::time::Now;
 use crate::timers::Timers;
@@ -26,7 +27,7 @@ impl Device {
     /// [`TooManyPeers`]; then nothing was changed.
     pub fn configure(&mut self, now: Now, change: &Change) -> Result<(), TooManyPeers> {
         let kept = if change.replace_peers { 0 } else { self.peers.len() };
-        let unknown = |peer: &&PeerChange| self.peers.find(&peer.public_key).is_none();
+        let unknown = |peer: &&PeerChange| !self.by_key.contains_key(&peer.public_key);
         if kept + change.peers.len() > MAX_PEERS
             && kept + change.peers.iter().filter(unknown).count() > MAX_PEERS
         {
@@ -36,7 +37,7 @@ impl Device {
             self.forget_sources(now, |_| true);
         }
         if change.replace_peers {
-            for id in self.peers.ids() {
+            for id in self.ids() {
                 self.remove_peer(now, id);
             }
         }
@@ -75,7 +76,7 @@ impl Device {
     /// What `get` shows, but for the port and the mark, which are the owner's.
     #[must_use]
     pub fn state(&self) -> DeviceState {
-        let peers = self.peers.iter().map(|peer| {
+        let peers = self.peers.values().map(|peer| {
             let (rx_bytes, tx_bytes) = peer.traffic.bytes();
             PeerState {
                 public_key: peer.public_key,
@@ -105,7 +106,7 @@ impl Device {
             let dh = DhKey::new(key);
             Identity { checker: Checker::new(&dh.public()), dh, private_key: key.clone() }
         });
-        if let Some(ourselves) = self.own_key().and_then(|key| self.peers.find(&key)) {
+        if let Some(ourselves) = self.own_key().and_then(|key| self.find(&key)) {
             self.remove_peer(now, ourselves);
         }
         self.with_all(now, |with| {
@@ -121,7 +122,7 @@ impl Device {
     }
 
     fn configure_peer(&mut self, now: Now, change: &PeerChange) {
-        let known = self.peers.find(&change.public_key);
+        let known = self.find(&change.public_key);
         let id = match known {
             Some(id) if change.remove => return self.remove_peer(now, id),
             Some(id) => id,
@@ -140,20 +141,26 @@ impl Device {
     }
 
     fn add_peer(&mut self, key: PublicKey) -> PeerId {
-        let (id, peer) = self.peers.add(key);
+        let id = PeerId(self.created);
+        self.created += 1;
+        let peer = Box::new(Peer::new(key));
         self.out.events.push_back(Event::PeerAdded(id, Arc::clone(&peer.traffic)));
+        self.by_key.insert(key, id);
+        self.peers.insert(id, peer);
         id
     }
 
     fn remove_peer(&mut self, now: Now, id: PeerId) {
         self.change_allowed_ips(id, AllowedIpsChange::Clear);
         self.with(now, id, |with| with.end());
-        self.peers.remove(id);
+        if let Some(peer) = self.peers.remove(&id) {
+            self.by_key.remove(&peer.public_key);
+        }
         self.out.events.push_back(Event::PeerRemoved(id));
     }
 
     fn change_allowed_ips(&mut self, id: PeerId, step: AllowedIpsChange) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else { return };
         match step {
             AllowedIpsChange::Insert(prefix) => {
                 peer.allowed_ips.push(prefix);
@@ -181,7 +188,7 @@ impl Device {
     }
 
     fn forget_prefix(&mut self, owner: PeerId, prefix: Prefix) {
-        if let Some(list) = self.peers.get_mut(owner).map(|peer| &mut peer.allowed_ips)
+        if let Some(list) = self.peers.get_mut(&owner).map(|peer| &mut peer.allowed_ips)
             && let Some(at) = list.iter().position(|entry| *entry == prefix)
         {
             list.remove(at);

@@ -50,7 +50,7 @@ impl Device {
                 self.admit(now, from, message.sender, datagram)?;
                 let identity = self.identity.as_ref().ok_or(Discard::NotReady)?;
                 let claim = open_claim(&identity.dh, &message)?;
-                let peer = self.peers.find(&claim.initiator).ok_or(Discard::UnknownPeer)?;
+                let peer = self.find(&claim.initiator).ok_or(Discard::UnknownPeer)?;
                 self.with(now, peer, |with| with.consume_initiation(from, claim))
             }
             Kind::Response => {

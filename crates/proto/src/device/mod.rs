@@ -25,7 +25,7 @@ use crate::keypair::Keypair;
 use crate::keys::{PrivateKey, PublicKey};
 use crate::limiter::Limiter;
 use crate::message::SessionIndex;
-use crate::peer::{Peer, PeerId, Peers};
+use crate::peer::{Peer, PeerId};
 use crate::primitives::DhKey;
 use crate::random::{self, Random};
 use crate::time::{Now, Time};
@@ -41,7 +41,11 @@ const LOAD_LINGERS: Duration = Duration::from_secs(1);
 pub struct Device {
     identity: Option<Identity>,
     up: bool,
-    peers: Peers,
+    /// In the order of their creation.
+    peers: BTreeMap<PeerId, Box<Peer>>,
+    by_key: BTreeMap<PublicKey, PeerId>,
+    /// How many peers there have ever been.
+    created: u64,
     /// Whose each prefix is.
     owners: BTreeMap<Prefix, PeerId>,
     /// The next deadline of every peer that has one.
@@ -149,7 +153,9 @@ impl Device {
         Self {
             identity: None,
             up: false,
-            peers: Peers::default(),
+            peers: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            created: 0,
             owners: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             limiter: Limiter::default(),
@@ -174,7 +180,7 @@ impl Device {
     /// Who `peer` is, while it exists.
     #[must_use]
     pub fn public_key(&self, peer: PeerId) -> Option<PublicKey> {
-        self.peers.get(peer).map(|peer| peer.public_key)
+        self.peers.get(&peer).map(|peer| peer.public_key)
     }
 
     /// The next datagram to send.
@@ -192,7 +198,7 @@ impl Device {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Time, Timer)> {
         let (_, peer) = self.deadlines.first()?;
-        self.peers.get(*peer)?.timers.next()
+        self.peers.get(peer)?.timers.next()
     }
 
     /// The owner sees an eighth of its queue of handshake messages
@@ -240,7 +246,7 @@ impl Device {
         speak: impl FnOnce(&mut Conversation<'_>) -> T,
     ) -> Option<T> {
         let Self { peers, out, identity, up, deadlines, .. } = self;
-        let (peer, identity) = (peers.get_mut(id)?, identity.as_ref());
+        let (peer, identity) = (peers.get_mut(&id)?, identity.as_ref());
         let outcome = speak(&mut Conversation { now, up: *up, identity, out, id, peer });
         let next = peer.timers.next().map(|(deadline, _)| deadline);
         if next != peer.filed {
@@ -252,9 +258,18 @@ impl Device {
     }
 
     fn with_all(&mut self, now: Now, mut speak: impl FnMut(&mut Conversation<'_>)) {
-        for id in self.peers.ids() {
+        for id in self.ids() {
             self.with(now, id, &mut speak);
         }
+    }
+
+    /// Of all peers, for those who need the whole device to visit one.
+    fn ids(&self) -> Vec<PeerId> {
+        self.peers.keys().copied().collect()
+    }
+
+    fn find(&self, key: &PublicKey) -> Option<PeerId> {
+        self.by_key.get(key).copied()
     }
 }
 

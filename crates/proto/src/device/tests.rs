@@ -43,8 +43,8 @@ fn introduce(now: Now, device: &mut Device, other: PublicKey, number: usize, rem
 fn assert_nothing_is_left_behind(device: &Device) {
     let mut indices = BTreeSet::new();
     let mut deadlines = BTreeSet::new();
-    for peer in device.peers.iter() {
-        let id = device.peers.find(&peer.public_key).unwrap();
+    for (&id, peer) in &device.peers {
+        assert_eq!(device.find(&peer.public_key), Some(id));
         let keypairs = [&peer.keypairs.previous, &peer.keypairs.current, &peer.keypairs.next];
         indices.extend(keypairs.into_iter().flatten().map(|keypair| keypair.local_index()));
         indices.extend(peer.handshake.as_ref().map(|handshake| handshake.index));
@@ -89,12 +89,12 @@ fn a_response_under_the_index_of_another_session_is_not_for_the_handshake() {
     let ([mut alice, mut bob], [alices, bobs]) = strangers(now);
     introduce(now, &mut alice, bobs, 1, false);
     introduce(now, &mut bob, alices, 0, false);
-    let id = alice.peers.find(&bobs).unwrap();
+    let id = alice.find(&bobs).unwrap();
     let [a, b] = [0, 1].map(|number| Endpoint::new(place(number)));
     let first = initiation(&mut now, &mut alice, id);
     bob.handle_handshake(now, a, &first.bytes).unwrap();
     alice.handle_handshake(now, b, &bob.poll_transmit().unwrap().bytes).unwrap();
-    let current = alice.peers.get(id).unwrap().keypairs.current.clone().unwrap();
+    let current = alice.peers.get(&id).unwrap().keypairs.current.clone().unwrap();
 
     now.time = now.time + Duration::from_secs(130);
     let second = initiation(&mut now, &mut alice, id);
@@ -115,17 +115,17 @@ fn a_session_is_not_confirmed_by_what_arrived_on_another() {
     let ([mut alice, mut bob], [alices, bobs]) = strangers(now);
     introduce(now, &mut alice, bobs, 1, false);
     introduce(now, &mut bob, alices, 0, false);
-    let [id, other] = [alice.peers.find(&bobs).unwrap(), bob.peers.find(&alices).unwrap()];
+    let [id, other] = [alice.find(&bobs).unwrap(), bob.find(&alices).unwrap()];
     let mut next = Vec::new();
     for _ in 0..2 {
         let message = initiation(&mut now, &mut alice, id);
         bob.handle_handshake(now, Endpoint::new(place(0)), &message.bytes).unwrap();
-        next.push(bob.peers.get(other).unwrap().keypairs.next.clone().unwrap().local_index());
+        next.push(bob.peers.get(&other).unwrap().keypairs.next.clone().unwrap().local_index());
     }
     bob.report(now, other, Report::Confirmed(next[0]));
-    assert!(bob.peers.get(other).unwrap().keypairs.current.is_none());
+    assert!(bob.peers.get(&other).unwrap().keypairs.current.is_none());
     bob.report(now, other, Report::Confirmed(next[1]));
-    assert!(bob.peers.get(other).unwrap().keypairs.current.is_some());
+    assert!(bob.peers.get(&other).unwrap().keypairs.current.is_some());
 }
 
 /// The device hears of data a little later, when the answer has left already.
@@ -134,8 +134,8 @@ fn a_peer_that_asks_again_and_again_is_reported_once_a_deadline() {
     let mut now = beginning();
     let ([mut alice, _], [_, bobs]) = strangers(now);
     introduce(now, &mut alice, bobs, 1, false);
-    let id = alice.peers.find(&bobs).unwrap();
-    let traffic = Arc::clone(&alice.peers.get(id).unwrap().traffic);
+    let id = alice.find(&bobs).unwrap();
+    let traffic = Arc::clone(&alice.peers.get(&id).unwrap().traffic);
     let (mut reports, pause) = (0, Duration::from_millis(100));
     for _ in 0..250 {
         let armed = traffic.received(now.time, true);
@@ -176,7 +176,7 @@ fn no_index_or_deadline_outlives_its_peer_handshake_or_session() {
         let other = public[1 - number];
         let device = &mut devices[number];
         device.handle_timeout(now);
-        match (numbers.next() % 16, device.peers.find(&other)) {
+        match (numbers.next() % 16, device.find(&other)) {
             (0, _) => introduce(now, device, other, 1 - number, true),
             (1, _) => device.down(now),
             (2, _) => device.up(now),
@@ -184,7 +184,7 @@ fn no_index_or_deadline_outlives_its_peer_handshake_or_session() {
             (3..8, Some(id)) => device.report(now, id, Report::WantsSession),
             (8..10, Some(id)) => {
                 // The first message of a session has arrived.
-                let next = device.peers.get(id).unwrap().keypairs.next.clone();
+                let next = device.peers.get(&id).unwrap().keypairs.next.clone();
                 let index = next.map_or(SessionIndex(0), |next| next.local_index());
                 device.report(now, id, Report::Confirmed(index));
             }
