@@ -102,10 +102,7 @@ impl Checker {
         let (secret, _) = self.secret.as_ref().ok_or(Discard::NotReady)?;
         let nonce = random::array(random);
         let (key, counter) = extended_key(&self.cookie_key, &nonce);
-        let mut encrypted_cookie = [0; 32];
-        let (text, tag) = encrypted_cookie.split_at_mut(16);
-        text.copy_from_slice(&cookie(secret, from));
-        tag.copy_from_slice(&key.seal(counter, &macs.mac1, text));
+        let encrypted_cookie = key.sealed(counter, &macs.mac1, &cookie(secret, from));
         Ok(CookieReply { receiver: sender, nonce, encrypted_cookie })
     }
 }
@@ -152,9 +149,8 @@ impl Jar {
     ) -> Result<(), Discard> {
         let mac1 = self.unanswered.ok_or(Discard::BadCookie)?;
         let (key, counter) = extended_key(&cookie_key(sender), &reply.nonce);
-        let mut text = Zeroizing::new(reply.encrypted_cookie);
-        key.open(counter, &mac1, &mut *text).map_err(|_| Discard::BadCookie)?;
-        let cookie = text.first_chunk().copied().ok_or(Discard::BadCookie)?;
+        let cookie = key.opened(counter, &mac1, &reply.encrypted_cookie);
+        let cookie = cookie.map_err(|_| Discard::BadCookie)?;
         self.cookie = Some((Zeroizing::new(cookie), now));
         self.unanswered = None;
         Ok(())

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::discard::Discard;
 use crate::keys::{PresharedKey, PublicKey};
 use crate::message::{Initiation, Response, SessionIndex};
-use crate::primitives::{DhKey, OneTimeKey, Secret, Unauthentic, hash, kdf};
+use crate::primitives::{Aead, DhKey, Secret, Unauthentic, hash, kdf};
 use crate::tai64n::Timestamp;
 
 const CONSTRUCTION: &[u8] = b"Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
@@ -64,20 +64,20 @@ impl Symmetric {
 
     fn seal<const N: usize, const SEALED: usize>(
         &mut self,
-        key: OneTimeKey,
+        OneTimeKey(key): OneTimeKey,
         text: &[u8; N],
     ) -> [u8; SEALED] {
-        let sealed = key.seal(&self.hash, text);
+        let sealed = Aead::new(&key).sealed(0, &self.hash, text);
         self.mix_hash(&sealed);
         sealed
     }
 
     fn open<const SEALED: usize, const N: usize>(
         &mut self,
-        key: OneTimeKey,
+        OneTimeKey(key): OneTimeKey,
         sealed: &[u8; SEALED],
     ) -> Result<[u8; N], Unauthentic> {
-        let text = key.open(&self.hash, sealed)?;
+        let text = Aead::new(&key).opened(0, &self.hash, sealed)?;
         self.mix_hash(sealed);
         Ok(text)
     }
@@ -88,6 +88,9 @@ impl Symmetric {
         SessionKeys { to_responder, to_initiator }
     }
 }
+
+/// A key that serves one seal or one open, and is gone then: nonce zero cannot be used twice.
+struct OneTimeKey(Secret);
 
 /// The two keys of a session, before anyone has taken a side.
 pub(crate) struct SessionKeys {

@@ -133,6 +133,34 @@ impl Aead {
     ) -> Result<&'a mut [u8], Unauthentic> {
         self.0.open_in_place(nonce(counter), Aad::from(aad), sealed).map_err(|_| Unauthentic)
     }
+
+    /// `text` (`N` bytes) encrypted, and its tag: `N + TAG` bytes.
+    pub fn sealed<const N: usize, const SEALED: usize>(
+        &self,
+        counter: u64,
+        aad: &[u8],
+        text: &[u8; N],
+    ) -> [u8; SEALED] {
+        const { assert!(SEALED == N + TAG) };
+        let mut sealed = [0; SEALED];
+        let (body, end) = sealed.split_at_mut(N);
+        body.copy_from_slice(text);
+        end.copy_from_slice(&self.seal(counter, aad, body));
+        sealed
+    }
+
+    /// The plaintext of `sealed`, if it is authentic.
+    pub fn opened<const SEALED: usize, const N: usize>(
+        &self,
+        counter: u64,
+        aad: &[u8],
+        sealed: &[u8; SEALED],
+    ) -> Result<[u8; N], Unauthentic> {
+        const { assert!(SEALED == N + TAG) };
+        let mut text = Zeroizing::new(*sealed);
+        let text = self.open(counter, aad, &mut *text)?;
+        text.first_chunk().copied().ok_or(Unauthentic)
+    }
 }
 
 /// Four zero bytes, then the counter.
@@ -142,37 +170,6 @@ fn nonce(counter: u64) -> Nonce {
         *to = from;
     }
     Nonce::assume_unique_for_key(nonce)
-}
-
-/// A key that serves one seal or one open, and is gone then: nonce zero cannot be used twice.
-pub(crate) struct OneTimeKey(pub Secret);
-
-impl OneTimeKey {
-    /// Encrypts `text` (`N` bytes) and its tag into `N + TAG` bytes.
-    pub fn seal<const N: usize, const SEALED: usize>(
-        self,
-        aad: &[u8],
-        text: &[u8; N],
-    ) -> [u8; SEALED] {
-        const { assert!(SEALED == N + TAG) };
-        let mut sealed = [0; SEALED];
-        let (body, end) = sealed.split_at_mut(N);
-        body.copy_from_slice(text);
-        end.copy_from_slice(&Aead::new(&self.0).seal(0, aad, body));
-        sealed
-    }
-
-    /// The plaintext of `sealed`, if it is authentic.
-    pub fn open<const SEALED: usize, const N: usize>(
-        self,
-        aad: &[u8],
-        sealed: &[u8; SEALED],
-    ) -> Result<[u8; N], Unauthentic> {
-        const { assert!(SEALED == N + TAG) };
-        let mut text = *sealed;
-        Aead::new(&self.0).open(0, aad, &mut text)?;
-        text.first_chunk().copied().ok_or(Unauthentic)
-    }
 }
 
 /// XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03 §2): HChaCha20 turns key and the first 16 bytes of
