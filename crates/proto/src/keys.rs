@@ -69,7 +69,7 @@ impl PrivateKey {
     /// The point that others know us by.
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
-        DhKey::new(self).public()
+        DhKey::new(self.as_bytes()).public
     }
 
     /// The clamped scalar, for writing it where it was asked for.

@@ -115,14 +115,14 @@ pub(crate) fn create_initiation(
     timestamp: Timestamp,
 ) -> Result<(Initiated, Initiation), Unauthentic> {
     let mut noise = Symmetric::new(responder);
-    noise.mix_ephemeral(&ephemeral.public()); // e
+    noise.mix_ephemeral(&ephemeral.public); // e
     let key = noise.mix_dh(&ephemeral.agree(responder)?); // es
-    let encrypted_static = noise.seal(key, &own.public().0); // s
+    let encrypted_static = noise.seal(key, &own.public.0); // s
     let key = noise.mix_dh(static_static); // ss
     let encrypted_timestamp = noise.seal(key, &timestamp.0); // {timestamp}
     let message = Initiation {
         sender: index,
-        ephemeral: ephemeral.public(),
+        ephemeral: ephemeral.public,
         encrypted_static,
         encrypted_timestamp,
     };
@@ -138,7 +138,7 @@ pub(crate) struct Claim<'a> {
 
 /// Opens the first half of message 1. Costs one agreement.
 pub(crate) fn open_claim<'a>(own: &DhKey, message: &'a Initiation) -> Result<Claim<'a>, Discard> {
-    let mut noise = Symmetric::new(&own.public());
+    let mut noise = Symmetric::new(&own.public);
     noise.mix_ephemeral(&message.ephemeral); // e
     let shared = own.agree(&message.ephemeral).map_err(|_| Discard::BadInitiation)?;
     let key = noise.mix_dh(&shared); // es
@@ -185,7 +185,7 @@ impl Verified {
         ephemeral: &DhKey,
     ) -> Result<(Response, SessionKeys), Unauthentic> {
         let mut noise = self.noise;
-        noise.mix_ephemeral(&ephemeral.public()); // e
+        noise.mix_ephemeral(&ephemeral.public); // e
         noise.mix_key(&*ephemeral.agree(&self.ephemeral)?); // ee
         noise.mix_key(&*ephemeral.agree(&self.initiator)?); // se
         let key = noise.mix_psk(psk); // psk
@@ -193,7 +193,7 @@ impl Verified {
         let response = Response {
             sender: index,
             receiver: self.sender,
-            ephemeral: ephemeral.public(),
+            ephemeral: ephemeral.public,
             encrypted_nothing,
         };
         Ok((response, noise.split()))
@@ -229,7 +229,7 @@ mod tests {
     use crate::vectors::{array, bytes, entries, load};
 
     fn key(transcript: &Value, name: &str) -> DhKey {
-        DhKey::from_scalar(&array(&transcript[name]))
+        DhKey::new(&array(&transcript[name]))
     }
 
     /// The initiation that is answered: after a cookie it is the repeated one.
@@ -267,8 +267,8 @@ mod tests {
             let responder = PublicKey(array(&transcript["responder_static_public"]));
 
             let mut noise = Symmetric::new(&responder);
-            noise.mix_ephemeral(&ephemeral.public());
-            assert_eq!(ephemeral.public().0, array(expected("i_e_public")));
+            noise.mix_ephemeral(&ephemeral.public);
+            assert_eq!(ephemeral.public.0, array(expected("i_e_public")));
             assert_state(&noise, transcript, "i_after_e");
 
             let shared = ephemeral.agree(&responder).unwrap();
@@ -276,7 +276,7 @@ mod tests {
             let one_time = noise.mix_dh(&shared);
             assert_eq!(*one_time.0, array(expected("i_key_static")));
             assert_state(&noise, transcript, "i_after_es");
-            let sealed: [u8; 48] = noise.seal(one_time, &own.public().0);
+            let sealed: [u8; 48] = noise.seal(one_time, &own.public.0);
             assert_eq!(sealed, array(expected("i_encrypted_static")));
 
             let shared = own.agree(&responder).unwrap();
@@ -296,10 +296,10 @@ mod tests {
         let last = last(transcript);
         let own = key(transcript, "initiator_static_private");
         let responder = key(transcript, "responder_static_private");
-        let static_static = own.agree(&responder.public()).unwrap();
+        let static_static = own.agree(&responder.public).unwrap();
         let (initiated, message) = create_initiation(
             &own,
-            &responder.public(),
+            &responder.public,
             &static_static,
             SessionIndex(last["initiator_index"].as_u64().unwrap() as u32),
             key(last, "initiator_ephemeral_private"),
@@ -309,7 +309,7 @@ mod tests {
         let expected = bytes(&last["message1"]);
         assert_eq!(message.encode()[..116], expected[..116]);
         let claim = open_claim(&responder, &message).unwrap();
-        assert_eq!(claim.initiator, own.public());
+        assert_eq!(claim.initiator, own.public);
         (initiated, claim.verify(&static_static).unwrap())
     }
 
@@ -321,8 +321,8 @@ mod tests {
             let ephemeral = key(transcript, "responder_ephemeral_private");
             let mut noise = verified.noise;
 
-            noise.mix_ephemeral(&ephemeral.public());
-            assert_eq!(ephemeral.public().0, array(expected("r_e_public")));
+            noise.mix_ephemeral(&ephemeral.public);
+            assert_eq!(ephemeral.public.0, array(expected("r_e_public")));
             assert_state(&noise, transcript, "r_after_e");
             let shared = ephemeral.agree(&verified.ephemeral).unwrap();
             assert_eq!(*shared, array(expected("r_dh_ee")));

@@ -2,10 +2,10 @@
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, UnparsedPublicKey, X25519};
-use blake2s_simd::Params;
+use blake2s_simd::{Hash, Params};
 use zeroize::Zeroizing;
 
-use crate::keys::{PrivateKey, PublicKey};
+use crate::keys::PublicKey;
 use crate::message::TAG;
 
 /// Thirty-two bytes that nobody else may know.
@@ -17,28 +17,25 @@ pub(crate) struct Unauthentic;
 
 /// BLAKE2s-256 of the concatenated parts.
 pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 32] {
-    let mut state = Params::new().to_state();
-    for part in parts {
-        state.update(part);
-    }
-    *state.finalize().as_array()
+    *digest(&Params::new(), parts).as_array()
 }
 
 /// Keyed BLAKE2s-128 of the concatenated parts: mac1, mac2 and cookies.
 pub(crate) fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 16] {
-    let mut state = Params::new().key(key).hash_length(16).to_state();
+    let mac = digest(Params::new().key(key).hash_length(16), parts);
+    mac.as_bytes().try_into().expect("it is as long as was asked for")
+}
+
+fn digest(params: &Params, parts: &[&[u8]]) -> Hash {
+    let mut state = params.to_state();
     for part in parts {
         state.update(part);
     }
-    let mut mac = [0; 16];
-    for (to, from) in mac.iter_mut().zip(state.finalize().as_bytes()) {
-        *to = *from;
-    }
-    mac
+    state.finalize()
 }
 
 /// HMAC (RFC 2104) over BLAKE2s-256: the ordinary construction, not BLAKE2's own keyed mode.
-fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> Secret {
+fn hmac(key: &[u8; 32], [front, back]: [&[u8]; 2]) -> Secret {
     const BLOCK: usize = 64;
     let pad = |byte: u8| {
         let mut block = Zeroizing::new([byte; BLOCK]);
@@ -47,26 +44,19 @@ fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> Secret {
         }
         block
     };
-    let mut inner = Params::new().to_state();
-    inner.update(&*pad(0x36));
-    for part in parts {
-        inner.update(part);
-    }
-    let inner = Zeroizing::new(*inner.finalize().as_array());
+    let inner = Zeroizing::new(hash(&[&*pad(0x36), front, back]));
     Zeroizing::new(hash(&[&*pad(0x5c), &*inner]))
 }
 
 /// The first `N` (at most three) outputs of HKDF (RFC 5869) with an empty info.
 pub(crate) fn kdf<const N: usize>(chaining_key: &[u8; 32], input: &[u8]) -> [Secret; N] {
-    let root = hmac(chaining_key, &[input]);
+    let root = hmac(chaining_key, [input, &[]]);
     let mut counter = 0;
     let mut previous: Option<Secret> = None;
     core::array::from_fn(|_| {
         counter += 1;
-        let output = match &previous {
-            Some(previous) => hmac(&root, &[&**previous, &[counter]]),
-            None => hmac(&root, &[&[counter]]),
-        };
+        let before: &[u8] = previous.as_ref().map_or(&[], |previous| &**previous);
+        let output = hmac(&root, [before, &[counter]]);
         previous = Some(output.clone());
         output
     })
@@ -75,16 +65,12 @@ pub(crate) fn kdf<const N: usize>(chaining_key: &[u8; 32], input: &[u8]) -> [Sec
 /// A Curve25519 key pair ready for agreement; its public half is computed once.
 pub(crate) struct DhKey {
     private: agreement::PrivateKey,
-    public: PublicKey,
+    pub public: PublicKey,
 }
 
 impl DhKey {
-    pub fn new(private: &PrivateKey) -> Self {
-        Self::from_scalar(private.as_bytes())
-    }
-
     /// Any 32 bytes are a scalar: X25519 clamps them itself.
-    pub fn from_scalar(scalar: &[u8; 32]) -> Self {
+    pub fn new(scalar: &[u8; 32]) -> Self {
         let private = agreement::PrivateKey::from_private_key(&X25519, scalar)
             .expect("X25519 takes every scalar of 32 bytes");
         let public = private.compute_public_key().ok();
@@ -92,18 +78,13 @@ impl DhKey {
         Self { private, public: PublicKey(public.expect("an X25519 point has 32 bytes")) }
     }
 
-    pub fn public(&self) -> PublicKey {
-        self.public
-    }
-
-    /// X25519. A result of all zeros means that the other point is of low order, and is refused.
+    /// X25519. A result of all zeros means that the other point is of low order; the library looks for
+    /// it in constant time, and refuses it.
     pub fn agree(&self, other: &PublicKey) -> Result<Secret, Unauthentic> {
         let other = UnparsedPublicKey::new(&X25519, &other.0);
-        let shared = agreement::agree(&self.private, other, Unauthentic, |shared| {
-            <[u8; 32]>::try_from(shared).map(Zeroizing::new).map_err(|_| Unauthentic)
-        })?;
-        let zero = aws_lc_rs::constant_time::verify_slices_are_equal(&*shared, &[0; 32]).is_ok();
-        if zero { Err(Unauthentic) } else { Ok(shared) }
+        agreement::agree(&self.private, other, Unauthentic, |shared| {
+            shared.try_into().map(Zeroizing::new).map_err(|_| Unauthentic)
+        })
     }
 }
 
@@ -165,10 +146,7 @@ impl Aead {
 
 /// Four zero bytes, then the counter.
 fn nonce(counter: u64) -> Nonce {
-    let mut nonce = [0; 12];
-    for (to, from) in nonce.iter_mut().skip(4).zip(counter.to_le_bytes()) {
-        *to = from;
-    }
+    let [nonce @ .., _, _, _, _] = (u128::from(counter) << 32).to_le_bytes();
     Nonce::assume_unique_for_key(nonce)
 }
 
@@ -217,7 +195,7 @@ mod tests {
 
     #[test]
     fn no_agreement_is_reached_with_a_point_of_low_order() {
-        let own = DhKey::from_scalar(&[7; 32]);
+        let own = DhKey::new(&[7; 32]);
         for point in entries(&load("keys")["low_order_public"]) {
             assert!(own.agree(&PublicKey(array(point))).is_err(), "{point}");
         }

@@ -103,8 +103,8 @@ impl Device {
             return;
         }
         self.identity = key.map(|key| {
-            let dh = DhKey::new(key);
-            Identity { checker: Checker::new(&dh.public()), dh, private_key: key.clone() }
+            let dh = DhKey::new(key.as_bytes());
+            Identity { checker: Checker::new(&dh.public), dh, private_key: key.clone() }
         });
         if let Some(ourselves) = self.own_key().and_then(|key| self.find(&key)) {
             self.remove_peer(now, ourselves);
@@ -118,7 +118,7 @@ impl Device {
     }
 
     fn own_key(&self) -> Option<PublicKey> {
-        self.identity.as_ref().map(|identity| identity.dh.public())
+        self.identity.as_ref().map(|identity| identity.dh.public)
     }
 
     fn configure_peer(&mut self, now: Now, change: &PeerChange) {

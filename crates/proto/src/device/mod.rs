@@ -287,7 +287,7 @@ impl Output {
 
     fn new_ephemeral(&mut self) -> DhKey {
         let scalar = zeroize::Zeroizing::new(random::array(&mut *self.random));
-        DhKey::from_scalar(&scalar)
+        DhKey::new(&scalar)
     }
 
     /// Uniform between zero and a third of a second.
