@@ -1,5 +1,6 @@
 //! mac1, mac2 and cookies: silence towards strangers, and proof of address under load (paper §5.3, §5.4.4, §5.4.7).
 
+use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
@@ -8,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::discard::Discard;
 use crate::keys::PublicKey;
-use crate::message::{CookieReply, MACS, SessionIndex};
+use crate::message::{CookieReply, SessionIndex};
 use crate::primitives::{Secret, extended_key, hash, mac};
 use crate::random::{self, Random};
 use crate::time::Time;
@@ -20,21 +21,11 @@ const COOKIE_LIFETIME: Duration = Duration::from_secs(120 - 5);
 
 type Mac = [u8; 16];
 
-/// Both MACs of a message as it came.
-struct Macs<'a> {
-    covered_by_mac1: &'a [u8],
-    covered_by_mac2: &'a [u8],
-    mac1: Mac,
-    mac2: Mac,
-}
-
-impl<'a> Macs<'a> {
-    fn split(message: &'a [u8]) -> Result<Self, Discard> {
-        let (covered_by_mac2, mac2) = message.split_last_chunk().ok_or(Discard::Malformed)?;
-        let (covered_by_mac1, mac1) =
-            covered_by_mac2.split_last_chunk().ok_or(Discard::Malformed)?;
-        Ok(Self { covered_by_mac1, covered_by_mac2, mac1: *mac1, mac2: *mac2 })
-    }
+/// Whether the last bytes of `message` are the MAC of all before them.
+fn is_sealed(key: &[u8], message: &[u8]) -> bool {
+    message.split_last_chunk::<16>().is_some_and(|(covered, found)| {
+        verify_slices_are_equal(&mac(key, &[covered]), found).is_ok()
+    })
 }
 
 fn mac1_key(receiver: &PublicKey) -> [u8; 32] {
@@ -45,19 +36,11 @@ fn cookie_key(sender_of_reply: &PublicKey) -> [u8; 32] {
     hash(&[b"cookie--", &sender_of_reply.0])
 }
 
-/// What a message proved of its sender.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Proof {
-    /// It knows our public key.
-    Key,
-    /// It also receives what is sent to its address.
-    Address,
-}
-
 /// The receiving side of the MACs, under one private key.
 pub(crate) struct Checker {
     mac1_key: [u8; 32],
     cookie_key: [u8; 32],
+    /// What cookies are made with, and until when.
     secret: Option<(Secret, Time)>,
 }
 
@@ -66,44 +49,36 @@ impl Checker {
         Self { mac1_key: mac1_key(own), cookie_key: cookie_key(own), secret: None }
     }
 
-    /// Checks mac1 always, mac2 only where `under_load` makes it matter.
-    pub fn check(
-        &self,
-        now: Time,
-        from: SocketAddr,
-        message: &[u8],
-        under_load: bool,
-    ) -> Result<Proof, Discard> {
-        let macs = Macs::split(message)?;
-        if !equal(&mac(&self.mac1_key, &[macs.covered_by_mac1]), &macs.mac1) {
-            return Err(Discard::BadMac);
-        }
-        let fresh = |(_, born): &&(Secret, Time)| now.since(*born) < SECRET_LIFETIME;
-        let secret = self.secret.as_ref().filter(fresh).filter(|_| under_load);
-        let proved = secret.is_some_and(|(secret, _)| {
-            equal(&mac(&cookie(secret, from), &[macs.covered_by_mac2]), &macs.mac2)
-        });
-        Ok(if proved { Proof::Address } else { Proof::Key })
+    /// mac1: whether the sender knows our public key.
+    pub fn knows_us(&self, message: &[u8]) -> bool {
+        let front = message.split_last_chunk::<16>();
+        front.is_some_and(|(front, _)| is_sealed(&self.mac1_key, front))
     }
 
-    /// Answers the handshake message that its sender called `sender` with a cookie.
-    pub fn reply(
+    /// mac2: nothing if the sender has proved that it receives what is sent to `from`; otherwise the
+    /// cookie that lets it. The message was called `sender`.
+    pub fn challenge(
         &mut self,
         now: Time,
         from: SocketAddr,
         sender: SessionIndex,
         message: &[u8],
         random: &mut dyn Random,
-    ) -> Result<CookieReply, Discard> {
-        let macs = Macs::split(message)?;
-        if self.secret.as_ref().is_none_or(|(_, born)| now.since(*born) >= SECRET_LIFETIME) {
-            self.secret = Some((Zeroizing::new(random::array(random)), now));
+    ) -> Option<CookieReply> {
+        self.secret.take_if(|(_, until)| *until <= now);
+        let (secret, _) = self
+            .secret
+            .get_or_insert_with(|| (Zeroizing::new(random::array(random)), now + SECRET_LIFETIME));
+        let cookie = cookie(secret, from);
+        if is_sealed(&cookie, message) {
+            return None;
         }
-        let (secret, _) = self.secret.as_ref().ok_or(Discard::NotReady)?;
         let nonce = random::array(random);
         let (key, counter) = extended_key(&self.cookie_key, &nonce);
-        let encrypted_cookie = key.sealed(counter, &macs.mac1, &cookie(secret, from));
-        Ok(CookieReply { receiver: sender, nonce, encrypted_cookie })
+        // The last but one.
+        let mac1 = message.rchunks(16).nth(1).unwrap_or_default();
+        let encrypted_cookie = key.sealed(counter, mac1, &cookie);
+        Some(CookieReply { receiver: sender, nonce, encrypted_cookie })
     }
 }
 
@@ -119,24 +94,20 @@ fn cookie(secret: &Secret, from: SocketAddr) -> Mac {
 /// The sending side of the MACs, towards one peer.
 #[derive(Default)]
 pub(crate) struct Jar {
+    /// The peer's cookie for us, and until when.
     cookie: Option<(Zeroizing<Mac>, Time)>,
     /// mac1 of the last message sent, until a cookie reply has answered it.
     unanswered: Option<Mac>,
 }
 
 impl Jar {
-    /// Fills in both MACs of a message to `receiver`.
-    pub fn seal(&mut self, now: Time, receiver: &PublicKey, message: &mut [u8]) {
-        let Some((covered, macs)) = message.split_last_chunk_mut::<MACS>() else { return };
-        let mac1 = mac(&mac1_key(receiver), &[covered]);
-        let fresh = |(_, since): &&(Zeroizing<Mac>, Time)| now.since(*since) < COOKIE_LIFETIME;
-        let mac2 = match self.cookie.as_ref().filter(fresh) {
-            Some((cookie, _)) => mac(&**cookie, &[covered, &mac1]),
-            None => [0; 16],
-        };
-        for (to, from) in macs.iter_mut().zip(mac1.iter().chain(&mac2)) {
-            *to = *from;
-        }
+    /// Adds both MACs to a message to `receiver`.
+    pub fn seal(&mut self, now: Time, receiver: &PublicKey, message: &mut Vec<u8>) {
+        let mac1 = mac(&mac1_key(receiver), &[message]);
+        message.extend(mac1);
+        self.cookie.take_if(|(_, until)| *until <= now);
+        let mac2 = self.cookie.as_ref().map(|(cookie, _)| mac(&**cookie, &[message]));
+        message.extend(mac2.unwrap_or_default());
         self.unanswered = Some(mac1);
     }
 
@@ -151,12 +122,8 @@ impl Jar {
         let (key, counter) = extended_key(&cookie_key(sender), &reply.nonce);
         let cookie = key.opened(counter, &mac1, &reply.encrypted_cookie);
         let cookie = cookie.map_err(|_| Discard::BadCookie)?;
-        self.cookie = Some((Zeroizing::new(cookie), now));
+        self.cookie = Some((Zeroizing::new(cookie), now + COOKIE_LIFETIME));
         self.unanswered = None;
         Ok(())
     }
-}
-
-fn equal(a: &Mac, b: &Mac) -> bool {
-    verify_slices_are_equal(a, b).is_ok()
 }

@@ -68,7 +68,7 @@ pub fn data_receiver(datagram: &[u8]) -> Option<SessionIndex> {
 pub(crate) const DATA_TYPE: u32 = 4;
 
 /// Declares a message: its type, its fields in the order of the wire, each as long as its type, and how
-/// many bytes follow that are not read here, and are zero in what is made here.
+/// many bytes follow that are neither read nor made here.
 macro_rules! message {
     ($(#[$about:meta])* $name:ident = $number:literal { $($field:ident: $kind:ty,)+ } + $behind:expr) => {
         $(#[$about])*
@@ -80,17 +80,16 @@ macro_rules! message {
             pub const TYPE: u32 = $number;
             pub const LEN: usize = 4 $(+ size_of::<$kind>())+ + $behind;
 
-            /// The type was judged by [`kind`].
+            /// Type and length were judged by [`kind`].
             pub fn parse(datagram: &[u8]) -> Result<Self, Discard> {
                 let (_, mut rest) = datagram.split_first_chunk::<4>().ok_or(Discard::Malformed)?;
                 $(let $field = take::<{ size_of::<$kind>() }>(&mut rest)?.into();)+
-                if rest.len() == $behind { Ok(Self { $($field,)+ }) } else { Err(Discard::Malformed) }
+                Ok(Self { $($field,)+ })
             }
 
             pub fn encode(&self) -> Vec<u8> {
                 let mut bytes = Vec::from(Self::TYPE.to_le_bytes());
                 $(bytes.extend(<[u8; size_of::<$kind>()]>::from(self.$field));)+
-                bytes.resize(Self::LEN, 0);
                 bytes
             }
         }

@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Conversation, Device, Event, Identity, Transmit};
-use crate::cookie::Proof;
 use crate::discard::Discard;
 use crate::endpoint::Endpoint;
 use crate::keypair::Keypair;
@@ -82,15 +81,18 @@ impl Device {
         sender: SessionIndex,
         datagram: &[u8],
     ) -> Result<(), Discard> {
-        let under_load = self.is_under_load(now.time);
         let checker = &mut self.identity.as_mut().ok_or(Discard::NotReady)?.checker;
-        match checker.check(now.time, from.remote, datagram, under_load)? {
-            _ if !under_load => Ok(()),
-            Proof::Address if self.limiter.allow(from.remote.ip(), now.time) => Ok(()),
-            Proof::Address => Err(Discard::Flood),
-            Proof::Key => {
-                let random = &mut *self.out.random;
-                let reply = checker.reply(now.time, from.remote, sender, datagram, random)?;
+        if !checker.knows_us(datagram) {
+            return Err(Discard::BadMac);
+        }
+        if now.time >= self.loaded_until {
+            return Ok(());
+        }
+        let random = &mut *self.out.random;
+        match checker.challenge(now.time, from.remote, sender, datagram, random) {
+            None if self.limiter.allow(from.remote.ip(), now.time) => Ok(()),
+            None => Err(Discard::Flood),
+            Some(reply) => {
                 let bytes = reply.encode();
                 self.out.transmits.push_back(Transmit { peer: None, to: from, tos: 0, bytes });
                 Err(Discard::CookieRequired)
@@ -213,7 +215,7 @@ impl Conversation<'_> {
         self.arm_persistent_keepalive();
     }
 
-    /// Queues a handshake message after filling in its MACs.
+    /// Queues a handshake message after adding its MACs.
     fn send_handshake(&mut self, to: Endpoint, mut bytes: Vec<u8>) {
         self.peer.jar.seal(self.now.time, &self.peer.public_key, &mut bytes);
         self.peer.last_sent_handshake = Some(self.now.time);

@@ -51,7 +51,8 @@ pub struct Device {
     /// The next deadline of every peer that has one.
     deadlines: BTreeSet<(Time, PeerId)>,
     limiter: Limiter,
-    last_under_load: Option<Time>,
+    /// Until when senders must prove their address.
+    loaded_until: Time,
     last_discard: Option<Discard>,
     out: Output,
 }
@@ -159,7 +160,7 @@ impl Device {
             owners: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             limiter: Limiter::default(),
-            last_under_load: None,
+            loaded_until: Time::default(),
             last_discard: None,
             out: Output {
                 random,
@@ -204,11 +205,7 @@ impl Device {
     /// The owner sees an eighth of its queue of handshake messages
     /// ([`crate::limits::HANDSHAKE_QUEUE`]) waiting: for a second, senders must prove their address.
     pub fn under_load(&mut self, now: Time) {
-        self.last_under_load = Some(now);
-    }
-
-    fn is_under_load(&self, now: Time) -> bool {
-        self.last_under_load.is_some_and(|since| now.since(since) < LOAD_LINGERS)
+        self.loaded_until = now + LOAD_LINGERS;
     }
 
     /// Takes in what the data plane has seen of `peer`.
