@@ -29,7 +29,7 @@ pub struct Keypair {
     local: SessionIndex,
     remote: SessionIndex,
     created: Time,
-    is_initiator: bool,
+    pub(crate) is_initiator: bool,
     next_counter: AtomicU64,
     /// No longer for sending, since the private key behind it was changed.
     retired: AtomicBool,

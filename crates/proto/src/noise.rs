@@ -11,7 +11,6 @@
 
 use zeroize::Zeroizing;
 
-use crate::discard::Discard;
 use crate::keys::{PresharedKey, PublicKey};
 use crate::message::{Initiation, Response, SessionIndex};
 use crate::primitives::{Aead, DhKey, Secret, Unauthentic, hash, kdf};
@@ -130,53 +129,37 @@ pub(crate) fn create_initiation(
 }
 
 /// An initiation of which only the claimed identity is known: enough to look the peer up.
-pub(crate) struct Claim<'a> {
+pub(crate) struct Claim {
     pub initiator: PublicKey,
-    message: &'a Initiation,
+    message: Initiation,
     noise: Symmetric,
 }
 
 /// Opens the first half of message 1. Costs one agreement.
-pub(crate) fn open_claim<'a>(own: &DhKey, message: &'a Initiation) -> Result<Claim<'a>, Discard> {
+pub(crate) fn open_claim(own: &DhKey, message: Initiation) -> Result<Claim, Unauthentic> {
     let mut noise = Symmetric::new(&own.public);
     noise.mix_ephemeral(&message.ephemeral); // e
-    let shared = own.agree(&message.ephemeral).map_err(|_| Discard::BadInitiation)?;
-    let key = noise.mix_dh(&shared); // es
-    let initiator =
-        noise.open(key, &message.encrypted_static).map_err(|_| Discard::BadInitiation)?; // s
-    Ok(Claim { initiator: PublicKey(initiator), message, noise })
+    let key = noise.mix_dh(&own.agree(&message.ephemeral)?); // es
+    let initiator = PublicKey(noise.open(key, &message.encrypted_static)?); // s
+    Ok(Claim { initiator, message, noise })
 }
 
 /// An initiation whose sender has proved its identity.
 pub(crate) struct Verified {
     pub timestamp: Timestamp,
-    initiator: PublicKey,
-    sender: SessionIndex,
-    ephemeral: PublicKey,
-    noise: Symmetric,
+    claim: Claim,
 }
 
-impl Claim<'_> {
+impl Claim {
     /// Opens the second half of message 1: only the holder of the claimed key can have made it.
-    pub fn verify(mut self, static_static: &Secret) -> Result<Verified, Discard> {
+    pub fn verify(mut self, static_static: &Secret) -> Result<Verified, Unauthentic> {
         let key = self.noise.mix_dh(static_static); // ss
-        let timestamp = self.noise.open(key, &self.message.encrypted_timestamp); // {timestamp}
-        Ok(Verified {
-            timestamp: Timestamp(timestamp.map_err(|_| Discard::BadInitiation)?),
-            initiator: self.initiator,
-            sender: self.message.sender,
-            ephemeral: self.message.ephemeral,
-            noise: self.noise,
-        })
+        let timestamp = self.noise.open(key, &self.message.encrypted_timestamp)?; // {timestamp}
+        Ok(Verified { timestamp: Timestamp(timestamp), claim: self })
     }
 }
 
 impl Verified {
-    /// How the initiator calls the handshake.
-    pub fn sender(&self) -> SessionIndex {
-        self.sender
-    }
-
     /// Makes message 2 and, with it, the session.
     pub fn respond(
         self,
@@ -184,15 +167,15 @@ impl Verified {
         index: SessionIndex,
         ephemeral: &DhKey,
     ) -> Result<(Response, SessionKeys), Unauthentic> {
-        let mut noise = self.noise;
+        let Claim { initiator, message, mut noise } = self.claim;
         noise.mix_ephemeral(&ephemeral.public); // e
-        noise.mix_key(&*ephemeral.agree(&self.ephemeral)?); // ee
-        noise.mix_key(&*ephemeral.agree(&self.initiator)?); // se
+        noise.mix_key(&*ephemeral.agree(&message.ephemeral)?); // ee
+        noise.mix_key(&*ephemeral.agree(&initiator)?); // se
         let key = noise.mix_psk(psk); // psk
         let encrypted_nothing = noise.seal(key, &[]); // {}
         let response = Response {
             sender: index,
-            receiver: self.sender,
+            receiver: message.sender,
             ephemeral: ephemeral.public,
             encrypted_nothing,
         };
@@ -308,7 +291,7 @@ mod tests {
         .unwrap();
         let expected = bytes(&last["message1"]);
         assert_eq!(message.encode()[..116], expected[..116]);
-        let claim = open_claim(&responder, &message).unwrap();
+        let claim = open_claim(&responder, message).unwrap();
         assert_eq!(claim.initiator, own.public);
         (initiated, claim.verify(&static_static).unwrap())
     }
@@ -317,18 +300,18 @@ mod tests {
     fn every_token_of_the_second_message_matches_the_transcripts() {
         for transcript in entries(&load("transcripts")) {
             let expected = |name: &str| &transcript["intermediate"][name];
-            let (_, verified) = initiated(transcript);
+            let (_, Verified { claim: Claim { initiator, message, mut noise }, .. }) =
+                initiated(transcript);
             let ephemeral = key(transcript, "responder_ephemeral_private");
-            let mut noise = verified.noise;
 
             noise.mix_ephemeral(&ephemeral.public);
             assert_eq!(ephemeral.public.0, array(expected("r_e_public")));
             assert_state(&noise, transcript, "r_after_e");
-            let shared = ephemeral.agree(&verified.ephemeral).unwrap();
+            let shared = ephemeral.agree(&message.ephemeral).unwrap();
             assert_eq!(*shared, array(expected("r_dh_ee")));
             noise.mix_key(&*shared);
             assert_state(&noise, transcript, "r_after_ee");
-            let shared = ephemeral.agree(&verified.initiator).unwrap();
+            let shared = ephemeral.agree(&initiator).unwrap();
             assert_eq!(*shared, array(expected("r_dh_se")));
             noise.mix_key(&*shared);
             assert_state(&noise, transcript, "r_after_se");
@@ -351,14 +334,14 @@ mod tests {
         let transcript = &transcripts[0];
         let (initiated, _) = initiated(transcript);
         let psk = PresharedKey::new(array(&transcript["preshared_key"]));
-        let mut initiation = Initiation::parse(&bytes(&transcript["message1"])).unwrap();
         let mut response = Response::parse(&bytes(&transcript["message2"])).unwrap();
         let [own, responder] = ["initiator_static_private", "responder_static_private"]
             .map(|name| key(transcript, name));
         assert!(initiated.consume_response(&own, &psk, &response).is_ok());
         for point in entries(&load("keys")["low_order_public"]) {
+            let mut initiation = Initiation::parse(&bytes(&transcript["message1"])).unwrap();
             initiation.ephemeral = PublicKey(array(point));
-            assert_eq!(open_claim(&responder, &initiation).err(), Some(Discard::BadInitiation));
+            assert!(open_claim(&responder, initiation).is_err());
             response.ephemeral = PublicKey(array(point));
             assert!(initiated.consume_response(&own, &psk, &response).is_err());
         }

@@ -33,18 +33,16 @@ pub(crate) struct Keypairs {
 }
 
 impl Keypairs {
-    /// Takes in the session that our own handshake made; returns what is dropped for it.
-    pub fn install_as_initiator(&mut self, new: Arc<Keypair>) -> [Option<Arc<Keypair>>; 2] {
+    /// Takes in a new session; returns what is dropped for it.
+    pub fn install(&mut self, new: Arc<Keypair>) -> [Option<Arc<Keypair>>; 2] {
+        if !new.is_initiator {
+            return [self.next.replace(new), self.previous.take()];
+        }
         let current = self.current.replace(new);
         match self.next.take() {
             Some(next) => [self.previous.replace(next), current],
             None => [core::mem::replace(&mut self.previous, current), None],
         }
-    }
-
-    /// Takes in the session that the other side's handshake made; returns what is dropped for it.
-    pub fn install_as_responder(&mut self, new: Arc<Keypair>) -> [Option<Arc<Keypair>>; 2] {
-        [self.next.replace(new), self.previous.take()]
     }
 
     /// `next` has been confirmed; returns what is dropped for it.
@@ -75,11 +73,12 @@ pub(crate) struct Peer {
     pub filed: Option<Time>,
     /// Repetitions of the present initiation.
     pub attempts: u32,
-    /// When an initiation or a response was last sent.
-    pub last_sent_handshake: Option<Time>,
+    /// No initiation is sent before: five seconds after the last handshake message.
+    pub quiet_until: Time,
     /// The greatest timestamp accepted; outlives sessions and keys.
     pub latest_timestamp: Timestamp,
-    pub last_initiation: Option<Time>,
+    /// None is accepted before.
+    pub next_initiation: Time,
     /// Wall clock, for people.
     pub last_handshake: Option<Duration>,
     pub last_discard: Option<Discard>,
@@ -101,9 +100,9 @@ impl Peer {
             timers: Timers::default(),
             filed: None,
             attempts: 0,
-            last_sent_handshake: None,
+            quiet_until: Time::default(),
             latest_timestamp: Timestamp::default(),
-            last_initiation: None,
+            next_initiation: Time::default(),
             last_handshake: None,
             last_discard: None,
             traffic: Arc::default(),
@@ -118,7 +117,7 @@ impl Peer {
     /// Our long-term key has changed: nothing made with the old one is sent on any more.
     pub fn forget_own_key(&mut self) {
         self.static_static = None;
-        self.last_sent_handshake = None;
+        self.quiet_until = Time::default();
         self.traffic.forget_ask();
         for keypair in [&self.keypairs.current, &self.keypairs.next].into_iter().flatten() {
             keypair.retire();

@@ -12,7 +12,7 @@ use crate::keys::{PrivateKey, PublicKey};
 use crate::limits::MAX_PEERS;
 use crate::peer::{Peer, PeerId};
 use crate::primitives::DhKey;
-use crate::time::Now;
+use crate::time::{Now, Time};
 use crate::timers::Timers;
 
 /// A change would lead to more than [`MAX_PEERS`] peers; nothing was changed.
@@ -225,7 +225,7 @@ impl Conversation<'_> {
     fn end(&mut self) {
         self.erase_keys();
         self.peer.timers = Timers::default();
-        self.peer.last_sent_handshake = None;
+        self.peer.quiet_until = Time::default();
         self.peer.attempts = 0;
         self.peer.traffic.reset();
     }

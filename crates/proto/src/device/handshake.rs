@@ -10,7 +10,7 @@ use crate::discard::Discard;
 use crate::endpoint::Endpoint;
 use crate::keypair::Keypair;
 use crate::message::{CookieReply, Initiation, Kind, Response, SessionIndex, kind};
-use crate::noise::{Claim, create_initiation, open_claim};
+use crate::noise::{Claim, SessionKeys, create_initiation, open_claim};
 use crate::peer::PeerId;
 use crate::tai64n::Timestamp;
 use crate::time::Now;
@@ -48,7 +48,8 @@ impl Device {
                 let message = Initiation::parse(datagram)?;
                 self.admit(now, from, message.sender, datagram)?;
                 let identity = self.identity.as_ref().ok_or(Discard::NotReady)?;
-                let claim = open_claim(&identity.dh, &message)?;
+                let claim = open_claim(&identity.dh, message);
+                let claim = claim.map_err(|_| Discard::BadInitiation)?;
                 let peer = self.find(&claim.initiator).ok_or(Discard::UnknownPeer)?;
                 self.with(now, peer, |with| with.consume_initiation(from, claim))
             }
@@ -102,40 +103,26 @@ impl Device {
 }
 
 impl Conversation<'_> {
-    fn consume_initiation(&mut self, from: Endpoint, claim: Claim<'_>) -> Result<(), Discard> {
+    fn consume_initiation(&mut self, from: Endpoint, claim: Claim) -> Result<(), Discard> {
         let Identity { dh, .. } = self.identity.ok_or(Discard::NotReady)?;
-        let static_static = self.peer.static_static(dh).map_err(|_| Discard::BadInitiation)?;
-        let verified = claim.verify(&static_static)?;
-
-        let now = self.now.time;
-        let too_soon = |last| now.since(last) < INITIATION_INTERVAL;
-        match verified.timestamp {
-            old if old <= self.peer.latest_timestamp => {
-                return Err(self.fail(Discard::OldTimestamp));
-            }
-            _ if self.peer.last_initiation.is_some_and(too_soon) => {
-                return Err(self.fail(Discard::TooSoon));
-            }
-            _ => {}
+        let static_static = self.peer.static_static(dh);
+        let verified = static_static.and_then(|shared| claim.verify(&shared));
+        let verified = verified.map_err(|_| Discard::BadInitiation)?;
+        let (now, timestamp) = (self.now.time, verified.timestamp);
+        if timestamp <= self.peer.latest_timestamp {
+            return Err(self.fail(Discard::OldTimestamp));
+        }
+        if now < self.peer.next_initiation {
+            return Err(self.fail(Discard::TooSoon));
         }
 
-        let (timestamp, remote) = (verified.timestamp, verified.sender());
-        let index = self.out.new_index(self.id);
+        let index = self.out.new_index();
         let ephemeral = self.out.new_ephemeral();
         let responded = verified.respond(&self.peer.preshared_key, index, &ephemeral);
-        let Ok((response, keys)) = responded else {
-            self.out.indices.remove(&index);
-            return Err(Discard::BadInitiation);
-        };
+        let (response, keys) = responded.map_err(|_| Discard::BadInitiation)?;
         self.peer.latest_timestamp = timestamp;
-        self.peer.last_initiation = Some(now);
-        self.abandon_handshake();
-        self.move_endpoint(from);
-        let keypair = Arc::new(Keypair::new(&keys, false, index, remote, now));
-        self.out.events.push_back(Event::SessionAdded(self.id, Arc::clone(&keypair)));
-        self.out.drop_keypairs(self.peer.keypairs.install_as_responder(keypair));
-        self.peer.timers.erase_keys = Some(now + ERASE_KEYS);
-
+        self.peer.next_initiation = now + INITIATION_INTERVAL;
+        self.establish(from, &keys, false, index, response.receiver);
         self.send_handshake(from, response.encode());
         self.received_handshake(Initiation::LEN);
         Ok(())
@@ -143,23 +130,40 @@ impl Conversation<'_> {
 
     fn consume_response(&mut self, from: Endpoint, message: &Response) -> Result<(), Discard> {
         let Identity { dh, .. } = self.identity.ok_or(Discard::NotReady)?;
-        let (now, index) = (self.now.time, message.receiver);
+        let index = message.receiver;
         let initiated = self.peer.handshake.as_ref().filter(|handshake| handshake.index == index);
         let initiated = initiated.ok_or(Discard::UnknownIndex)?;
         let consumed = initiated.consume_response(dh, &self.peer.preshared_key, message);
         let keys = consumed.map_err(|_| self.fail(Discard::BadResponse))?;
 
-        // The index lives on as the session's.
-        self.peer.handshake = None;
-        self.move_endpoint(from);
-        let keypair = Arc::new(Keypair::new(&keys, true, index, message.sender, now));
-        self.out.events.push_back(Event::SessionAdded(self.id, Arc::clone(&keypair)));
-        self.out.drop_keypairs(self.peer.keypairs.install_as_initiator(Arc::clone(&keypair)));
-        self.peer.timers.erase_keys = Some(now + ERASE_KEYS);
+        let keypair = self.establish(from, &keys, true, index, message.sender);
         self.complete_handshake();
         self.out.events.push_back(Event::SendOn { peer: self.id, keypair, confirm: true });
         self.received_handshake(Response::LEN);
         Ok(())
+    }
+
+    /// A handshake has ended in a session, by an authentic message from `from`.
+    fn establish(
+        &mut self,
+        from: Endpoint,
+        keys: &SessionKeys,
+        is_initiator: bool,
+        local: SessionIndex,
+        remote: SessionIndex,
+    ) -> Arc<Keypair> {
+        self.abandon_handshake();
+        if self.peer.endpoint.replace(from) != Some(from) {
+            self.out.events.push_back(Event::EndpointChanged(self.id, from));
+        }
+        let now = self.now.time;
+        let keypair = Arc::new(Keypair::new(keys, is_initiator, local, remote, now));
+        // An initiator's lives on; nothing else can have taken it since.
+        self.out.indices.insert(local, self.id);
+        self.out.events.push_back(Event::SessionAdded(self.id, Arc::clone(&keypair)));
+        self.out.drop_keypairs(self.peer.keypairs.install(Arc::clone(&keypair)));
+        self.peer.timers.erase_keys = Some(now + ERASE_KEYS);
+        keypair
     }
 
     /// Only remembers the cookie: the next repetition will carry it. No endpoint, timer or count moves.
@@ -178,8 +182,8 @@ impl Conversation<'_> {
         let (true, Some(Identity { dh, .. })) = (self.up, self.identity) else { return };
         let Some(endpoint) = self.peer.endpoint else { return };
         let now = self.now.time;
-        let earliest = self.peer.last_sent_handshake.map(|last| last + REKEY_TIMEOUT);
-        if let Some(earliest) = earliest.filter(|earliest| now < *earliest) {
+        let earliest = self.peer.quiet_until;
+        if now < earliest {
             // The wish is granted then, unless a session comes first. Nobody may wish again. Two peers
             // on a slow path that answer each other in step need ever wider steps to fall out of it.
             let (out, spread) = (&mut self.out, self.peer.attempts + 1);
@@ -193,18 +197,16 @@ impl Conversation<'_> {
             self.out.events.push_back(Event::CalledAgain(self.id));
         }
         self.abandon_handshake();
-        let index = self.out.new_index(self.id);
+        let index = self.out.new_index();
         let ephemeral = self.out.new_ephemeral();
         let timestamp = Timestamp::new(self.now.wall);
         let responder = &self.peer.public_key;
-        match create_initiation(dh, responder, &static_static, index, ephemeral, timestamp) {
-            Ok((initiated, message)) => {
-                self.peer.handshake = Some(Box::new(initiated));
-                self.send_handshake(endpoint, message.encode());
-                self.peer.timers.retransmit = Some(now + REKEY_TIMEOUT + self.out.jitter());
-            }
-            Err(_) => drop(self.out.indices.remove(&index)),
-        }
+        let created = create_initiation(dh, responder, &static_static, index, ephemeral, timestamp);
+        let Ok((initiated, message)) = created else { return };
+        self.out.indices.insert(index, self.id);
+        self.peer.handshake = Some(Box::new(initiated));
+        self.send_handshake(endpoint, message.encode());
+        self.peer.timers.retransmit = Some(now + REKEY_TIMEOUT + self.out.jitter());
     }
 
     /// An authentic handshake message of this peer arrived.
@@ -218,7 +220,7 @@ impl Conversation<'_> {
     /// Queues a handshake message after adding its MACs.
     fn send_handshake(&mut self, to: Endpoint, mut bytes: Vec<u8>) {
         self.peer.jar.seal(self.now.time, &self.peer.public_key, &mut bytes);
-        self.peer.last_sent_handshake = Some(self.now.time);
+        self.peer.quiet_until = self.now.time + REKEY_TIMEOUT;
         self.send(to, HANDSHAKE_TOS, bytes);
     }
 
@@ -236,12 +238,6 @@ impl Conversation<'_> {
         self.peer.last_handshake = Some(self.now.wall);
         self.peer.last_discard = None;
         self.out.events.push_back(Event::HandshakeCompleted(self.id));
-    }
-
-    fn move_endpoint(&mut self, to: Endpoint) {
-        if self.peer.endpoint.replace(to) != Some(to) {
-            self.out.events.push_back(Event::EndpointChanged(self.id, to));
-        }
     }
 
     fn fail(&mut self, reason: Discard) -> Discard {
