@@ -15,7 +15,7 @@ use crate::noise::Initiated;
 use crate::primitives::{DhKey, Secret, Unauthentic};
 use crate::tai64n::Timestamp;
 use crate::time::Time;
-use crate::timers::Timers;
+use crate::timers::{Timer, Timers};
 use crate::traffic::Traffic;
 
 /// Names a peer of a device: greater for one that was created later, and never used again.
@@ -70,7 +70,7 @@ pub(crate) struct Peer {
     pub jar: Jar,
     pub timers: Timers,
     /// The deadline under which the device has filed this peer.
-    pub filed: Option<Time>,
+    pub filed: Option<(Time, Timer)>,
     /// Repetitions of the present initiation.
     pub attempts: u32,
     /// No initiation is sent before: five seconds after the last handshake message.

@@ -67,15 +67,4 @@ impl Timers {
         .filter_map(|(deadline, timer)| Some((deadline?, timer)))
         .min()
     }
-
-    /// Disarms `timer`.
-    pub fn disarm(&mut self, timer: Timer) {
-        *match timer {
-            Timer::Retransmit => &mut self.retransmit,
-            Timer::Keepalive => &mut self.keepalive,
-            Timer::NewHandshake => &mut self.new_handshake,
-            Timer::EraseKeys => &mut self.erase_keys,
-            Timer::PersistentKeepalive => &mut self.persistent_keepalive,
-        } = None;
-    }
 }

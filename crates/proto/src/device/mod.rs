@@ -48,8 +48,8 @@ pub struct Device {
     created: u64,
     /// Whose each prefix is.
     owners: BTreeMap<Prefix, PeerId>,
-    /// The next deadline of every peer that has one.
-    deadlines: BTreeSet<(Time, PeerId)>,
+    /// The next deadline of every peer that has one, and what it is for.
+    deadlines: BTreeSet<(Time, PeerId, Timer)>,
     limiter: Limiter,
     /// Until when senders must prove their address.
     loaded_until: Time,
@@ -198,8 +198,7 @@ impl Device {
     /// put it off.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Time, Timer)> {
-        let (_, peer) = self.deadlines.first()?;
-        self.peers.get(peer)?.timers.next()
+        self.deadlines.first().map(|&(deadline, _, timer)| (deadline, timer))
     }
 
     /// The owner sees an eighth of its queue of handshake messages
@@ -227,11 +226,10 @@ impl Device {
 
     /// Does everything whose time has come.
     pub fn handle_timeout(&mut self, now: Now) {
-        while let Some((deadline, peer)) = self.deadlines.first().copied() {
-            if deadline > now.time {
-                break;
-            }
-            self.with(now, peer, |with| with.expire());
+        while let Some(&(deadline, peer, timer)) = self.deadlines.first()
+            && deadline <= now.time
+        {
+            self.with(now, peer, |with| with.expire(timer));
         }
     }
 
@@ -245,11 +243,11 @@ impl Device {
         let Self { peers, out, identity, up, deadlines, .. } = self;
         let (peer, identity) = (peers.get_mut(&id)?, identity.as_ref());
         let outcome = speak(&mut Conversation { now, up: *up, identity, out, id, peer });
-        let next = peer.timers.next().map(|(deadline, _)| deadline);
+        let next = peer.timers.next();
         if next != peer.filed {
             let before = core::mem::replace(&mut peer.filed, next);
-            before.map(|deadline| deadlines.remove(&(deadline, id)));
-            next.map(|deadline| deadlines.insert((deadline, id)));
+            before.map(|(deadline, timer)| deadlines.remove(&(deadline, id, timer)));
+            next.map(|(deadline, timer)| deadlines.insert((deadline, id, timer)));
         }
         Some(outcome)
     }

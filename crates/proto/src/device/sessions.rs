@@ -51,10 +51,8 @@ impl Conversation<'_> {
         self.out.transmits.push_back(Transmit { peer: Some(self.id), to, tos, bytes });
     }
 
-    /// The earliest timer has expired.
-    pub(super) fn expire(&mut self) {
-        let Some((_, timer)) = self.peer.timers.next() else { return };
-        self.peer.timers.disarm(timer);
+    /// `timer` has expired; it is disarmed or armed anew.
+    pub(super) fn expire(&mut self, timer: Timer) {
         match timer {
             Timer::Retransmit => self.retransmit(),
             Timer::Keepalive => self.owed_keepalive(),
@@ -72,6 +70,7 @@ impl Conversation<'_> {
     }
 
     fn retransmit(&mut self) {
+        self.peer.timers.retransmit = None;
         if self.peer.attempts > MAX_ATTEMPTS {
             self.peer.traffic.forgive();
             self.peer.timers.keepalive = None;
@@ -147,6 +146,7 @@ impl Conversation<'_> {
 
     /// Ends every session and handshake of the peer.
     pub(super) fn erase_keys(&mut self) {
+        self.peer.timers.erase_keys = None;
         self.abandon_handshake();
         let keypairs = self.peer.keypairs.take_all();
         if keypairs.iter().any(Option::is_some) {

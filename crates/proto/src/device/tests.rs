@@ -48,7 +48,7 @@ fn assert_nothing_is_left_behind(device: &Device) {
         let keypairs = [&peer.keypairs.previous, &peer.keypairs.current, &peer.keypairs.next];
         indices.extend(keypairs.into_iter().flatten().map(|keypair| keypair.local_index()));
         indices.extend(peer.handshake.as_ref().map(|handshake| handshake.index));
-        deadlines.extend(peer.timers.next().map(|(deadline, _)| (deadline, id)));
+        deadlines.extend(peer.timers.next().map(|(deadline, timer)| (deadline, id, timer)));
     }
     assert_eq!(device.out.indices.keys().copied().collect::<BTreeSet<_>>(), indices);
     assert_eq!(device.deadlines, deadlines);
