@@ -50,10 +50,6 @@ impl Keypairs {
         let next = self.next.take();
         core::mem::replace(&mut self.previous, core::mem::replace(&mut self.current, next))
     }
-
-    pub fn take_all(&mut self) -> [Option<Arc<Keypair>>; 3] {
-        [self.previous.take(), self.current.take(), self.next.take()]
-    }
 }
 
 pub(crate) struct Peer {

@@ -44,33 +44,33 @@ impl Since {
         self.stamp.store(0, Ordering::SeqCst);
     }
 
-    /// Whether it has run for `time`.
-    pub fn lasts(&self, now: Time, time: Duration) -> bool {
-        let since = Time::from_stamp(self.stamp.load(Ordering::Relaxed));
-        since.is_some_and(|since| now.since(since) >= time)
+    /// Whether it has run for `time`; then it stops.
+    pub fn expire(&self, now: Time, time: Duration) -> bool {
+        let expired = self.since().is_some_and(|since| now.since(since) >= time);
+        if expired {
+            self.stop();
+        }
+        expired
     }
 
     /// When it started, if it is watched. One that was answered before the device heard of it counts
     /// from `now`: the next one comes soon, and need not be told.
     pub fn watched(&self, now: Time) -> Option<Time> {
-        let since = || Time::from_stamp(self.stamp.load(Ordering::SeqCst)).unwrap_or(now);
-        self.watched.load(Ordering::SeqCst).then(since)
+        self.watched.load(Ordering::SeqCst).then(|| self.since().unwrap_or(now))
     }
 
     /// When it started, if it runs; from now on the device watches it exactly while it runs.
     pub fn watch(&self) -> Option<Time> {
         self.watched.store(true, Ordering::SeqCst);
-        let since = Time::from_stamp(self.stamp.load(Ordering::SeqCst));
-        if since.is_some() {
-            return since;
-        }
-        self.watched.store(false, Ordering::SeqCst);
-        // It may have started in between, seen itself watched and told nobody.
-        let since = Time::from_stamp(self.stamp.load(Ordering::SeqCst));
-        if since.is_some() {
-            self.watched.store(true, Ordering::SeqCst);
-        }
-        since
+        self.since().or_else(|| {
+            self.watched.store(false, Ordering::SeqCst);
+            // It may have started in between, seen itself watched and told nobody.
+            self.since().inspect(|_| self.watched.store(true, Ordering::SeqCst))
+        })
+    }
+
+    fn since(&self) -> Option<Time> {
+        Time::from_stamp(self.stamp.load(Ordering::SeqCst))
     }
 }
 

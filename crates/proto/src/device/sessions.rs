@@ -6,6 +6,7 @@ use core::time::Duration;
 use super::{Conversation, Event, Timer, Transmit};
 use crate::endpoint::Endpoint;
 use crate::message::SessionIndex;
+use crate::peer::Keypairs;
 use crate::time::Time;
 use crate::timers::{ERASE_KEYS, KEEPALIVE_TIMEOUT, MAX_ATTEMPTS, NEW_HANDSHAKE};
 
@@ -30,17 +31,13 @@ impl Conversation<'_> {
         if !self.up {
             return;
         }
-        let now = self.now.time;
         let current = self.peer.keypairs.current.as_ref();
-        let message = current.map(|current| (current.keepalive(now), current.wants_rekey(now)));
-        match (self.peer.endpoint, message) {
-            (Some(to), Some((Ok(message), wants_rekey))) => {
-                self.send(to, 0, message.to_vec());
-                if wants_rekey {
-                    self.request_session();
-                }
-            }
-            _ => self.request_session(),
+        let message = current.and_then(|current| current.keepalive(self.now.time).ok());
+        if let (Some(to), Some(message)) = (self.peer.endpoint, message) {
+            self.send(to, 0, message.to_vec());
+        }
+        if self.lacks_session() {
+            self.request_session();
         }
     }
 
@@ -85,27 +82,23 @@ impl Conversation<'_> {
 
     /// T2: a keepalive may be owed since ten seconds.
     fn owed_keepalive(&mut self) {
-        let is_due = self.peer.traffic.owed.lasts(self.now.time, KEEPALIVE_TIMEOUT);
-        let owes_another = is_due && self.peer.traffic.forgive();
-        if is_due {
+        if self.peer.traffic.owed.expire(self.now.time, KEEPALIVE_TIMEOUT) {
+            let owes_another = self.peer.traffic.forgive();
             self.keepalive();
-        }
-        if owes_another {
-            self.peer.traffic.owed.start(self.now.time);
+            if owes_another {
+                self.peer.traffic.owed.start(self.now.time);
+            }
         }
         self.arm_keepalive(self.peer.traffic.owed.watch());
     }
 
     /// T3: what was sent may be unanswered since fifteen seconds.
     fn unanswered(&mut self) {
-        let is_due = self.peer.traffic.unanswered.lasts(self.now.time, NEW_HANDSHAKE);
-        if is_due {
-            self.peer.traffic.unanswered.stop();
-            self.forget_source();
-        }
+        let is_due = self.peer.traffic.unanswered.expire(self.now.time, NEW_HANDSHAKE);
         // Also when it was due: a worker may have sent again in between, and told nobody.
         self.arm_new_handshake(self.peer.traffic.unanswered.watch());
         if is_due {
+            self.forget_source();
             self.request_session();
         }
     }
@@ -148,7 +141,9 @@ impl Conversation<'_> {
     pub(super) fn erase_keys(&mut self) {
         self.peer.timers.erase_keys = None;
         self.abandon_handshake();
-        let keypairs = self.peer.keypairs.take_all();
+        let Keypairs { previous, current, next } = core::mem::take(&mut self.peer.keypairs);
+        let keypairs = [previous, current, next];
+        // A worker may already send on the next one, and its word of that be on the way.
         if keypairs.iter().any(Option::is_some) {
             self.out.events.push_back(Event::SendOnNone(self.id));
         }
