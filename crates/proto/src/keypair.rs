@@ -31,12 +31,8 @@ pub struct Keypair {
     created: Time,
     pub(crate) is_initiator: bool,
     next_counter: AtomicU64,
-    /// No longer for sending, since the private key behind it was changed.
-    retired: AtomicBool,
-    /// The early renewal on receipt has been asked for.
-    renewed: AtomicBool,
-    /// Something authentic has been received on it.
-    confirmed: AtomicBool,
+    /// What receiving on it calls for once: an initiator to renew it early, a responder to send on it.
+    told: AtomicBool,
 }
 
 impl core::fmt::Debug for Keypair {
@@ -68,10 +64,7 @@ impl Keypair {
             created,
             is_initiator,
             next_counter: AtomicU64::new(0),
-            retired: AtomicBool::new(false),
-            renewed: AtomicBool::new(false),
-            // The response that an initiator has consumed was the confirmation.
-            confirmed: AtomicBool::new(is_initiator),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -84,8 +77,7 @@ impl Keypair {
     /// Whether messages may be sent on it at `now`.
     #[must_use]
     pub fn can_send(&self, now: Time) -> bool {
-        !self.retired.load(Ordering::Relaxed)
-            && now.since(self.created) < REJECT_AFTER_TIME
+        now.since(self.created) < REJECT_AFTER_TIME
             && self.next_counter.load(Ordering::Relaxed) < REJECT_AFTER_MESSAGES
     }
 
@@ -100,20 +92,25 @@ impl Keypair {
     /// Whether having received on it at `now` calls for a new session; true only once.
     #[must_use]
     pub fn wants_rekey_on_receive(&self, now: Time) -> bool {
-        self.is_initiator
-            && now.since(self.created) > REKEY_ON_RECEIVE
-            && !self.renewed.swap(true, Ordering::Relaxed)
+        self.is_initiator && now.since(self.created) > REKEY_ON_RECEIVE && self.tell()
     }
 
     /// Notes that something authentic arrived; true the first time on a responder's session, which
     /// confirms it ([`crate::Report::Confirmed`]).
     #[must_use]
     pub fn confirm(&self, _: &Authentic<'_>) -> bool {
-        !self.confirmed.load(Ordering::Relaxed) && !self.confirmed.swap(true, Ordering::Relaxed)
+        // To an initiator, the response was the confirmation.
+        !self.is_initiator && self.tell()
     }
 
+    /// True the first time.
+    fn tell(&self) -> bool {
+        !self.told.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed)
+    }
+
+    /// The private key behind it was changed: it has no counter left to send with.
     pub(crate) fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
+        self.next_counter.store(REJECT_AFTER_MESSAGES, Ordering::Relaxed);
     }
 
     /// Seals a run in place: each message is [`DATA_HEADER`] bytes of room, the padded plaintext, and
