@@ -10,39 +10,36 @@ use crate::time::Time;
 const COST: Duration = Duration::from_millis(50);
 /// … after a burst of 5.
 const FULL: Duration = Duration::from_millis(250);
-const IDLE: Duration = Duration::from_secs(1);
+/// Buckets that are full again make room this often.
+const SWEEP: Duration = Duration::from_secs(1);
 const CAPACITY: usize = 1 << 16;
 
-/// A token bucket per source address; tokens are nanoseconds. Bounded, and swept only when used.
+/// A token bucket per source address: when it will be full again. Bounded, and swept only when used.
 #[derive(Default)]
 pub(crate) struct Limiter {
-    buckets: BTreeMap<u64, Bucket>,
+    buckets: BTreeMap<u64, Time>,
     swept: Time,
-}
-
-struct Bucket {
-    tokens: Duration,
-    last: Time,
 }
 
 impl Limiter {
     /// Spends a token of `source`, if it has one.
     pub fn allow(&mut self, source: IpAddr, now: Time) -> bool {
-        if now.since(self.swept) >= IDLE {
+        if now.since(self.swept) >= SWEEP {
             self.swept = now;
-            self.buckets.retain(|_, bucket| now.since(bucket.last) <= IDLE);
+            // A bucket that is full is as good as none.
+            self.buckets.retain(|_, full| *full > now);
         }
-        let full = self.buckets.len() >= CAPACITY;
-        let fresh = || Bucket { tokens: FULL, last: now };
-        let bucket = match (self.buckets.entry(key(source)), full) {
-            (alloc::collections::btree_map::Entry::Vacant(_), true) => return false,
-            (entry, _) => entry.or_insert_with(fresh),
-        };
-        bucket.tokens = FULL.min(bucket.tokens + now.since(bucket.last));
-        bucket.last = now;
-        let left = bucket.tokens.checked_sub(COST);
-        bucket.tokens = left.unwrap_or(bucket.tokens);
-        left.is_some()
+        let source = key(source);
+        if self.buckets.len() >= CAPACITY && !self.buckets.contains_key(&source) {
+            return false;
+        }
+        let full = self.buckets.entry(source).or_default();
+        let then = now.max(*full) + COST;
+        let allowed = then <= now + FULL;
+        if allowed {
+            *full = then;
+        }
+        allowed
     }
 }
 
