@@ -21,7 +21,6 @@ pub struct Prefix {
 
 impl Prefix {
     /// Masks off the host bits. `None` if `length` exceeds the address.
-    #[must_use]
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {
         let (bits, width) = bits(address);
         let masked = bits & mask(length);
@@ -34,13 +33,11 @@ impl Prefix {
     }
 
     /// The first address.
-    #[must_use]
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
     /// How many leading bits are fixed.
-    #[must_use]
     pub fn length(&self) -> u8 {
         self.length
     }
@@ -82,7 +79,6 @@ impl<P: Clone> AllowedIps<P> {
 
 impl<P> AllowedIps<P> {
     /// The peer with the longest prefix that covers `address`.
-    #[must_use]
     pub fn lookup(&self, address: IpAddr) -> Option<&P> {
         let (bits, _) = bits(address);
         match address {

@@ -44,7 +44,6 @@ pub struct PeerChange {
 
 impl PeerChange {
     /// A section that names a peer and asks nothing of it (yet): it creates the peer.
-    #[must_use]
     pub fn new(public_key: PublicKey) -> Self {
         Self {
             public_key,

@@ -55,7 +55,6 @@ reasons! {
 
 impl Discard {
     /// Position in [`Discard::ALL`], for counting by reason.
-    #[must_use]
     pub fn index(self) -> usize {
         self as usize
     }

@@ -13,7 +13,6 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// An endpoint as configured, without a source.
-    #[must_use]
     pub fn new(remote: SocketAddr) -> Self {
         Self { remote, source: None }
     }

@@ -37,7 +37,6 @@ pub fn inner_packet(plaintext: &[u8]) -> Result<Inner, Discard> {
 }
 
 /// Zero bytes to add to a packet of `length` bytes: to a multiple of 16, but never beyond the MTU.
-#[must_use]
 pub fn padding(length: usize, mtu: usize) -> usize {
     // What exceeds the MTU was a super-packet of the kernel's: only its last piece counts.
     let last = if mtu != 0 && length > mtu { length % mtu } else { length };

@@ -69,20 +69,17 @@ impl Keypair {
     }
 
     /// The index that messages to us carry.
-    #[must_use]
     pub fn local_index(&self) -> SessionIndex {
         self.local
     }
 
     /// Whether messages may be sent on it at `now`.
-    #[must_use]
     pub fn can_send(&self, now: Time) -> bool {
         now.since(self.created) < REJECT_AFTER_TIME
             && self.next_counter.load(Ordering::Relaxed) < REJECT_AFTER_MESSAGES
     }
 
     /// Whether having sent on it at `now` calls for a new session.
-    #[must_use]
     pub fn wants_rekey(&self, now: Time) -> bool {
         let spent = self.next_counter.load(Ordering::Relaxed) > REKEY_AFTER_MESSAGES;
         // Only the initiator minds the age, so that both sides do not start at once.
@@ -200,13 +197,11 @@ pub struct Authentic<'a> {
 
 impl<'a> Authentic<'a> {
     /// The counter it was sealed with.
-    #[must_use]
     pub fn counter(&self) -> Counter {
         self.counter
     }
 
     /// The packet and its padding; empty for a keepalive.
-    #[must_use]
     pub fn into_plaintext(self) -> &'a mut [u8] {
         self.plaintext
     }
@@ -216,7 +211,6 @@ impl<'a> Authentic<'a> {
 #[doc(hidden)]
 impl Keypair {
     /// Both ends of a session made of two keys, without a handshake.
-    #[must_use]
     pub fn pair(keys: [[u8; 32]; 2], indices: [SessionIndex; 2], now: Time) -> Vec<Self> {
         let [to_responder, to_initiator] = keys.map(zeroize::Zeroizing::new);
         let keys = SessionKeys { to_responder, to_initiator };

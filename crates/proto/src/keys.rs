@@ -54,7 +54,6 @@ pub struct PrivateKey(Hidden);
 
 impl PrivateKey {
     /// Clamps `bytes`. All zeros mean "no key" everywhere in WireGuard, hence `None`.
-    #[must_use]
     pub fn new(bytes: [u8; 32]) -> Option<Self> {
         let mut hidden = Hidden(Zeroizing::new(bytes));
         if hidden == Hidden::default() {
@@ -67,13 +66,11 @@ impl PrivateKey {
     }
 
     /// The point that others know us by.
-    #[must_use]
     pub fn public_key(&self) -> PublicKey {
         DhKey::new(self.as_bytes()).public
     }
 
     /// The clamped scalar, for writing it where it was asked for.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0.0
     }
@@ -85,13 +82,11 @@ pub struct PresharedKey(Hidden);
 
 impl PresharedKey {
     /// Takes the bytes as they are.
-    #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(Hidden(Zeroizing::new(bytes)))
     }
 
     /// The bytes, for mixing and for writing them where they were asked for.
-    #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0.0
     }

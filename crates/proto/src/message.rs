@@ -55,7 +55,6 @@ pub fn kind(datagram: &[u8]) -> Result<Kind, Discard> {
 }
 
 /// The session that a data message is for; `None` if it is not a well-formed data message.
-#[must_use]
 pub fn data_receiver(datagram: &[u8]) -> Option<SessionIndex> {
     match datagram {
         [4, 0, 0, 0, a, b, c, d, ..] if datagram.len() >= DATA_OVERHEAD => {

@@ -9,19 +9,16 @@ pub struct Time(u64);
 
 impl Time {
     /// The point `since_start` after the clock's own start.
-    #[must_use]
     pub fn from_start(since_start: Duration) -> Self {
         Self(u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// The same point as a distance from the clock's start.
-    #[must_use]
     pub fn since_start(self) -> Duration {
         Duration::from_nanos(self.0)
     }
 
     /// How long ago `earlier` was; zero when it was not.
-    #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

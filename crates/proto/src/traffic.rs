@@ -139,7 +139,6 @@ impl Traffic {
     }
 
     /// Bytes received and sent.
-    #[must_use]
     pub fn bytes(&self) -> (u64, u64) {
         (self.rx_bytes.load(Ordering::Relaxed), self.tx_bytes.load(Ordering::Relaxed))
     }

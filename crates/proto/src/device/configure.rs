@@ -74,7 +74,6 @@ impl Device {
     }
 
     /// What `get` shows, but for the port and the mark, which are the owner's.
-    #[must_use]
     pub fn state(&self) -> DeviceState {
         let peers = self.peers.values().map(|peer| {
             let (rx_bytes, tx_bytes) = peer.traffic.bytes();

@@ -149,7 +149,6 @@ pub enum Report {
 
 impl Device {
     /// A device that is down and has neither key nor peers.
-    #[must_use]
     pub fn new(random: Box<dyn Random>) -> Self {
         Self {
             identity: None,
@@ -173,13 +172,11 @@ impl Device {
 
     /// Which peer an inner address belongs to: a snapshot, in terms of what `known` makes of a peer.
     /// One that it does not know has no addresses.
-    #[must_use]
     pub fn routes<P: Clone>(&self, known: impl Fn(PeerId) -> Option<P>) -> AllowedIps<P> {
         AllowedIps::new(&self.owners, known)
     }
 
     /// Who `peer` is, while it exists.
-    #[must_use]
     pub fn public_key(&self, peer: PeerId) -> Option<PublicKey> {
         self.peers.get(&peer).map(|peer| peer.public_key)
     }
@@ -196,7 +193,6 @@ impl Device {
 
     /// When to call [`Device::handle_timeout`], and why. What the data plane has stamped meanwhile may have
     /// put it off.
-    #[must_use]
     pub fn poll_timeout(&self) -> Option<(Time, Timer)> {
         self.deadlines.first().map(|&(deadline, _, timer)| (deadline, timer))
     }
