@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proto::limits::HANDSHAKE_QUEUE;
-use proto::{Change, Device, DeviceState, Event, Now, PeerId, PublicKey, Random, Report, Time};
+use proto::{Change, Device, DeviceState, Event, Now, PeerId, PublicKey, Report, Time};
 use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Events, Timer, quiesce};
 use sys::tun::Tun;
@@ -56,7 +56,12 @@ impl Control {
     ///
     /// # Errors
     /// Those of epoll, timerfd and netlink.
-    pub fn new(shared: Arc<Shared>, post: Arc<Post>, observer: Observer) -> io::Result<Self> {
+    pub fn new(
+        shared: Arc<Shared>,
+        post: Arc<Post>,
+        device: Device,
+        observer: Observer,
+    ) -> io::Result<Self> {
         let (link, epoll, timer) = (Link::open(&post.tun)?, Epoll::new()?, Timer::new()?);
         let path_news = Listener::open(News::Paths)?;
         epoll.add(&shared.control, token::MAILBOX)?;
@@ -64,7 +69,7 @@ impl Control {
         epoll.add(&link.listener, token::LINK)?;
         epoll.add(&path_news, token::PATHS)?;
         Ok(Self {
-            device: Device::new(Box::new(SystemRandom)),
+            device,
             peers: Numbered::default(),
             stale: false,
             link_up: false,
@@ -445,13 +450,5 @@ impl Control {
             }
             (self.observer)(Notice::Down);
         }
-    }
-}
-
-struct SystemRandom;
-
-impl Random for SystemRandom {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        sys::random::fill(bytes);
     }
 }

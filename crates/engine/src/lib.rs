@@ -26,7 +26,9 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
-use proto::{Change, DeviceState, Discard, Keypair, PeerId, PublicKey, SessionIndex};
+use proto::{
+    Change, Device, DeviceState, Discard, Keypair, PeerId, PublicKey, Random, SessionIndex,
+};
 use sys::tun::Tun;
 
 use control::Control;
@@ -97,10 +99,11 @@ impl Tunnel {
         let workers = posts.collect::<io::Result<Vec<_>>>()?;
         let first = workers.first().filter(|_| workers.len().is_power_of_two()).cloned();
         let first = first.ok_or(io::ErrorKind::InvalidInput)?;
+        let device = Device::new(Box::new(SystemRandom));
         let shared = Arc::new(Shared {
             clock: Clock { scale: options.time_scale.max(1) },
             offloads: Offloads::probe(&first.tun, &options.without, &options.faults)?,
-            routes: ArcSwap::default(),
+            routes: ArcSwap::from_pointee(device.routes(|_| None)),
             sockets: ArcSwap::default(),
             sessions: shared::Sessions::default(),
             mtu: usize::from(DEFAULT_MTU).into(),
@@ -115,7 +118,7 @@ impl Tunnel {
         for post in shared.workers.iter().skip(shared.in_use()) {
             post.tun.set_attached(false)?;
         }
-        let control = Control::new(Arc::clone(&shared), first, observer)?;
+        let control = Control::new(Arc::clone(&shared), first, device, observer)?;
         let mut tunnel = Self { shared, threads: Vec::new() };
         tunnel.spawn(control).inspect_err(|_| tunnel.shared.end())?;
         Ok(tunnel)
@@ -187,5 +190,13 @@ pub mod parts {
         let peer = Arc::new(shared::Peer::new(peer, Arc::default()));
         keypairs.for_each(|keypair| sessions.add(Arc::clone(&peer), keypair));
         move |index| sessions.find(index).is_some()
+    }
+}
+
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        sys::random::fill(bytes);
     }
 }

@@ -75,9 +75,7 @@ impl<P: Clone> AllowedIps<P> {
             v6: Ranges::new(owners.range(FIRST_V6..).filter_map(&known)),
         }
     }
-}
 
-impl<P> AllowedIps<P> {
     /// The peer with the longest prefix that covers `address`.
     pub fn lookup(&self, address: IpAddr) -> Option<&P> {
         let (bits, _) = bits(address);
@@ -85,12 +83,6 @@ impl<P> AllowedIps<P> {
             IpAddr::V4(_) => self.v4.lookup(bits),
             IpAddr::V6(_) => self.v6.lookup(bits),
         }
-    }
-}
-
-impl<P> Default for AllowedIps<P> {
-    fn default() -> Self {
-        Self { v4: Ranges::default(), v6: Ranges::default() }
     }
 }
 
@@ -114,23 +106,10 @@ struct Ranges<P> {
     owners: Vec<Option<P>>,
 }
 
-impl<P> Default for Ranges<P> {
-    fn default() -> Self {
-        Self { starts: Vec::new(), owners: Vec::new() }
-    }
-}
-
-impl<P> Ranges<P> {
-    fn lookup(&self, bits: u128) -> Option<&P> {
-        let behind = self.starts.partition_point(|start| *start <= bits);
-        self.owners.get(behind.checked_sub(1)?)?.as_ref()
-    }
-}
-
 impl<P: Clone> Ranges<P> {
     /// Of prefixes in order.
     fn new(owners: impl Iterator<Item = (Prefix, P)>) -> Self {
-        let mut ranges = Self::default();
+        let mut ranges = Self { starts: Vec::new(), owners: Vec::new() };
         // The last address of every prefix that has begun and not ended, the longest prefix last.
         let mut open: Vec<(u128, P)> = Vec::new();
         for (prefix, owner) in owners {
@@ -141,6 +120,11 @@ impl<P: Clone> Ranges<P> {
         }
         ranges.end(&mut open, |_| true);
         ranges
+    }
+
+    fn lookup(&self, bits: u128) -> Option<&P> {
+        let behind = self.starts.partition_point(|start| *start <= bits);
+        self.owners.get(behind.checked_sub(1)?)?.as_ref()
     }
 
     /// Of two ranges that begin at one place, the later is that of the longer prefix.

@@ -151,10 +151,12 @@ impl Node {
     pub fn new(number: usize, now: Now, mut chance: Chance) -> Self {
         let mut key = [0; 32];
         chance.fill(&mut key);
+        let device = Device::new(Box::new(chance));
         let mut node = Self {
             number,
             key: PublicKey([0; 32]),
-            device: Device::new(Box::new(chance)),
+            routes: device.routes(Some),
+            device,
             now,
             addresses: vec![SocketAddr::from(([192, 0, 2, number as u8 + 1], 51820))],
             mtu: 1420,
@@ -166,7 +168,6 @@ impl Node {
             delivered: Vec::new(),
             events: Vec::new(),
             towards: usize::from(number == 0),
-            routes: AllowedIps::default(),
             up: false,
             lives: Lives::default(),
             packets: 0,
