@@ -24,7 +24,7 @@ pub struct Change {
 }
 
 /// What shall become of one peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerChange {
     /// The peer; our own key is accepted and ignored.
     pub public_key: PublicKey,
@@ -45,15 +45,7 @@ pub struct PeerChange {
 impl PeerChange {
     /// A section that names a peer and asks nothing of it (yet): it creates the peer.
     pub fn new(public_key: PublicKey) -> Self {
-        Self {
-            public_key,
-            remove: false,
-            update_only: false,
-            preshared_key: None,
-            endpoint: None,
-            persistent_keepalive: None,
-            allowed_ips: Vec::new(),
-        }
+        Self { public_key, ..Self::default() }
     }
 }
 

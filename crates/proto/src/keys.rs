@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use crate::primitives::DhKey;
 
-/// A Curve25519 point: the identity of a peer.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A Curve25519 point: the identity of a peer. All zeros are nobody's.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(pub [u8; 32]);
 
 impl From<[u8; 32]> for PublicKey {

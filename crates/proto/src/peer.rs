@@ -52,6 +52,7 @@ impl Keypairs {
     }
 }
 
+#[derive(Default)]
 pub(crate) struct Peer {
     pub public_key: PublicKey,
     pub preshared_key: PresharedKey,
@@ -83,26 +84,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub fn new(public_key: PublicKey) -> Self {
-        Self {
-            public_key,
-            preshared_key: PresharedKey::default(),
-            static_static: None,
-            endpoint: None,
-            allowed_ips: Vec::new(),
-            persistent_keepalive: 0,
-            handshake: None,
-            keypairs: Keypairs::default(),
-            jar: Jar::default(),
-            timers: Timers::default(),
-            filed: None,
-            attempts: 0,
-            quiet_until: Time::default(),
-            latest_timestamp: Timestamp::default(),
-            next_initiation: Time::default(),
-            last_handshake: None,
-            last_discard: None,
-            traffic: Arc::default(),
-        }
+        Self { public_key, ..Self::default() }
     }
 
     /// The agreement of our long-term key with the peer's.
