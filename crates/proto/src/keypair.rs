@@ -23,6 +23,7 @@ const _: () = assert!(REJECT_AFTER_MESSAGES == 18_446_744_073_709_543_423);
 /// Data messages are handled in *runs*: messages of one session one behind the other, all `stride`
 /// bytes long except the last, which may be shorter. That is the layout in which the kernel segments
 /// and coalesces UDP.
+#[derive(Debug)]
 pub struct Keypair {
     sending: Aead,
     receiving: Aead,
@@ -33,15 +34,6 @@ pub struct Keypair {
     next_counter: AtomicU64,
     /// What receiving on it calls for once: an initiator to renew it early, a responder to send on it.
     told: AtomicBool,
-}
-
-impl core::fmt::Debug for Keypair {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Keypair")
-            .field("local", &self.local)
-            .field("remote", &self.remote)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Keypair {

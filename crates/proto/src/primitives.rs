@@ -88,7 +88,8 @@ impl DhKey {
     }
 }
 
-/// ChaCha20-Poly1305 (RFC 8439) under one key.
+/// ChaCha20-Poly1305 (RFC 8439) under one key, which the library does not print.
+#[derive(Debug)]
 pub(crate) struct Aead(LessSafeKey);
 
 impl Aead {
