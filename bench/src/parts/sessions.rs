@@ -38,9 +38,10 @@ pub fn entries() -> Vec<Entry> {
 }
 
 /// Both ends of session `number`.
-fn pair(number: u32) -> Outcome<[Keypair; 2]> {
-    let pair = Keypair::pair([[1; 32], [2; 32]], indices(number), now());
-    pair.try_into().map_err(|_| "a session has two ends".into())
+fn pair(number: u32) -> [Keypair; 2] {
+    let ([here, there], [to, back]) = (indices(number), [&[1; 32], &[2; 32]]);
+    let initiator = Keypair::new([to, back], true, [here, there], now());
+    [initiator, Keypair::new([back, to], false, [there, here], now())]
 }
 
 /// As random as those of the protocol, and never the same twice.
@@ -53,7 +54,7 @@ fn now() -> Time {
 }
 
 fn seal(size: usize, run: usize) -> Outcome<impl FnMut()> {
-    let [keypair, _] = pair(0)?;
+    let [keypair, _] = pair(0);
     let stride = DATA_OVERHEAD + size;
     let mut messages = vec![0; run * stride];
     Ok(move || {
@@ -72,7 +73,7 @@ struct Open {
 
 impl Open {
     fn new(size: usize, run: usize) -> Outcome<Self> {
-        let [sender, keypair] = pair(0)?;
+        let [sender, keypair] = pair(0);
         let stride = DATA_OVERHEAD + size;
         let mut sealed = vec![0; run * stride];
         sender.seal(now(), &mut sealed, stride).map_err(|reason| format!("{reason:?}"))?;
@@ -95,8 +96,7 @@ impl Part for Open {
 }
 
 fn index(size: usize) -> Outcome<impl FnMut()> {
-    let pairs = (0..).map_while(|number| pair(number).ok());
-    let keypairs = pairs.flatten().take(size).map(Arc::new);
+    let keypairs = (0..).flat_map(pair).take(size).map(Arc::new);
     let knows = engine::parts::sessions(an_id()?, keypairs);
     let size = u32::try_from(size)?;
     // In no order that memory could follow.
@@ -111,7 +111,7 @@ fn index(size: usize) -> Outcome<impl FnMut()> {
 }
 
 fn window() -> Outcome<impl FnMut()> {
-    let [sender, receiver] = pair(0)?;
+    let [sender, receiver] = pair(0);
     let mut messages = vec![0; COUNTERS * DATA_OVERHEAD];
     sender.seal(now(), &mut messages, DATA_OVERHEAD).map_err(|reason| format!("{reason:?}"))?;
     // It lives as long as the program, since what proves that it was opened refers to it.

@@ -1,11 +1,9 @@
 //! A session: two keys, their counters, and how long they may be used (paper §5.4.5, §5.4.6).
 
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::discard::Discard;
 use crate::message::{DATA_HEADER, DATA_OVERHEAD, DATA_TYPE, SessionIndex, TAG};
-use crate::noise::SessionKeys;
 use crate::primitives::Aead;
 use crate::time::Time;
 use crate::timers::{REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ON_RECEIVE};
@@ -37,17 +35,14 @@ pub struct Keypair {
 }
 
 impl Keypair {
-    pub(crate) fn new(
-        keys: &SessionKeys,
+    /// As a handshake has made it; tests need none.
+    #[doc(hidden)]
+    pub fn new(
+        [sending, receiving]: [&[u8; 32]; 2],
         is_initiator: bool,
-        local: SessionIndex,
-        remote: SessionIndex,
+        [local, remote]: [SessionIndex; 2],
         created: Time,
     ) -> Self {
-        let (sending, receiving) = match is_initiator {
-            true => (&keys.to_responder, &keys.to_initiator),
-            false => (&keys.to_initiator, &keys.to_responder),
-        };
         Self {
             sending: Aead::new(sending),
             receiving: Aead::new(receiving),
@@ -202,17 +197,6 @@ impl<'a> Authentic<'a> {
 /// For tests of limits that no run could reach.
 #[doc(hidden)]
 impl Keypair {
-    /// Both ends of a session made of two keys, without a handshake.
-    pub fn pair(keys: [[u8; 32]; 2], indices: [SessionIndex; 2], now: Time) -> Vec<Self> {
-        let [to_responder, to_initiator] = keys.map(zeroize::Zeroizing::new);
-        let keys = SessionKeys { to_responder, to_initiator };
-        let [initiator, responder] = indices;
-        alloc::vec![
-            Self::new(&keys, true, initiator, responder, now),
-            Self::new(&keys, false, responder, initiator, now),
-        ]
-    }
-
     /// Makes `counter` the next one, unless that is past already.
     pub fn skip_to(&self, counter: u64) {
         self.next_counter.fetch_max(counter, Ordering::Relaxed);

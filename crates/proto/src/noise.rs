@@ -82,20 +82,13 @@ impl Symmetric {
     }
 
     /// The keys of the session: from initiator to responder, and back.
-    fn split(&self) -> SessionKeys {
-        let [to_responder, to_initiator] = kdf(&self.chaining_key, &[]);
-        SessionKeys { to_responder, to_initiator }
+    fn split(&self) -> [Secret; 2] {
+        kdf(&self.chaining_key, &[])
     }
 }
 
 /// A key that serves one seal or one open, and is gone then: nonce zero cannot be used twice.
 struct OneTimeKey(Secret);
-
-/// The two keys of a session, before anyone has taken a side.
-pub(crate) struct SessionKeys {
-    pub to_responder: Secret,
-    pub to_initiator: Secret,
-}
 
 /// An initiator's state between its initiation and the response.
 pub(crate) struct Initiated {
@@ -166,7 +159,7 @@ impl Verified {
         psk: &PresharedKey,
         index: SessionIndex,
         ephemeral: &DhKey,
-    ) -> Result<(Response, SessionKeys), Unauthentic> {
+    ) -> Result<(Response, [Secret; 2]), Unauthentic> {
         let Claim { initiator, message, mut noise } = self.claim;
         noise.mix_ephemeral(&ephemeral.public); // e
         noise.mix_key(&*ephemeral.agree(&message.ephemeral)?); // ee
@@ -190,7 +183,7 @@ impl Initiated {
         own: &DhKey,
         psk: &PresharedKey,
         message: &Response,
-    ) -> Result<SessionKeys, Unauthentic> {
+    ) -> Result<[Secret; 2], Unauthentic> {
         let mut noise = self.noise.clone();
         noise.mix_ephemeral(&message.ephemeral); // e
         noise.mix_key(&*self.ephemeral.agree(&message.ephemeral)?); // ee
@@ -322,9 +315,9 @@ mod tests {
             assert_eq!(sealed, array(expected("r_encrypted_nothing")));
             assert_state(&noise, transcript, "r_final");
 
-            let keys = noise.split();
-            assert_eq!(*keys.to_responder, array(&transcript["initiator_send_key"]));
-            assert_eq!(*keys.to_initiator, array(&transcript["initiator_receive_key"]));
+            let [to_responder, to_initiator] = noise.split();
+            assert_eq!(*to_responder, array(&transcript["initiator_send_key"]));
+            assert_eq!(*to_initiator, array(&transcript["initiator_receive_key"]));
         }
     }
 

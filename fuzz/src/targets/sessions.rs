@@ -25,9 +25,10 @@ pub fn run(bytes: &[u8]) {
 
 fn attempt(u: &mut Unstructured<'_>) -> Result<()> {
     let start = Time::from_start(Duration::from_secs(1));
-    let indices = [SessionIndex(u.arbitrary()?), SessionIndex(u.arbitrary()?)];
-    let pair = Keypair::pair([[1; 32], [2; 32]], indices, start);
-    let [sender, receiver] = pair.try_into().expect("a pair is two");
+    let [here, there] = [SessionIndex(u.arbitrary()?), SessionIndex(u.arbitrary()?)];
+    let [to, back] = [&[1; 32], &[2; 32]];
+    let sender = Keypair::new([to, back], true, [here, there], start);
+    let receiver = Keypair::new([back, to], false, [there, here], start);
     let (mut window, mut seen, mut wire) = (Window::default(), BTreeSet::new(), Vec::new());
     let mut age = Duration::ZERO;
     while !u.is_empty() {

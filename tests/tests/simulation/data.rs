@@ -137,13 +137,13 @@ fn a_forged_counter_does_not_move_the_window() {
 fn a_run_of_messages_does_not_cross_the_limit_of_counters() {
     let now = Time::default();
     let indices = [SessionIndex(1), SessionIndex(2)];
-    let sessions = Keypair::pair([[1; 32], [2; 32]], indices, now);
-    sessions[0].skip_to(limits::REJECT_AFTER_MESSAGES - 2);
+    let session = Keypair::new([&[1; 32], &[2; 32]], true, indices, now);
+    session.skip_to(limits::REJECT_AFTER_MESSAGES - 2);
     let mut run = [0; 3 * limits::DATA_OVERHEAD];
     for (messages, sealed) in [(3, Err(Discard::Expired)), (2, Ok(())), (1, Err(Discard::Expired))]
     {
         let run = &mut run[..messages * limits::DATA_OVERHEAD];
-        assert_eq!(sessions[0].seal(now, run, limits::DATA_OVERHEAD), sealed, "{messages} at once");
+        assert_eq!(session.seal(now, run, limits::DATA_OVERHEAD), sealed, "{messages} at once");
     }
 }
 

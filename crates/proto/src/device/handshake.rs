@@ -10,7 +10,7 @@ use crate::discard::Discard;
 use crate::endpoint::Endpoint;
 use crate::keypair::Keypair;
 use crate::message::{CookieReply, Initiation, Kind, Response, SessionIndex, kind};
-use crate::noise::{Claim, SessionKeys, create_initiation, open_claim};
+use crate::noise::{Claim, create_initiation, open_claim};
 use crate::peer::PeerId;
 use crate::tai64n::Timestamp;
 use crate::time::Now;
@@ -119,10 +119,11 @@ impl Conversation<'_> {
         let index = self.out.new_index();
         let ephemeral = self.out.new_ephemeral();
         let responded = verified.respond(&self.peer.preshared_key, index, &ephemeral);
-        let (response, keys) = responded.map_err(|_| Discard::BadInitiation)?;
+        let (response, [receiving, sending]) = responded.map_err(|_| Discard::BadInitiation)?;
         self.peer.latest_timestamp = timestamp;
         self.peer.next_initiation = now + INITIATION_INTERVAL;
-        self.establish(from, &keys, false, index, response.receiver);
+        let indices = [index, response.receiver];
+        self.establish(from, Keypair::new([&sending, &receiving], false, indices, now));
         self.send_handshake(from, response.encode());
         self.received_handshake(Initiation::LEN);
         Ok(())
@@ -134,9 +135,11 @@ impl Conversation<'_> {
         let initiated = self.peer.handshake.as_ref().filter(|handshake| handshake.index == index);
         let initiated = initiated.ok_or(Discard::UnknownIndex)?;
         let consumed = initiated.consume_response(dh, &self.peer.preshared_key, message);
-        let keys = consumed.map_err(|_| self.fail(Discard::BadResponse))?;
+        let [sending, receiving] = consumed.map_err(|_| self.fail(Discard::BadResponse))?;
 
-        let keypair = self.establish(from, &keys, true, index, message.sender);
+        let (now, indices) = (self.now.time, [index, message.sender]);
+        let keypair =
+            self.establish(from, Keypair::new([&sending, &receiving], true, indices, now));
         self.complete_handshake();
         self.out.events.push_back(Event::SendOn { peer: self.id, keypair, confirm: true });
         self.received_handshake(Response::LEN);
@@ -144,25 +147,17 @@ impl Conversation<'_> {
     }
 
     /// A handshake has ended in a session, by an authentic message from `from`.
-    fn establish(
-        &mut self,
-        from: Endpoint,
-        keys: &SessionKeys,
-        is_initiator: bool,
-        local: SessionIndex,
-        remote: SessionIndex,
-    ) -> Arc<Keypair> {
+    fn establish(&mut self, from: Endpoint, keypair: Keypair) -> Arc<Keypair> {
         self.abandon_handshake();
         if self.peer.endpoint.replace(from) != Some(from) {
             self.out.events.push_back(Event::EndpointChanged(self.id, from));
         }
-        let now = self.now.time;
-        let keypair = Arc::new(Keypair::new(keys, is_initiator, local, remote, now));
+        let keypair = Arc::new(keypair);
         // An initiator's lives on; nothing else can have taken it since.
-        self.out.indices.insert(local, self.id);
+        self.out.indices.insert(keypair.local_index(), self.id);
         self.out.events.push_back(Event::SessionAdded(self.id, Arc::clone(&keypair)));
         self.out.drop_keypairs(self.peer.keypairs.install(Arc::clone(&keypair)));
-        self.peer.timers.erase_keys = Some(now + ERASE_KEYS);
+        self.peer.timers.erase_keys = Some(self.now.time + ERASE_KEYS);
         keypair
     }
 
