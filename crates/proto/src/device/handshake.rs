@@ -12,6 +12,7 @@ use crate::keypair::Keypair;
 use crate::message::{CookieReply, Initiation, Kind, Response, SessionIndex, kind};
 use crate::noise::{Claim, create_initiation, open_claim};
 use crate::peer::PeerId;
+use crate::primitives::DhKey;
 use crate::tai64n::Timestamp;
 use crate::time::Now;
 use crate::timers::{ERASE_KEYS, REKEY_TIMEOUT};
@@ -46,10 +47,8 @@ impl Device {
         let consumed = match kind {
             Kind::Initiation => {
                 let message = Initiation::parse(datagram)?;
-                self.admit(now, from, message.sender, datagram)?;
-                let identity = self.identity.as_ref().ok_or(Discard::NotReady)?;
-                let claim = open_claim(&identity.dh, message);
-                let claim = claim.map_err(|_| Discard::BadInitiation)?;
+                let own = self.admit(now, from, message.sender, datagram)?;
+                let claim = open_claim(own, message).map_err(|_| Discard::BadInitiation)?;
                 let peer = self.find(&claim.initiator).ok_or(Discard::UnknownPeer)?;
                 self.with(now, peer, |with| with.consume_initiation(from, claim))
             }
@@ -74,24 +73,24 @@ impl Device {
         self.out.indices.get(&index).copied().ok_or(Discard::UnknownIndex)
     }
 
-    /// Whether a message earns an agreement: mac1 always; under load also proof of address.
+    /// The key to agree with, if a message earns that: mac1 always; under load also proof of address.
     fn admit(
         &mut self,
         now: Now,
         from: Endpoint,
         sender: SessionIndex,
         datagram: &[u8],
-    ) -> Result<(), Discard> {
-        let checker = &mut self.identity.as_mut().ok_or(Discard::NotReady)?.checker;
+    ) -> Result<&DhKey, Discard> {
+        let Identity { dh, checker, .. } = self.identity.as_mut().ok_or(Discard::NotReady)?;
         if !checker.knows_us(datagram) {
             return Err(Discard::BadMac);
         }
         if now.time >= self.loaded_until {
-            return Ok(());
+            return Ok(dh);
         }
         let random = &mut *self.out.random;
         match checker.challenge(now.time, from.remote, sender, datagram, random) {
-            None if self.limiter.allow(from.remote.ip(), now.time) => Ok(()),
+            None if self.limiter.allow(from.remote.ip(), now.time) => Ok(dh),
             None => Err(Discard::Flood),
             Some(reply) => {
                 let bytes = reply.encode();
@@ -116,8 +115,7 @@ impl Conversation<'_> {
             return Err(self.fail(Discard::TooSoon));
         }
 
-        let index = self.out.new_index();
-        let ephemeral = self.out.new_ephemeral();
+        let (index, ephemeral) = self.out.draw();
         let responded = verified.respond(&self.peer.preshared_key, index, &ephemeral);
         let (response, [receiving, sending]) = responded.map_err(|_| Discard::BadInitiation)?;
         self.peer.latest_timestamp = timestamp;
@@ -192,8 +190,7 @@ impl Conversation<'_> {
             self.out.events.push_back(Event::CalledAgain(self.id));
         }
         self.abandon_handshake();
-        let index = self.out.new_index();
-        let ephemeral = self.out.new_ephemeral();
+        let (index, ephemeral) = self.out.draw();
         let timestamp = Timestamp::new(self.now.wall);
         let responder = &self.peer.public_key;
         let created = create_initiation(dh, responder, &static_static, index, ephemeral, timestamp);

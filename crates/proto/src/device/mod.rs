@@ -17,6 +17,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::allowed_ips::{AllowedIps, Prefix};
 use crate::cookie::Checker;
 use crate::discard::Discard;
@@ -265,26 +267,20 @@ impl Device {
 }
 
 impl Output {
-    /// A random index that nobody uses.
-    fn new_index(&mut self) -> SessionIndex {
-        loop {
-            let index = SessionIndex(u32::from_le_bytes(random::array(&mut *self.random)));
-            if !self.indices.contains_key(&index) {
-                return index;
-            }
+    /// What a handshake message takes: an index that nobody uses, and an ephemeral key.
+    fn draw(&mut self) -> (SessionIndex, DhKey) {
+        let mut index = || SessionIndex(u32::from_le_bytes(random::array(&mut *self.random)));
+        let mut unused = index();
+        while self.indices.contains_key(&unused) {
+            unused = index();
         }
-    }
-
-    fn new_ephemeral(&mut self) -> DhKey {
-        let scalar = zeroize::Zeroizing::new(random::array(&mut *self.random));
-        DhKey::new(&scalar)
+        (unused, DhKey::new(&Zeroizing::new(random::array(&mut *self.random))))
     }
 
     /// Uniform between zero and a third of a second.
     fn jitter(&mut self) -> Duration {
         let random = u64::from_le_bytes(random::array(&mut *self.random));
-        let range = u64::try_from(MAX_JITTER.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(random % range)
+        Duration::from_nanos(random % MAX_JITTER.as_nanos() as u64)
     }
 
     /// Sessions end: their indices are free, and messages on them find nothing.
