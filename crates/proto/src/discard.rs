@@ -10,7 +10,7 @@ macro_rules! reasons {
         }
 
         impl Discard {
-            /// Every reason, in the order of [`Discard::index`].
+            /// Every reason, in the order of their numbers (`as usize`).
             pub const ALL: [Self; [$(stringify!($reason)),+].len()] = [$(Self::$reason),+];
         }
     };
@@ -51,11 +51,4 @@ reasons! {
     BadPacket,
     /// The inner source address does not belong to the peer that sent it.
     NotAllowed,
-}
-
-impl Discard {
-    /// Position in [`Discard::ALL`], for counting by reason.
-    pub fn index(self) -> usize {
-        self as usize
-    }
 }

@@ -383,7 +383,7 @@ impl Net {
         let delivered = std::mem::take(&mut node.delivered);
         self.summary.packets += delivered.len();
         if let Err(reason) = outcome {
-            self.summary.discards[reason.index()] += 1;
+            self.summary.discards[reason as usize] += 1;
         }
         self.tell(|_| format!("{number} gets {parcel}: {outcome:?}"));
         let mut judge = self.judge.borrow_mut();

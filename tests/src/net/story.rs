@@ -426,7 +426,7 @@ impl Story {
 
     /// Messages so far that came too late: a session can reach 180 s while they are on their way.
     fn expired(&self) -> usize {
-        self.net.summary().discards[Discard::Expired.index()]
+        self.net.summary().discards[Discard::Expired as usize]
     }
 
     fn everyone_talks(&mut self) {
