@@ -209,8 +209,7 @@ impl Device {
     pub fn report(&mut self, now: Now, peer: PeerId, report: Report) {
         self.with(now, peer, |with| match report {
             // The wish may be older than the session.
-            Report::WantsSession if with.lacks_session() => with.request_session(),
-            Report::WantsSession => {}
+            Report::WantsSession => with.renew_session(),
             Report::Armed => with.arm_watched(),
             Report::Confirmed(index) => with.confirm_session(index),
             Report::Roamed(endpoint) => with.peer.endpoint = Some(endpoint),

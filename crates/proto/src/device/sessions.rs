@@ -36,9 +36,7 @@ impl Conversation<'_> {
         if let (Some(to), Some(message)) = (self.peer.endpoint, message) {
             self.send(to, 0, message.to_vec());
         }
-        if self.lacks_session() {
-            self.request_session();
-        }
+        self.renew_session();
     }
 
     /// Queues a datagram that is no data: it answers what was received, and calls for no answer.
@@ -112,10 +110,12 @@ impl Conversation<'_> {
         self.arm_keepalive(self.peer.traffic.owed.watched(self.now.time));
     }
 
-    /// Whether there is no session to send on, or none that will do for long.
-    pub(super) fn lacks_session(&self) -> bool {
+    /// Asks for a session if there is none to send on, or none that will do for long.
+    pub(super) fn renew_session(&mut self) {
         let (now, current) = (self.now.time, self.peer.keypairs.current.as_ref());
-        current.is_none_or(|current| !current.can_send(now) || current.wants_rekey(now))
+        if current.is_none_or(|current| !current.can_send(now) || current.wants_rekey(now)) {
+            self.request_session();
+        }
     }
 
     /// T2, if a keepalive is owed.
