@@ -53,8 +53,7 @@ impl Window {
     /// Makes `counter` the greatest, forgetting the words that the ring now uses again.
     fn advance(&mut self, counter: u64) {
         let newest = counter / BITS;
-        // With nothing seen yet there is nothing to forget, and `next - 1` does not exist.
-        let oldest = self.next.checked_sub(1).map_or(newest, |last| last / BITS);
+        let oldest = self.next.saturating_sub(1) / BITS;
         for word in (oldest..newest).take(WORDS).map(|word| word + 1) {
             if let Some(word) = self.ring.get_mut(slot(word)) {
                 *word = 0;
