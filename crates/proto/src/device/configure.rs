@@ -121,16 +121,11 @@ impl Device {
     }
 
     fn configure_peer(&mut self, now: Now, change: &PeerChange) {
-        let known = self.find(&change.public_key);
-        let id = match known {
+        let is_ours = self.own_key() == Some(change.public_key);
+        let id = match self.find(&change.public_key) {
             Some(id) if change.remove => return self.remove_peer(now, id),
             Some(id) => id,
-            None if change.remove
-                || change.update_only
-                || self.own_key() == Some(change.public_key) =>
-            {
-                return;
-            }
+            None if change.remove || change.update_only || is_ours => return,
             None => self.add_peer(change.public_key),
         };
         for step in &change.allowed_ips {
