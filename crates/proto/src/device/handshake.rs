@@ -121,9 +121,9 @@ impl Conversation<'_> {
         self.peer.latest_timestamp = timestamp;
         self.peer.next_initiation = now + INITIATION_INTERVAL;
         let indices = [index, response.receiver];
-        self.establish(from, Keypair::new([&sending, &receiving], false, indices, now));
+        let keypair = Keypair::new([&sending, &receiving], false, indices, now);
+        self.establish(from, Initiation::LEN, keypair);
         self.send_handshake(from, response.encode());
-        self.received_handshake(Initiation::LEN);
         Ok(())
     }
 
@@ -135,17 +135,20 @@ impl Conversation<'_> {
         let consumed = initiated.consume_response(dh, &self.peer.preshared_key, message);
         let [sending, receiving] = consumed.map_err(|_| self.fail(Discard::BadResponse))?;
 
-        let (now, indices) = (self.now.time, [index, message.sender]);
-        let keypair =
-            self.establish(from, Keypair::new([&sending, &receiving], true, indices, now));
+        let indices = [index, message.sender];
+        let keypair = Keypair::new([&sending, &receiving], true, indices, self.now.time);
+        let keypair = self.establish(from, Response::LEN, keypair);
         self.complete_handshake();
         self.out.events.push_back(Event::SendOn { peer: self.id, keypair, confirm: true });
-        self.received_handshake(Response::LEN);
         Ok(())
     }
 
-    /// A handshake has ended in a session, by an authentic message from `from`.
-    fn establish(&mut self, from: Endpoint, keypair: Keypair) -> Arc<Keypair> {
+    /// An authentic message of `bytes` bytes from `from` has led to a session.
+    fn establish(&mut self, from: Endpoint, bytes: usize, keypair: Keypair) -> Arc<Keypair> {
+        // Handshakes are no data, and arm nothing that is not watched.
+        let _ = self.peer.traffic.received(self.now.time, false);
+        self.peer.traffic.count_rx(bytes as u64);
+        self.arm_persistent_keepalive();
         self.abandon_handshake();
         if self.peer.endpoint.replace(from) != Some(from) {
             self.out.events.push_back(Event::EndpointChanged(self.id, from));
@@ -199,14 +202,6 @@ impl Conversation<'_> {
         self.peer.handshake = Some(Box::new(initiated));
         self.send_handshake(endpoint, message.encode());
         self.peer.timers.retransmit = Some(now + REKEY_TIMEOUT + self.out.jitter());
-    }
-
-    /// An authentic handshake message of this peer arrived.
-    fn received_handshake(&mut self, bytes: usize) {
-        // Handshakes are no data, and arm nothing that is not watched.
-        let _ = self.peer.traffic.received(self.now.time, false);
-        self.peer.traffic.count_rx(bytes as u64);
-        self.arm_persistent_keepalive();
     }
 
     /// Queues a handshake message after adding its MACs.
