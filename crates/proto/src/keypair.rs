@@ -202,3 +202,19 @@ impl Keypair {
         self.next_counter.fetch_max(counter, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_does_not_print_its_keys() {
+        let indices = [SessionIndex(1), SessionIndex(2)];
+        let session = Keypair::new([&[0xab; 32], &[0xcd; 32]], true, indices, Time::default());
+        let shown = alloc::format!("{session:?}").to_lowercase();
+        assert!(shown.contains("sending"));
+        for key in ["abab", "cdcd", "171, 171", "205, 205"] {
+            assert!(!shown.contains(key), "{shown}");
+        }
+    }
+}
