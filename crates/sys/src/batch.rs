@@ -237,29 +237,25 @@ impl Slot {
         if let Some(size) = datagram.segment_size
             && usize::from(size) < datagram.bytes.len()
         {
-            control.push(libc::SOL_UDP, UDP_SEGMENT, &size.to_ne_bytes());
+            control.push(libc::SOL_UDP, UDP_SEGMENT, &[&size.to_ne_bytes()]);
         }
         let (level, traffic_class) = match datagram.to {
             SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
             SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
         };
         if datagram.tos != 0 {
-            control.push(level, traffic_class, &i32::from(datagram.tos).to_ne_bytes());
+            control.push(level, traffic_class, &[&i32::from(datagram.tos).to_ne_bytes()]);
         }
         if let Some(source) = datagram.source {
             let scope = source.scope().to_ne_bytes();
             match (datagram.to, source.address) {
                 // struct in_pktinfo: interface, source, and a destination that is not read.
                 (SocketAddr::V4(_), IpAddr::V4(address)) => {
-                    let info = [scope, address.octets(), [0; 4]];
-                    control.push(level, libc::IP_PKTINFO, info.as_flattened());
+                    control.push(level, libc::IP_PKTINFO, &[&scope, &address.octets(), &[0; 4]]);
                 }
                 // struct in6_pktinfo: source, interface.
                 (SocketAddr::V6(_), IpAddr::V6(address)) => {
-                    let mut info = [0; 16 + 4];
-                    let bytes = address.octets().into_iter().chain(scope);
-                    info.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
-                    control.push(level, libc::IPV6_PKTINFO, &info);
+                    control.push(level, libc::IPV6_PKTINFO, &[&address.octets(), &scope]);
                 }
                 _ => {}
             }
@@ -276,24 +272,19 @@ impl Slot {
         let mut received =
             Received { from, local: None, tos: 0, segment_size: bytes.len().max(1), bytes };
         for (level, kind, data) in self.control.messages(header.msg_hdr.msg_controllen as _) {
+            let number = |at| u32::from_ne_bytes(field(data, at));
+            let local = |address, at| Some(Local { address, interface: number(at) });
             match (level, kind) {
-                (libc::SOL_UDP, UDP_GRO) => {
-                    received.segment_size = u32::from_ne_bytes(field(data, 0)).max(1) as usize;
-                }
+                (libc::SOL_UDP, UDP_GRO) => received.segment_size = number(0).max(1) as usize,
                 (libc::IPPROTO_IP, libc::IP_TOS) => [received.tos] = field(data, 0),
-                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-                    received.tos = u32::from_ne_bytes(field(data, 0)) as u8;
-                }
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => received.tos = number(0) as u8,
                 // struct in_pktinfo: the second of its fields is the address that an answer should
                 // bear, which for a broadcast is not the one it was sent to.
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    let interface = u32::from_ne_bytes(field(data, 0));
-                    received.local = Some(Local { address: field::<4>(data, 4).into(), interface });
+                    received.local = local(field::<4>(data, 4).into(), 0);
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                    let interface = u32::from_ne_bytes(field(data, 16));
-                    received.local =
-                        Some(Local { address: field::<16>(data, 0).into(), interface });
+                    received.local = local(field::<16>(data, 0).into(), 16);
                 }
                 _ => {}
             }

@@ -22,13 +22,14 @@ impl Control {
     pub const LEN: usize = 128;
     pub const EMPTY: Control = Control { bytes: [0; Control::LEN], length: 0 };
 
-    /// Adds a message. One that does not fit is left out.
-    pub fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
-        let length = HEADER + data.len();
+    /// Adds a message of these fields. One that does not fit is left out.
+    pub fn push(&mut self, level: i32, kind: i32, fields: &[&[u8]]) {
+        let length = HEADER + fields.iter().map(|field| field.len()).sum::<usize>();
         let end = self.length + length.next_multiple_of(size_of::<usize>());
         let Some(mut room) = self.bytes.get_mut(self.length..end) else { return };
-        for part in [&length.to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes(), data] {
-            let _ = room.write_all(part); // There is room for all of them.
+        let header = [&length.to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes()];
+        for field in header.iter().chain(fields) {
+            let _ = room.write_all(field); // There is room for all of them.
         }
         self.length = end;
     }
@@ -57,8 +58,8 @@ mod tests {
     #[test]
     fn messages_are_read_as_they_were_written() {
         let mut control = Control::EMPTY;
-        control.push(1, 2, &[3, 4, 5]);
-        control.push(6, 7, &[8; 20]);
+        control.push(1, 2, &[&[3], &[4, 5]]);
+        control.push(6, 7, &[&[8; 20]]);
         let read: Vec<_> = control.messages(control.length).collect();
         assert_eq!(read, [(1, 2, &[3, 4, 5][..]), (6, 7, &[8; 20])]);
     }
@@ -66,8 +67,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_left_out() {
         let mut control = Control::EMPTY;
-        control.push(1, 2, &[9; 96]);
-        control.push(1, 2, &[9; 4]);
+        control.push(1, 2, &[&[9; 96]]);
+        control.push(1, 2, &[&[9; 4]]);
         assert_eq!(control.messages(control.length).count(), 1);
     }
 

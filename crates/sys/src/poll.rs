@@ -86,12 +86,6 @@ impl Epoll {
     }
 }
 
-impl AsFd for Epoll {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 /// Waits until each processor has finished what it is doing in the kernel, such as handing a packet
 /// to a queue that was chosen by a rule that has just been replaced: some milliseconds (an RCU grace
 /// period, membarrier(2)). Where the kernel cannot say, it does not wait.

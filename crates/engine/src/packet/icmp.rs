@@ -72,12 +72,9 @@ fn is_host(address: IpAddr) -> bool {
 
 /// Whether `packet` is an ICMP error, a redirect, or ICMP of a kind that nobody knows.
 fn is_error(outline: &Outline, packet: &[u8]) -> bool {
-    let kind = packet.get(outline.transport);
-    match (outline.version, outline.protocol) {
-        (Version::V4, protocol::ICMP) => {
-            kind.is_none_or(|kind| matches!(kind, 3 | 4 | 5 | 11 | 12 | 19..))
-        }
-        (Version::V6, protocol::ICMPV6) => kind.is_none_or(|kind| matches!(kind, 0..128 | 137)),
+    match (outline.protocol, packet.get(outline.transport)) {
+        (protocol::ICMP, kind) => matches!(kind, None | Some(3 | 4 | 5 | 11 | 12 | 19..)),
+        (protocol::ICMPV6, kind) => matches!(kind, None | Some(0..128 | 137)),
         _ => false,
     }
 }
