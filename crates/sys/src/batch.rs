@@ -237,25 +237,29 @@ impl Slot {
         if let Some(size) = datagram.segment_size
             && usize::from(size) < datagram.bytes.len()
         {
-            control.push(libc::SOL_UDP, UDP_SEGMENT, &[&size.to_ne_bytes()]);
+            control.push(libc::SOL_UDP, UDP_SEGMENT, &size.to_ne_bytes());
         }
         let (level, traffic_class) = match datagram.to {
             SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TOS),
             SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
         };
         if datagram.tos != 0 {
-            control.push(level, traffic_class, &[&i32::from(datagram.tos).to_ne_bytes()]);
+            control.push(level, traffic_class, &i32::from(datagram.tos).to_ne_bytes());
         }
         if let Some(source) = datagram.source {
             let scope = source.scope().to_ne_bytes();
             match (datagram.to, source.address) {
                 // struct in_pktinfo: interface, source, and a destination that is not read.
                 (SocketAddr::V4(_), IpAddr::V4(address)) => {
-                    control.push(level, libc::IP_PKTINFO, &[&scope, &address.octets(), &[0; 4]]);
+                    let info = [scope, address.octets(), [0; 4]];
+                    control.push(level, libc::IP_PKTINFO, info.as_flattened());
                 }
                 // struct in6_pktinfo: source, interface.
                 (SocketAddr::V6(_), IpAddr::V6(address)) => {
-                    control.push(level, libc::IPV6_PKTINFO, &[&address.octets(), &scope]);
+                    let mut info = [0; 16 + 4];
+                    let bytes = address.octets().into_iter().chain(scope);
+                    info.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+                    control.push(level, libc::IPV6_PKTINFO, &info);
                 }
                 _ => {}
             }

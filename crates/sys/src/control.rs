@@ -1,6 +1,5 @@
 //! Control messages (cmsg(3)): what travels beside a datagram, written and read as plain bytes.
 
-use std::io::Write;
 use std::iter;
 
 /// Length (`size_t`), level and type (`int` each). The kernel's layout needs no padding after them.
@@ -22,16 +21,19 @@ impl Control {
     pub const LEN: usize = 128;
     pub const EMPTY: Control = Control { bytes: [0; Control::LEN], length: 0 };
 
-    /// Adds a message of these fields. One that does not fit is left out.
-    pub fn push(&mut self, level: i32, kind: i32, fields: &[&[u8]]) {
-        let length = HEADER + fields.iter().map(|field| field.len()).sum::<usize>();
+    /// Adds a message. `None` if it does not fit: then it is left out.
+    pub fn push(&mut self, level: i32, kind: i32, data: &[u8]) -> Option<()> {
+        let length = HEADER + data.len();
         let end = self.length + length.next_multiple_of(size_of::<usize>());
-        let Some(mut room) = self.bytes.get_mut(self.length..end) else { return };
-        let header = [&length.to_ne_bytes()[..], &level.to_ne_bytes(), &kind.to_ne_bytes()];
-        for field in header.iter().chain(fields) {
-            let _ = room.write_all(field); // There is room for all of them.
-        }
+        let (length_field, rest) = self.bytes.get_mut(self.length..end)?.split_first_chunk_mut()?;
+        let (level_field, rest) = rest.split_first_chunk_mut()?;
+        let (kind_field, rest) = rest.split_first_chunk_mut()?;
+        *length_field = length.to_ne_bytes();
+        *level_field = level.to_ne_bytes();
+        *kind_field = kind.to_ne_bytes();
+        rest.get_mut(..data.len())?.copy_from_slice(data);
         self.length = end;
+        Some(())
     }
 
     /// The messages in the first `length` bytes: level, type, data.
@@ -51,15 +53,15 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::indexing_slicing)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use super::*;
 
     #[test]
     fn messages_are_read_as_they_were_written() {
         let mut control = Control::EMPTY;
-        control.push(1, 2, &[&[3], &[4, 5]]);
-        control.push(6, 7, &[&[8; 20]]);
+        control.push(1, 2, &[3, 4, 5]).unwrap();
+        control.push(6, 7, &[8; 20]).unwrap();
         let read: Vec<_> = control.messages(control.length).collect();
         assert_eq!(read, [(1, 2, &[3, 4, 5][..]), (6, 7, &[8; 20])]);
     }
@@ -67,8 +69,8 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_left_out() {
         let mut control = Control::EMPTY;
-        control.push(1, 2, &[&[9; 96]]);
-        control.push(1, 2, &[&[9; 4]]);
+        control.push(1, 2, &[9; 96]).unwrap();
+        assert_eq!(control.push(1, 2, &[9; 4]), None);
         assert_eq!(control.messages(control.length).count(), 1);
     }
 
