@@ -27,7 +27,9 @@ impl Device {
     /// [`TooManyPeers`]; then nothing was changed.
     pub fn configure(&mut self, now: Now, change: &Change) -> Result<(), TooManyPeers> {
         let kept = if change.replace_peers { 0 } else { self.peers.len() };
-        let unknown = |peer: &&PeerChange| !self.by_key.contains_key(&peer.public_key);
+        let unknown = |peer: &&PeerChange| {
+            change.replace_peers || !self.by_key.contains_key(&peer.public_key)
+        };
         if kept + change.peers.len() > MAX_PEERS
             && kept + change.peers.iter().filter(unknown).count() > MAX_PEERS
         {
@@ -86,7 +88,7 @@ impl Device {
                 tx_bytes,
                 persistent_keepalive: peer.persistent_keepalive,
                 allowed_ips: peer.allowed_ips.clone(),
-                last_discard: peer.last_discard,
+                last_discard: peer.last_discard.or_else(|| peer.traffic.refused()),
             }
         });
         DeviceState {
