@@ -95,6 +95,10 @@ fn only_allowed_sources_are_delivered(lab: &Lab, pairing: Pairing) {
         assert_eq!(&place[..length], b"from an allowed address");
         assert_eq!(from.ip(), left.address_like(to));
     }
+    if pairing.right == Implementation::Adit {
+        let told = right.daemon.uapi("get=1\n\n");
+        assert!(told.contains("\nlast_discard=not_allowed\n"), "{told}");
+    }
 }
 
 fn nothing_leaves_for_an_address_of_nobody(lab: &Lab, pairing: Pairing) {

@@ -117,8 +117,9 @@ impl<'a> Opener<'a> {
             let start = origin.start + index * origin.stride + DATA_HEADER;
             let plaintext = message.into_plaintext();
             data |= !plaintext.is_empty();
-            if self.admit(session, origin, start, plaintext).is_ok() {
-                bytes += DATA_OVERHEAD + plaintext.len();
+            match self.admit(session, origin, start, plaintext) {
+                Ok(()) => bytes += DATA_OVERHEAD + plaintext.len(),
+                Err(reason) => peer.traffic.refuse(Some(reason)),
             }
         }
         drop(window);

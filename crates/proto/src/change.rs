@@ -94,6 +94,7 @@ pub struct PeerState {
     pub persistent_keepalive: u16,
     /// In order of insertion.
     pub allowed_ips: Vec<Prefix>,
-    /// The latest reason for which a handshake with this peer failed.
+    /// The latest reason for which a handshake with this peer failed, or else, since the last one, for
+    /// which a packet of its was refused.
     pub last_discard: Option<Discard>,
 }

@@ -5,9 +5,10 @@
 //! deadline comes: they tell whether it still holds. It must be told ([`crate::Report::Armed`]) only
 //! when a deadline begins that it is not watching yet.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use core::time::Duration;
 
+use crate::discard::Discard;
 use crate::time::Time;
 
 /// A wish for a session is passed on at most this often, however many packets wish it.
@@ -88,6 +89,8 @@ pub struct Traffic {
     asked: AtomicU64,
     tx_bytes: AtomicU64,
     rx_bytes: AtomicU64,
+    /// One more than the number of the last reason to refuse a packet; 0 for none.
+    refused: AtomicU8,
 }
 
 impl Traffic {
@@ -141,6 +144,17 @@ impl Traffic {
     /// Bytes received and sent.
     pub fn bytes(&self) -> (u64, u64) {
         (self.rx_bytes.load(Ordering::Relaxed), self.tx_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Notes for which reason a packet of an authentic message was dropped; `None` forgets it.
+    pub fn refuse(&self, reason: Option<Discard>) {
+        self.refused.store(reason.map_or(0, |reason| reason as u8 + 1), Ordering::Relaxed);
+    }
+
+    /// Why a packet was refused last.
+    pub(crate) fn refused(&self) -> Option<Discard> {
+        let number = usize::from(self.refused.load(Ordering::Relaxed)).checked_sub(1)?;
+        Discard::ALL.get(number).copied()
     }
 
     pub(crate) fn last(&self) -> Option<Time> {

@@ -12,7 +12,8 @@ use crate::{discard, key};
 /// Writes everything about a device, as the answer to [`super::Request::Get`].
 ///
 /// To what every implementation tells, we add `last_discard`, with a word of [`discard::name`]: for
-/// the device and for each peer the latest reason for which a handshake message was dropped.
+/// the device and for each peer the latest reason for which a handshake message was dropped, or else
+/// a packet of that peer.
 /// Clients ignore keys that they do not know.
 ///
 /// # Errors

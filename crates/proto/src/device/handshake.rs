@@ -224,6 +224,7 @@ impl Conversation<'_> {
         self.peer.attempts = 0;
         self.peer.last_handshake = Some(self.now.wall);
         self.peer.last_discard = None;
+        self.peer.traffic.refuse(None);
         self.out.events.push_back(Event::HandshakeCompleted(self.id));
     }
 
