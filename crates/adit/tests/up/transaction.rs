@@ -231,6 +231,28 @@ fn two_tunnels_at_once_have_numbers_of_their_own_and_share_settings() {
 }
 
 #[test]
+fn the_last_of_tunnels_that_go_at_once_takes_back_what_they_shared() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        for name in wg1 wg2; do
+            sed "s/10.9.0.2/10.1${name#wg}.0.2/; s/fd09/fd1${name#wg}/; /^DNS/d" \
+                /etc/wireguard/wg0.conf > /etc/wireguard/$name.conf
+        done
+        snapshot > before
+        for round in 1 2 3 4 5 6 7 8; do
+            for name in wg0 wg1 wg2; do check adit up $name; done
+            going=()
+            for name in wg0 wg1 wg2; do adit down $name & going+=($!); done
+            for each in "${going[@]}"; do check wait $each; done
+            same before "round $round"
+        done
+        "##,
+    );
+}
+
+#[test]
 fn hooks_run_only_from_a_file_that_only_root_can_write() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

@@ -212,6 +212,9 @@ pub fn made_by_others(name: &str) -> Vec<Entry> {
 /// Takes back all that a tunnel has made.
 pub fn undo(machine: &mut Machine, journal: &mut Journal) -> Outcome {
     let name = journal.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    // Of two that go at once each would leave to the other what both have made. Whoever cannot have
+    // the lock takes back all the same.
+    let _lock = Lock::of_undoing().ok();
     let undone = machine.undo(journal, made_by_others(&name), &mut End);
     tell_remarks(machine);
     undone.map_err(|errors| {
@@ -328,6 +331,11 @@ impl Lock {
     pub fn of_all() -> Outcome<Self> {
         // No interface has a name that begins with a space.
         Self::take(Path::new(RUNTIME).join(" .lock"))
+    }
+
+    /// That of taking back what several tunnels may have made.
+    pub fn of_undoing() -> Outcome<Self> {
+        Self::take(Path::new(RUNTIME).join(" undo.lock"))
     }
 
     fn take(path: PathBuf) -> Outcome<Self> {
