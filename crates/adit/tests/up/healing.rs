@@ -232,6 +232,8 @@ fn a_peer_that_falls_silent_is_told_of_and_looked_for_where_its_name_leads_now()
         }
         until silent; do [ $SECONDS -lt 45 ] || fail "nobody tells: $(cat told)"; done
         grep -q 'handshaked: yes .* is answered: no' told || fail "$(cat told)"
+        grep -q "check that it listens at 192.0.2.1:51820 .* its key is $FAR, .* has our $OURS" told ||
+            fail "$(cat told)"
         adit status --json wg0 | grep -q '"unansweredSince": [0-9]' || fail "$(adit status --json)"
         ip -n far addr add 192.0.2.9/24 dev eth0
         sed -i 's/.*peer.test/192.0.2.9 peer.test/' /etc/hosts

@@ -57,6 +57,45 @@ fn status_tells_of_a_tunnel_before_and_after_its_first_packet() {
 }
 
 #[test]
+fn what_keeps_a_peer_from_being_reached_is_told_where_this_machine_knows_it() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        told() { adit status wg0 > told; grep -q "$1" told || fail "$1: $(cat told)"; }
+        far_up
+        split '' ''
+        check adit up wg0
+        told 'handshaked: no (never, as there was nothing to send)'
+        check ping -c 1 -W 5 10.9.0.1 > /dev/null
+        grep -q 'way to' <(adit status wg0) && fail "$(adit status)"
+        check adit down wg0
+        # The network of the peer itself is to be reached through it.
+        sed -i 's|^AllowedIPs.*|&, 192.0.2.1/32|' /etc/wireguard/wg0.conf
+        check adit up wg0
+        told 'the way to 192.0.2.1 leads into the tunnel itself: take that network out of AllowedIPs'
+        check adit down wg0
+        split '' ''
+        sed -i 's|^Endpoint.*|Endpoint = 203.0.113.1:1|' /etc/wireguard/wg0.conf
+        ip route add unreachable 203.0.113.1
+        check adit up wg0
+        told 'this machine knows no way to 203.0.113.1: No route to host; look at'
+        check adit down wg0
+        # Whoever sets everything sets the mark, too, and nobody puts it back.
+        full '' ''
+        check adit up wg0
+        pkill -9 -f 'adit keep wg0'
+        [[ $(adit status wg0) == *missing* ]] && fail "$(adit status)"
+        wg set wg0 fwmark 0
+        told 'missing: mark 0xca6c of its datagrams'
+        told "leads into the tunnel itself: .adit up wg0' gives its datagrams their mark again"
+        check adit up wg0
+        [[ $(adit status wg0) == *missing* ]] && fail "$(adit status)"
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
 fn every_field_of_the_object_is_documented() {
     let Some(stage) = Stage::new() else { return };
     let said = stage.play("full '' ''; check adit up wg0; adit status --json");

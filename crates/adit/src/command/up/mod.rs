@@ -13,6 +13,7 @@ mod status;
 mod sync;
 mod tunnel;
 mod want;
+mod ways;
 mod wish;
 
 use std::ffi::OsString;

@@ -135,7 +135,7 @@ pub fn check_reverse_path() -> Outcome {
 }
 
 /// The way to a link-local address is not found by its address alone.
-fn routable(endpoint: SocketAddr) -> Option<IpAddr> {
+pub fn routable(endpoint: SocketAddr) -> Option<IpAddr> {
     match endpoint {
         SocketAddr::V6(endpoint) if endpoint.scope_id() != 0 => None,
         endpoint => Some(endpoint.ip()),

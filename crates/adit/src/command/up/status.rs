@@ -1,13 +1,16 @@
 //! `adit status`: what is up, and how it is (docs/up.md).
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use config::discard;
 use config::key::to_base64;
 use config::wg::{Names, peer_names};
+use host::Network;
 use host::plan::{Entry, Item, Machine, Observed};
 use lexopt::Arg;
 use proto::{DeviceState, PeerState, PrivateKey, PublicKey};
@@ -16,6 +19,7 @@ use sys::clock::realtime;
 
 use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Note};
+use super::ways::{Fault, Ways};
 use super::{keep, must_be_root, not_running, wish};
 use crate::command::say;
 use crate::command::wg::interface;
@@ -117,6 +121,8 @@ struct Tunnel {
     keeper: Option<Value>,
     /// Since when peers were called in vain, by their keys.
     calls: Map<String, Value>,
+    /// Why peers that have no session cannot be reached from here.
+    faults: BTreeMap<PublicKey, Fault>,
 }
 
 impl Tunnel {
@@ -134,7 +140,7 @@ impl Tunnel {
         let mut keeper = keep::ask(name);
         let calls = keeper.as_mut().and_then(|keeper| keeper.as_object_mut()?.remove("calls"));
         let file = std::fs::read(tunnel::applied_file(name)).map(zeroize::Zeroizing::new);
-        Ok(Some(Self {
+        let mut tunnel = Self {
             name: name.to_owned(),
             state: interface::state(called.as_ref()).ok(),
             names: peer_names(&String::from_utf8_lossy(&file.unwrap_or_default())),
@@ -147,7 +153,23 @@ impl Tunnel {
             link,
             entries: journal.entries,
             observed,
-        }))
+            faults: BTreeMap::new(),
+        };
+        tunnel.faults = tunnel.faults(&mut machine.network);
+        Ok(Some(tunnel))
+    }
+
+    fn faults(&self, network: &mut Network) -> BTreeMap<PublicKey, Fault> {
+        let Some((state, link)) = self.state.as_ref().zip(self.link.as_ref()) else {
+            return BTreeMap::new();
+        };
+        let mut ways = Ways::new(network, link, state.fwmark);
+        let has_none = |peer: &&PeerState| {
+            let is_called_in_vain = self.unanswered_since(peer).is_some();
+            is_called_in_vain || !Lights::of(peer, is_called_in_vain).handshaked
+        };
+        let peers = state.peers.iter().filter(has_none);
+        peers.filter_map(|peer| Some((peer.public_key, ways.fault(peer.endpoint?)?))).collect()
     }
 
     fn mtu(&self) -> Option<u32> {
@@ -196,7 +218,14 @@ impl Tunnel {
         let is_there =
             |item: &Item| is_called_otherwise && (item.is_link() || item.goes_with(&self.name));
         let missing = items.filter(|item| !self.observed.has(item) && !is_there(item));
-        missing.map(ToString::to_string).collect()
+        missing.map(ToString::to_string).chain(self.missing_mark()).collect()
+    }
+
+    /// Without its mark a full tunnel carries its own datagrams.
+    fn missing_mark(&self) -> Option<String> {
+        let mark = self.note.table?;
+        let has_another = self.state.as_ref().is_some_and(|state| state.fwmark != mark);
+        has_another.then(|| format!("mark {mark:#x} of its datagrams"))
     }
 
     fn json(&self) -> Value {
@@ -322,6 +351,25 @@ impl Tunnel {
         text
     }
 
+    /// What keeps the tunnel from carrying itself.
+    fn way_out(&self) -> String {
+        match self.note.table {
+            Some(_) => format!("`adit up {}' gives its datagrams their mark again", self.name),
+            None => "take that network out of AllowedIPs".to_owned(),
+        }
+    }
+
+    /// What may be wrong where nobody answers: a peer is silent towards strangers.
+    fn advice(&self, peer: &PeerState, endpoint: SocketAddr) -> String {
+        let ours = self.public_key().map_or_else(String::new, |key| {
+            format!(", and that it has our {} as a peer", to_base64(&key.0).as_str())
+        });
+        format!(
+            "check that it listens at {endpoint} and UDP gets through, that its key is {}{ours}",
+            to_base64(&peer.public_key.0).as_str()
+        )
+    }
+
     fn tell_of(&self, peer: &PeerState, text: &mut String) {
         let unanswered = self.unanswered_since(peer);
         let lights = Lights::of(peer, unanswered.is_some());
@@ -338,7 +386,11 @@ impl Tunnel {
         // Whoever had anything to say would have made another; of a kernel nobody knows.
         let is_known = self.keeper.is_some() && !self.note.kernel;
         let idle = is_known && !lights.handshaked && unanswered.is_none();
+        let has_key = self.public_key().is_some();
         let handshake = match handshake {
+            None if idle && peer.endpoint.is_some() && peer.tx_bytes == 0 && has_key => {
+                "never, as there was nothing to send".to_owned()
+            }
             None => "never".to_owned(),
             Some(age) if idle => format!("{} ago, idle since", ago(age)),
             Some(age) => format!("{} ago", ago(age)),
@@ -353,6 +405,19 @@ impl Tunnel {
         if let Some(since) = unanswered {
             let time = ago(realtime().as_secs().saturating_sub(since));
             let _ = writeln!(text, "    called {time} ago, and has not answered since");
+        }
+        match (self.faults.get(&peer.public_key), unanswered, peer.endpoint) {
+            (Some(fault @ Fault::Circle(_)), _, _) => {
+                let _ = writeln!(text, "    {fault}: {}", self.way_out());
+            }
+            (Some(fault), _, _) => {
+                let _ = writeln!(text, "    {fault}");
+            }
+            // What it said to that is told below.
+            (None, Some(_), Some(endpoint)) if peer.last_discard.is_none() => {
+                let _ = writeln!(text, "    {}", self.advice(peer, endpoint));
+            }
+            _ => {}
         }
         if let Some(reason) = peer.last_discard {
             let _ = writeln!(text, "    last failure: {}", discard::explain(reason));
