@@ -96,6 +96,27 @@ fn what_keeps_a_peer_from_being_reached_is_told_where_this_machine_knows_it() {
 }
 
 #[test]
+fn what_was_wrong_with_a_peer_is_not_told_any_more_when_it_is_well() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        split '' "PresharedKey = $PSK"
+        check adit up wg0
+        failed() { ping -c 1 -W 1 10.9.0.1; adit status wg0 | grep 'last failure: .*PresharedKey'; }
+        await failed
+        [ $(adit status wg0 | grep -c PresharedKey) = 1 ] || fail "told twice: $(adit status)"
+        split '' ''
+        check adit reload wg0
+        await ping -c 1 -W 1 10.9.0.1
+        [[ $(adit status wg0) == *PresharedKey* ]] && fail "$(adit status)"
+        adit status --json wg0 | grep -q '"lastFailure": "bad_response"' || fail "$(adit status --json)"
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
 fn every_field_of_the_object_is_documented() {
     let Some(stage) = Stage::new() else { return };
     let said = stage.play("full '' ''; check adit up wg0; adit status --json");

@@ -13,7 +13,7 @@ use config::wg::{Names, peer_names};
 use host::Network;
 use host::plan::{Entry, Item, Machine, Observed};
 use lexopt::Arg;
-use proto::{DeviceState, PeerState, PrivateKey, PublicKey};
+use proto::{DeviceState, Discard, PeerState, PrivateKey, PublicKey};
 use serde_json::{Map, Value, json};
 use sys::clock::realtime;
 
@@ -338,7 +338,7 @@ impl Tunnel {
             self.tell_of(peer, &mut text);
         }
         let refused = self.state.as_ref().and_then(|state| state.last_discard);
-        if let Some(reason) = refused {
+        if let Some(reason) = refused.filter(|reason| !is_of_a_peer(*reason)) {
             let _ = writeln!(text, "  last refused: {}", discard::explain(reason));
         }
         for item in self.missing() {
@@ -441,6 +441,11 @@ impl Lights {
         let is_answered = receives && peer.tx_bytes > HANDSHAKE && !is_called_in_vain;
         Self { handshaked, receives, is_answered }
     }
+}
+
+/// Of a handshake with a peer that is known, which tells it itself until one succeeds.
+fn is_of_a_peer(reason: Discard) -> bool {
+    matches!(reason, Discard::OldTimestamp | Discard::TooSoon | Discard::BadResponse)
 }
 
 fn ago(seconds: u64) -> String {
