@@ -71,7 +71,9 @@ fn what_keeps_a_peer_from_being_reached_is_told_where_this_machine_knows_it() {
         check adit down wg0
         # The network of the peer itself is to be reached through it.
         sed -i 's|^AllowedIPs.*|&, 192.0.2.1/32|' /etc/wireguard/wg0.conf
-        check adit up wg0
+        check adit up wg0 2> errors
+        [ "$(cat errors)" = 'adit: the way to 192.0.2.1 leads into the tunnel itself: take that network out of AllowedIPs' ] ||
+            fail "$(cat errors)"
         told 'the way to 192.0.2.1 leads into the tunnel itself: take that network out of AllowedIPs'
         check adit down wg0
         split '' ''

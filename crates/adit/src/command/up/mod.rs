@@ -82,13 +82,24 @@ impl Options {
 /// Runs `adit up`.
 pub fn up(arguments: Vec<OsString>) -> ExitCode {
     let tell = |options: &Options| converge::tell(options, false);
-    run(arguments, UP, tell, |options| converge::up(options, false))
+    run(arguments, UP, tell, |options| make(options, false))
 }
 
 /// Runs `adit reload`.
 pub fn reload(arguments: Vec<OsString>) -> ExitCode {
     let tell = |options: &Options| converge::tell(options, true);
-    run(arguments, RELOAD, tell, |options| converge::up(options, true))
+    run(arguments, RELOAD, tell, |options| make(options, true))
+}
+
+/// Makes a tunnel what its file wants, and tells if that leads nowhere.
+fn make(options: &Options, must_run: bool) -> Outcome {
+    converge::up(options, must_run)?;
+    // In the foreground it is down again by now.
+    let name = wish::name(&options.argument)?;
+    for fault in ways::circles(&name) {
+        eprintln!("adit: {fault}: {}", ways::OUT_OF_ALLOWED_IPS);
+    }
+    Ok(())
 }
 
 /// Runs `adit down`.

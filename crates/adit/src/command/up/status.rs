@@ -19,7 +19,7 @@ use sys::clock::realtime;
 
 use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Note};
-use super::ways::{Fault, Ways};
+use super::ways::{Fault, OUT_OF_ALLOWED_IPS, Ways};
 use super::{keep, must_be_root, not_running, wish};
 use crate::command::say;
 use crate::command::wg::interface;
@@ -355,7 +355,7 @@ impl Tunnel {
     fn way_out(&self) -> String {
         match self.note.table {
             Some(_) => format!("`adit up {}' gives its datagrams their mark again", self.name),
-            None => "take that network out of AllowedIPs".to_owned(),
+            None => OUT_OF_ALLOWED_IPS.to_owned(),
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use host::Network;
 
 use super::numbers::routable;
+use crate::command::wg::interface;
 use crate::command::words;
 
 /// What is wrong with the way to a peer.
@@ -30,6 +31,22 @@ impl fmt::Display for Fault {
     }
 }
 
+/// What to do about a circle that the file wants.
+pub const OUT_OF_ALLOWED_IPS: &str = "take that network out of AllowedIPs";
+
+/// Each way to a peer of a tunnel that leads into the tunnel itself, which then carries nothing.
+pub fn circles(name: &str) -> Vec<Fault> {
+    let (Ok(state), Ok(mut network)) = (interface::state(name.as_ref()), Network::open()) else {
+        return Vec::new();
+    };
+    let mut ways = Ways::new(&mut network, name, state.fwmark);
+    for endpoint in state.peers.iter().filter_map(|peer| peer.endpoint) {
+        ways.fault(endpoint);
+    }
+    let faults = ways.known.into_values().flatten();
+    faults.filter(|fault| matches!(fault, Fault::Circle(_))).collect()
+}
+
 /// The ways of a tunnel's datagrams. Many peers can be at one address.
 pub struct Ways<'a> {
     network: &'a mut Network,
@@ -45,7 +62,7 @@ impl<'a> Ways<'a> {
     }
 
     /// What is wrong with that to an endpoint.
-    pub fn fault(&mut self, endpoint: std::net::SocketAddr) -> Option<Fault> {
+    pub fn fault(&mut self, endpoint: SocketAddr) -> Option<Fault> {
         let address = routable(endpoint)?;
         if let Some(known) = self.known.get(&address) {
             return known.clone();

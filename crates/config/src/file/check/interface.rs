@@ -26,6 +26,7 @@ pub(super) struct Interface {
     v6: Option<usize>,
     mtu: Option<u32>,
     table_off: bool,
+    has_own_table: bool,
     saves: bool,
     /// The first comment, wherever it is.
     pub(super) comment: Option<usize>,
@@ -49,6 +50,12 @@ impl Interface {
         self.table_off
     }
 
+    /// Whether the datagrams of the tunnel may have a way of their own: by their mark, by a hook, or
+    /// as the routes are in a table that others do not use.
+    pub(super) fn may_steer(&self) -> bool {
+        self.has_own_table || self.hook.is_some() || self.seen.contains_key(&Key::FwMark)
+    }
+
     pub(super) fn setting(&mut self, at: At, value: &[u8], problems: &mut Problems) {
         if !at.key.is_hook() && !matches!(at.key, Key::Address | Key::Dns) {
             problems.repeated(at, &mut self.seen);
@@ -69,6 +76,7 @@ impl Interface {
             Key::Table => {
                 value::table(value)?;
                 self.table_off = value == b"off";
+                self.has_own_table = value != b"auto";
             }
             Key::SaveConfig => self.saves = value::boolean(value)?,
             _ => {

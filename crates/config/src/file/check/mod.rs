@@ -154,6 +154,9 @@ impl Check {
         if !self.interface.routes_nothing() {
             self.routes.full_tunnel(&mut self.problems);
         }
+        if !self.interface.may_steer() {
+            self.routes.circles(&mut self.problems);
+        }
         std::mem::take(&mut self.routes).overlaps(&mut self.problems);
         self.problems.extend(around.name.and_then(file_name));
     }

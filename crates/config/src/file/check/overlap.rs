@@ -1,5 +1,6 @@
-//! Networks that two peers claim: to which of them does a packet go?
+//! Networks that two peers claim, or that a peer is in itself: where does a packet go?
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use proto::Prefix;
@@ -7,9 +8,12 @@ use proto::Prefix;
 use super::Problems;
 use crate::file::Problem;
 
-/// Every entry of every `AllowedIPs`.
+/// Every entry of every `AllowedIPs`, and every `Endpoint` that is an address.
 #[derive(Default)]
-pub(super) struct Routes(Vec<Route>);
+pub(super) struct Routes {
+    all: Vec<Route>,
+    endpoints: Vec<(IpAddr, usize)>,
+}
 
 #[derive(Clone, Copy)]
 struct Route {
@@ -21,17 +25,48 @@ struct Route {
 
 impl Routes {
     pub(super) fn add(&mut self, prefix: Prefix, line: usize, peer: usize) {
-        self.0.push(Route { prefix, line, peer });
+        self.all.push(Route { prefix, line, peer });
+    }
+
+    pub(super) fn add_endpoint(&mut self, address: IpAddr, line: usize) {
+        self.endpoints.push((address, line));
+    }
+
+    /// Where a peer is that is to be reached through the tunnel itself. A full tunnel has a mark
+    /// for its own datagrams.
+    pub(super) fn circles(&self, problems: &mut Problems) {
+        let key = |prefix: Prefix| (prefix.address(), prefix.length());
+        let routes: BTreeMap<_, _> =
+            self.all.iter().map(|route| (key(route.prefix), route.line)).collect();
+        let (full_v4, full_v6) = (self.all_of(true).is_some(), self.all_of(false).is_some());
+        for (address, line) in &self.endpoints {
+            let (longest, is_full) = match address {
+                IpAddr::V4(_) => (32, full_v4),
+                IpAddr::V6(_) => (128, full_v6),
+            };
+            let mut around = (0..=longest).rev().filter_map(|length| {
+                let (network, length) = key(Prefix::new(*address, length)?);
+                Some((routes.get(&(network, length))?, format!("{network}/{length}")))
+            });
+            let Some((at, network)) = around.next().filter(|_| !is_full) else { continue };
+            let what = format!(
+                "{network} holds the Endpoint of line {line}, too: the tunnel would carry itself"
+            );
+            let instead = "leave that address out, unless it has a more specific route already";
+            problems.push(Problem::warning(*at, "endpoint-inside", what, instead));
+        }
+    }
+
+    /// What says that everything of a family goes into the tunnel.
+    fn all_of(&self, v4: bool) -> Option<&Route> {
+        let mut of_family = self.all.iter().filter(|route| route.prefix.address().is_ipv4() == v4);
+        let widest = of_family.find(|route| route.prefix.length() == 0);
+        widest.or_else(|| self.both_halves(v4))
     }
 
     /// All of one family goes through the tunnel, and nothing of the other.
     pub(super) fn full_tunnel(&self, problems: &mut Problems) {
-        let everything = |v4: bool| {
-            let mut of_family =
-                self.0.iter().filter(|route| route.prefix.address().is_ipv4() == v4);
-            let widest = of_family.by_ref().find(|route| route.prefix.length() == 0);
-            widest.or_else(|| self.both_halves(v4)).map(|route| route.line)
-        };
+        let everything = |v4: bool| self.all_of(v4).map(|route| route.line);
         let (what, line, missing) = match (everything(true), everything(false)) {
             (Some(line), None) => ("IPv4", line, "::/0"),
             (None, Some(line)) => ("IPv6", line, "0.0.0.0/0"),
@@ -46,7 +81,7 @@ impl Routes {
     /// The whole of a family in two pieces, as some write it to keep their default route.
     fn both_halves(&self, v4: bool) -> Option<&Route> {
         let half = |upper: bool| {
-            self.0.iter().find(|route| {
+            self.all.iter().find(|route| {
                 let (family, bits) = place(route.prefix.address());
                 family == v4 && route.prefix.length() == 1 && (bits >> 127 == 1) == upper
             })
@@ -57,7 +92,7 @@ impl Routes {
     /// The same network twice, or one inside of another. In order of their addresses, wider first,
     /// every network comes right behind those that it is in.
     pub(super) fn overlaps(self, problems: &mut Problems) {
-        let mut routes = self.0;
+        let mut routes = self.all;
         routes.sort_by_key(|route| {
             let (v4, bits) = place(route.prefix.address());
             (v4, bits, route.prefix.length(), route.line)

@@ -50,7 +50,9 @@ impl Peer {
             }),
             Key::Endpoint => {
                 peers.has_endpoint = true;
-                value::endpoint(value)
+                value::endpoint(value).map(|address| {
+                    address.into_iter().for_each(|it| routes.add_endpoint(it, at.line));
+                })
             }
             Key::PersistentKeepalive => {
                 value::keepalive(value).map(|seconds| self.keeps_alive = seconds > 0)

@@ -136,8 +136,9 @@ pub(super) fn allowed_ip(word: &str) -> Result<(Prefix, bool), Wrong> {
     Ok((prefix, prefix.address() != address))
 }
 
-/// Where a peer is: `HOST:PORT`, `[V6]:PORT`.
-pub(super) fn endpoint(value: &[u8]) -> Result<(), Wrong> {
+/// Where a peer is: `HOST:PORT`, `[V6]:PORT`. Its address, if that is not a name, and everywhere
+/// the same.
+pub(super) fn endpoint(value: &[u8]) -> Result<Option<IpAddr>, Wrong> {
     let value = without_space(value);
     let right = "write `HOST:PORT', as in `vpn.example.com:51820' or `[2001:db8::1]:51820'";
     let wrong = || Wrong::new(format!("{} has no host and port", quoted(&value)), right);
@@ -153,7 +154,7 @@ pub(super) fn endpoint(value: &[u8]) -> Result<(), Wrong> {
     } else if host.parse::<IpAddr>().is_err() {
         domain(host)?;
     }
-    port(number, 1).map(drop)
+    port(number, 1).map(|_| host.parse().ok())
 }
 
 /// A name as hosts and domains have them. What looks like an address must be one.
