@@ -58,7 +58,8 @@ impl<N> Journal<N> {
     /// Why it is still there.
     pub fn delete(&mut self) -> Result<(), Error> {
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
+            // On a file system that is read-only it says so of files that are not there, too.
+            Err(error) if fs::symlink_metadata(&self.path).is_ok() => {
                 Err(Error::new(format!("delete {}", self.path.display()), error))
             }
             _ => Ok(()),
@@ -115,7 +116,20 @@ impl<N: Serialize> Journal<N> {
         let written = serde_json::to_vec(&content)
             .map_err(io::Error::from)
             .and_then(|text| replace(&self.path, &text));
-        written.map_err(|cause| Error::new(format!("write {}", self.path.display()), cause))
+        written.map_err(|cause| {
+            let cause = match (cause.kind(), self.path.parent()) {
+                (kind @ ErrorKind::ReadOnlyFilesystem, Some(folder)) => {
+                    let folder = folder.display();
+                    let text = format!(
+                        "the file system is read-only: mount {folder} writable, as by `--tmpfs \
+                         {folder}' of a container"
+                    );
+                    io::Error::new(kind, text)
+                }
+                _ => cause,
+            };
+            Error::new(format!("write {}", self.path.display()), cause)
+        })
     }
 }
 

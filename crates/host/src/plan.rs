@@ -80,6 +80,9 @@ impl Item {
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Filter(table) if table.family == nft::Family::Arp => {
+                write!(f, "packet filter {} of ARP", table.name)
+            }
             Self::Filter(table) => write!(f, "packet filter {}", table.name),
             Self::Link(link) => write!(f, "link {link}"),
             Self::Mtu(link, bytes) => write!(f, "MTU {bytes} of {link}"),

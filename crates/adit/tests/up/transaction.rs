@@ -28,7 +28,8 @@ fn a_dry_run_tells_everything_and_changes_nothing() {
     let (first, rest) = said.split_once("--- again\n").unwrap();
     let (again, down) = rest.split_once("--- down\n").unwrap();
     for line in [
-        "+ packet filter adit-wg0",
+        "+ packet filter adit-wg0 ",
+        "+ packet filter adit-wg0 of ARP ",
         "+ link wg0",
         "+ address 10.9.0.2/24 dev wg0",
         "+ MTU 1420 of wg0",
@@ -118,9 +119,9 @@ fn a_step_that_fails_takes_all_others_back() {
         split 'ListenPort = 5000' ''
         try 'a port' 'ListenPort = 5000: another program'
         ip link del other
-        # The kernel does not take the MTU, which comes after addresses.
-        full 'MTU = 70000' ''
-        try 'an MTU' 'MTU of wg0 to 70000'
+        # The kernel does not take the last address.
+        full 'Address = ff02::5/64' ''
+        try 'an address' 'add address ff02::5/64'
         # Hooks, first and last.
         full 'PreUp = exit 3' ''
         try 'PreUp' 'PreUp hook'
@@ -253,6 +254,21 @@ fn the_last_of_tunnels_that_go_at_once_takes_back_what_they_shared() {
 }
 
 #[test]
+fn a_hook_that_fails_keeps_nothing_up() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full $'PreDown = exit 4\nPostDown = exit 5' ''
+        snapshot > before
+        check adit up wg0
+        code 1 adit down wg0
+        grep -q 'PreDown hook of wg0: .*4; wg0 is down all the same' errors || fail "$(cat errors)"
+        same before 'after a hook failed'
+        "##,
+    );
+}
+
+#[test]
 fn hooks_run_only_from_a_file_that_only_root_can_write() {
     let Some(stage) = Stage::new() else { return };
     stage.play(
@@ -265,6 +281,7 @@ fn hooks_run_only_from_a_file_that_only_root_can_write() {
         }
         chmod 666 /etc/wireguard/wg0.conf
         try wg0
+        grep -q 'let only root write to it, by .chown root. and .chmod 600' errors || fail "$(cat errors)"
         chmod 600 /etc/wireguard/wg0.conf
         chown nobody /etc/wireguard/wg0.conf
         try wg0
@@ -272,6 +289,7 @@ fn hooks_run_only_from_a_file_that_only_root_can_write() {
         mkdir -m 777 /run/open
         cp /etc/wireguard/wg0.conf /run/open/wg0.conf
         try /run/open/wg0.conf
+        grep -q 'move the file to /etc/wireguard' errors || fail "$(cat errors)"
         ln -s /run/open/wg0.conf /etc/wireguard/wg1.conf
         try wg1
         check adit up wg0
@@ -301,7 +319,7 @@ fn exit_codes_say_what_is_wrong() {
         try 5 setpriv --reuid 65534 "$ADIT" status
         grep -q 'only root may look at its tunnels' errors || fail "$(cat errors)"
         for line in 'Adress = 1' 'MTU = much' 'Address = 1.2.3.4/77' 'DNS = a_%b' 'Table = nowhere' \
-            '#! ExcludeIPs = all' 'SaveConfig = maybe' 'PrivateKey = short' 'MTU = 10'; do
+            '#! ExcludeIPs = all' 'SaveConfig = maybe' 'PrivateKey = short' 'MTU = 10' 'MTU = 70000'; do
             full "$line" ''
             try 3 adit up wg0
             where=/etc/wireguard/wg0.conf:5:
@@ -358,8 +376,8 @@ fn where_there_is_no_room_nothing_is_made() {
     let Some(stage) = Stage::new() else { return };
     stage.play(
         r##"
-        full '' ''
         for folder in /run/adit /var/lib/adit; do
+            full '' ''
             mkdir -p $folder
             mount -t tmpfs -o size=4k none $folder
             head -c 4096 /dev/zero > $folder/full
@@ -369,6 +387,14 @@ fn where_there_is_no_room_nothing_is_made() {
             same before "no room in $folder"
             code 4 adit down wg0
             umount $folder
+            split '' ''
+            snapshot > before
+            mount -t tmpfs -o ro none $folder
+            code 1 adit up wg0
+            grep -q "[Rr]ead-only.* mount .* writable, as by .--tmpfs /" errors || fail "$(cat errors)"
+            [ $(wc -l < errors) = 1 ] || fail "$(cat errors)"
+            umount $folder
+            same before "nothing can be written in $folder"
         done
         "##,
     );

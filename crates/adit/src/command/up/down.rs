@@ -68,7 +68,7 @@ pub fn down(argument: &OsStr) -> Outcome {
     sweep(&name);
     keep::tell_others(&name);
     match failures.into_iter().next() {
-        Some(failure) => Err(failure),
+        Some(failure) => Err(failure.with(&format!("{name} is down all the same"))),
         None => Ok(()),
     }
 }

@@ -22,6 +22,8 @@ use super::wish::Wish;
 const OVERHEAD: u32 = 40 + 8 + 16 + 16;
 /// What IPv4 needs of every link (RFC 791).
 const LEAST: u32 = 68;
+/// What no link can have: more than the length in an IPv4 header can say.
+const TOO_MUCH: u32 = 1 << 16;
 /// What IPv6 needs of every link (RFC 8200 §5): below, the kernel takes it off.
 const LEAST_OF_V6: u32 = 1280;
 /// Of an Ethernet, when nothing better is known.
@@ -64,6 +66,7 @@ pub fn mtu(wish: &Wish, network: &mut Network, found: &Found, mark: Option<u32>)
             Ok(..LEAST_OF_V6) if wants_v6(wish) => {
                 Err(invalid("is too small for IPv6: write 1280 or more, or leave IPv6 out"))
             }
+            Ok(TOO_MUCH..) => Err(invalid("is more than a link can have: write for example 1420")),
             Ok(mtu) => Ok(mtu),
         };
     }

@@ -341,7 +341,15 @@ impl Lock {
     fn take(path: PathBuf) -> Outcome<Self> {
         const PATIENCE: Duration = Duration::from_secs(60);
         const PAUSE: Duration = Duration::from_millis(20);
-        let fail = |error| Failure::io(format!("lock {}", path.display()), &error);
+        let fail = |error: io::Error| {
+            let failure = Failure::io(format!("lock {}", path.display()), &error);
+            match error.kind() {
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    failure.with("mount /run writable, as by `--tmpfs /run' of a container")
+                }
+                _ => failure,
+            }
+        };
         fs::DirBuilder::new().recursive(true).mode(0o755).create(RUNTIME).map_err(fail)?;
         let start = Instant::now();
         while start.elapsed() < PATIENCE {

@@ -86,9 +86,12 @@ impl Wish {
             && let Some(who) = source.writable_by_others()
         {
             let text = format!(
-                "{}: its hooks would run as root, and {who}: move the file to /etc/wireguard, \
-                 owned by root with mode 600, or remove its hooks",
-                path.display()
+                "{}: its hooks would run as root, and {who}: {}, or remove its hooks",
+                path.display(),
+                match path.parent() == Some(Path::new("/etc/wireguard")) {
+                    true => "let only root write to it, by `chown root' and `chmod 600'",
+                    false => "move the file to /etc/wireguard, owned by root with mode 600",
+                }
             );
             return Err(Failure::new(Kind::Configuration, text));
         }
