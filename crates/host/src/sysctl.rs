@@ -17,6 +17,17 @@ pub fn get(path: &str) -> Result<String, Error> {
     }
 }
 
+/// Whether a reverse path filter of any link is strict: it drops what comes in where no answer would
+/// leave (`rp_filter = 1`). A link that is still to come has the default.
+#[must_use]
+pub fn is_reverse_path_strict() -> bool {
+    const LINKS: &str = "net/ipv4/conf";
+    let links = fs::read_dir(format!("/proc/sys/{LINKS}")).into_iter().flatten().flatten();
+    let mut filters =
+        links.map(|link| get(&format!("{LINKS}/{}/rp_filter", link.file_name().display())));
+    filters.any(|filter| filter.is_ok_and(|value| value == "1"))
+}
+
 /// Writes `value` to a setting.
 ///
 /// # Errors

@@ -101,6 +101,36 @@ PostUp = echo ${BASH_VERSION-none} %i $INTERFACE; false; echo more",
 }
 
 #[test]
+fn a_default_route_needs_no_setting_that_nobody_may_change_and_that_does_nothing() {
+    let Some(stage) = Stage::new() else { return };
+    for (filter, code, told) in [
+        (0, "0\n", ""),
+        (
+            1,
+            "2\n",
+            "wg-quick: set net/ipv4/conf/all/src_valid_mark to 1: Read-only file system: set it \
+             outside, as by `--sysctl net.ipv4.conf.all.src_valid_mark=1' of a container\n",
+        ),
+    ] {
+        let record = play(
+            &stage,
+            &format!(
+                "read-only
+$ for link in /proc/sys/net/ipv4/conf/*; do echo {filter} > $link/rp_filter; done
+$ mount --bind /proc/sys /proc/sys; mount -o remount,ro,bind /proc/sys
+> step up wg0
+@interface
+@peer A
+AllowedIPs = 0.0.0.0/0"
+            ),
+        );
+        assert_eq!(record.0["up: code"], code, "{record:#?}");
+        let said = &record.0["up: stderr"];
+        assert!(said.contains(told) && (code != "0\n" || !said.contains("wg-quick:")), "{said}");
+    }
+}
+
+#[test]
 fn nobody_else_can_read_a_hook() {
     let Some(stage) = Stage::new() else { return };
     let record = play(

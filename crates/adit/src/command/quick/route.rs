@@ -2,6 +2,7 @@
 //! §4.3 step 9, §4.4.1).
 
 use std::cmp::Reverse;
+use std::io::ErrorKind;
 
 use config::wg::Settings;
 use host::nft::{self, Nftables};
@@ -127,13 +128,28 @@ impl Routes<'_> {
         Ok(free)
     }
 
-    /// In containers the setting often can only be read, and is right already.
+    /// In containers the setting often can only be read, and is right already or not needed.
     fn let_marks_count(&self) -> Outcome {
         if sysctl::get(VALID_MARK).is_ok_and(|value| value == "1") {
             return Ok(());
         }
         self.transcript.step("sysctl -q net.ipv4.conf.all.src_valid_mark=1")?;
-        Ok(sysctl::set(VALID_MARK, "1")?)
+        let Err(error) = sysctl::set(VALID_MARK, "1") else { return Ok(()) };
+        match error.cause().kind() {
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied
+                if !sysctl::is_reverse_path_strict() =>
+            {
+                Ok(())
+            }
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                let failure = Failure::from(error);
+                let outside = "set it outside, as by `--sysctl net.ipv4.conf.all.src_valid_mark=1' \
+                               of a container";
+                let text = failure.text.map(|text| format!("{text}: {outside}"));
+                Err(Failure { text, ..failure })
+            }
+            _ => Err(error.into()),
+        }
     }
 
     /// Keeps others on the same network from reaching the addresses of the tunnel beside it.

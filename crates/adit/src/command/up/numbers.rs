@@ -1,7 +1,7 @@
 //! Numbers that the file leaves open, or that may be somebody else's: the mark and table of a full
 //! tunnel, the MTU, the port.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread;
@@ -124,11 +124,8 @@ pub fn may_set() -> bool {
 
 /// Makes sure that replies to a full tunnel get in where the kernel's settings cannot be changed.
 pub fn check_reverse_path() -> Outcome {
-    const LINKS: &str = "net/ipv4/conf";
-    let links = fs::read_dir(format!("/proc/sys/{LINKS}")).into_iter().flatten().flatten();
-    let filters = links.map(|link| format!("{LINKS}/{}/rp_filter", link.file_name().display()));
-    let is_strict = filters.filter_map(|path| sysctl::get(&path).ok()).any(|value| value == "1");
-    if !is_strict || sysctl::get(VALID_MARK).is_ok_and(|value| value == "1") {
+    let counts = sysctl::get(VALID_MARK).is_ok_and(|value| value == "1");
+    if counts || !sysctl::is_reverse_path_strict() {
         return Ok(());
     }
     let text = "the reverse path filter is strict (rp_filter = 1), and would drop what the peer \
