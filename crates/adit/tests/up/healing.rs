@@ -214,6 +214,25 @@ fn a_tunnel_that_died_finds_its_peer_where_it_was_though_nobody_can_be_asked() {
 }
 
 #[test]
+fn the_guard_lets_out_what_comes_from_another_port_that_was_set_meanwhile() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        full '' ''
+        check adit up wg0
+        check ping -c 1 -W 5 10.9.0.1 > /dev/null
+        wg set wg0 listen-port 5555
+        lets_out() { nft list table inet adit-wg0 | grep -q 'udp sport 5555 accept'; }
+        await lets_out
+        check ping -c 1 -W 5 10.9.0.1 > /dev/null
+        adit status --json wg0 | grep -q 'put back: ~ packet filter adit-wg0' || fail "$(adit status --json)"
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
 fn a_peer_that_falls_silent_is_told_of_and_looked_for_where_its_name_leads_now() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

@@ -42,6 +42,8 @@ pub struct Door<'a> {
     epoll: Epoll,
     handle: Handle,
     log: Arc<Log>,
+    /// Told when the port or the mark may be others now, by which packet filters go.
+    moved: fn(),
     /// Every thread with a client holds one more of it.
     clients: Arc<()>,
 }
@@ -57,6 +59,7 @@ impl<'a> Door<'a> {
         signals: Signals,
         handle: Handle,
         log: Arc<Log>,
+        moved: fn(),
     ) -> io::Result<Self> {
         let (epoll, closed) = (Epoll::new()?, Event::new()?);
         let watch = Watch::new(socket.path())?;
@@ -64,7 +67,17 @@ impl<'a> Door<'a> {
         epoll.add(&watch, token::WATCH)?;
         epoll.add(&socket.listener, token::CLIENT)?;
         epoll.add(&closed, token::CLOSED)?;
-        Ok(Self { socket, signals, watch, closed, epoll, handle, log, clients: Arc::default() })
+        Ok(Self {
+            socket,
+            signals,
+            watch,
+            closed,
+            epoll,
+            handle,
+            log,
+            moved,
+            clients: Arc::default(),
+        })
     }
 
     /// Answers until [`Door::close`]; stops the tunnel when that is asked for.
@@ -131,10 +144,11 @@ impl<'a> Door<'a> {
             return self.log.say(Level::Error, &text);
         }
         let (handle, place) = (self.handle.clone(), Arc::clone(&self.clients));
+        let moved = self.moved;
         let thread = thread::Builder::new().name("client".into());
         let started = thread.spawn(move || {
             // A client that has gone needs no answer.
-            let _ = serve(&stream, &handle);
+            let _ = serve(&stream, &handle, moved);
             drop(place);
         });
         if let Err(error) = started {
@@ -144,13 +158,17 @@ impl<'a> Door<'a> {
 }
 
 /// Answers one client until it goes, or says something that nobody understands.
-fn serve(mut stream: &UnixStream, handle: &Handle) -> io::Result<()> {
+fn serve(mut stream: &UnixStream, handle: &Handle, moved: fn()) -> io::Result<()> {
     for request in Requests::new(stream, zone) {
         match request {
             Ok(Request::Get) => write_state(&mut stream, &handle.state())?,
             Ok(Request::Set(change)) => {
+                let moves = change.listen_port.is_some() || change.fwmark.is_some();
                 let result = handle.configure(change);
                 write_result(&mut stream, result.map_err(|error| Errno::from(&error)))?;
+                if moves {
+                    moved();
+                }
             }
             Err(errno) => write_result(&mut stream, Err(errno))?,
         }

@@ -30,7 +30,7 @@ use log::Log;
 use socket::Socket;
 
 use super::notify::notify;
-use super::up::tell_of_silence;
+use super::up::{tell_keepers, tell_of_silence};
 
 const USAGE: &str = "\
 Usage: adit daemon [-f | --foreground] INTERFACE
@@ -153,7 +153,8 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
         })
     };
     let tunnel = Tunnel::start(tuns, &environment.options, observer).map_err(Failure::Start)?;
-    let door = Door::new(&socket, signals, tunnel.handle(), log).map_err(Failure::Start)?;
+    let door =
+        Door::new(&socket, signals, tunnel.handle(), log, tell_keepers).map_err(Failure::Start)?;
     thread::scope(|scope| {
         scope.spawn(|| door.keep());
         if !background::is_here() {
