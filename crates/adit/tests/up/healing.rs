@@ -96,6 +96,25 @@ fn whatever_is_killed_whenever_the_next_command_heals() {
 }
 
 #[test]
+fn a_daemon_that_was_killed_while_it_opened_its_socket_leaves_nothing_behind() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        snapshot > before
+        leave() { mkdir -p /run/wireguard/.wg0; touch /run/wireguard/.wg0/sock; }
+        check adit up wg0
+        leave
+        check adit down wg0
+        same before 'after down'
+        leave
+        code 4 adit down wg0
+        same before 'after nothing was up'
+        "##,
+    );
+}
+
+#[test]
 fn three_hundred_times_up_and_down_leave_nothing() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

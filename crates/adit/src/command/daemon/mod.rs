@@ -32,6 +32,8 @@ use socket::Socket;
 use super::notify::notify;
 use super::up::{tell_keepers, tell_of_silence};
 
+pub use socket::sweep;
+
 const USAGE: &str = "\
 Usage: adit daemon [-f | --foreground] INTERFACE
 

@@ -70,13 +70,10 @@ impl Drop for Socket {
 /// Binds where nobody else can enter, then moves the file to its place: there it is for root only
 /// from its first moment, and takes the place of a stale one.
 fn bind(path: &Path, name: &str) -> io::Result<(UnixListener, (u64, u64))> {
-    let directory = Path::new(DIRECTORY);
-    let private = directory.join(format!(".{name}"));
+    let private = private(name);
     let file = private.join("sock");
-    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-    // Nothing is there, unless somebody was killed in the middle of this function.
-    let _ = fs::remove_file(&file);
-    let _ = fs::remove_dir(&private);
+    DirBuilder::new().recursive(true).mode(0o755).create(DIRECTORY)?;
+    sweep(name);
     DirBuilder::new().mode(0o700).create(&private)?;
     let bound = UnixListener::bind(&file).and_then(|listener| {
         fs::set_permissions(&file, Permissions::from_mode(0o700))?;
@@ -90,6 +87,18 @@ fn bind(path: &Path, name: &str) -> io::Result<(UnixListener, (u64, u64))> {
     }
     fs::remove_dir(&private)?;
     bound
+}
+
+/// Removes what is left if somebody was killed in the middle of [`bind`]. Nobody may be there now.
+pub fn sweep(name: &str) {
+    let private = private(name);
+    // Usually nothing is there.
+    let _ = fs::remove_file(private.join("sock"));
+    let _ = fs::remove_dir(&private);
+}
+
+fn private(name: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(format!(".{name}"))
 }
 
 fn path(name: &str) -> PathBuf {

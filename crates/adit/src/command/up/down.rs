@@ -7,6 +7,7 @@ use host::plan::{Machine, Plan};
 use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Lock};
 use super::{carrier, keep, not_running, save, told_of_name, wish};
+use crate::command::daemon;
 use crate::command::wg::interface;
 
 /// What taking a tunnel down would do, as in a diff.
@@ -43,6 +44,7 @@ pub fn down(argument: &OsStr) -> Outcome {
     let lock = Lock::of(&name)?;
     tunnel::await_start(&name)?;
     let Some(mut journal) = tunnel::journal(&name)? else {
+        daemon::sweep(&name);
         drop(lock);
         sweep(&name);
         return Err(not_running(&name));
@@ -64,6 +66,7 @@ pub fn down(argument: &OsStr) -> Outcome {
     }
     let hooks = carrier::hooks("PostDown", &hooks.post_down, &name);
     failures.extend(hooks.err().map(Failure::from));
+    daemon::sweep(&name);
     drop(lock);
     sweep(&name);
     keep::tell_others(&name);
