@@ -57,6 +57,28 @@ fn status_tells_of_a_tunnel_before_and_after_its_first_packet() {
 }
 
 #[test]
+fn a_tunnel_that_somebody_else_has_brought_up_is_not_said_to_be_down() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        [ "$(adit status)" = 'nothing is up' ] || fail "$(adit status)"
+        split '' ''
+        check adit wg-quick up wg0 2> errors
+        [ "$(adit status)" = "nothing is up by \`adit up'; \`wg show' shows wg0" ] || fail "$(adit status)"
+        for command in status down reload; do
+            code 4 adit $command wg0
+            grep -q "^adit: wg0 is up, but not by .adit up': .wg show wg0.*wg-quick down wg0' or" errors ||
+                fail "$(cat errors)"
+        done
+        check adit wg-quick down wg0 2> errors
+        code 4 adit down wg0
+        grep -q "^adit: wg0 is not up: .adit up wg0' brings it up" errors || fail "$(cat errors)"
+        "##,
+    );
+}
+
+#[test]
 fn what_keeps_a_peer_from_being_reached_is_told_where_this_machine_knows_it() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

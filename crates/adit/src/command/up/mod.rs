@@ -21,10 +21,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
-use host::Link;
+use host::{Link, Network};
 use lexopt::Arg;
 
 use super::say;
+use super::wg::interface;
 use failure::{Failure, Kind, Outcome};
 
 pub use keep::{keep, tell_of_silence};
@@ -175,5 +176,20 @@ fn told_of_name(name: &str, link: &Link) -> String {
 }
 
 fn not_running(name: &str) -> Failure {
-    Failure::new(Kind::NotRunning, format!("{name} is not up: `adit up {name}' brings it up"))
+    let text = match of_others().iter().any(|other| other == name) {
+        true => format!(
+            "{name} is up, but not by `adit up': `wg show {name}' shows it, and `wg-quick down \
+             {name}' or `ip link delete {name}' ends it"
+        ),
+        false => format!("{name} is not up: `adit up {name}' brings it up"),
+    };
+    Failure::new(Kind::NotRunning, text)
+}
+
+/// The tunnels of this network namespace, where `adit up' has made none of them.
+fn of_others() -> Vec<String> {
+    let links = Network::open().and_then(|mut network| network.links()).unwrap_or_default();
+    let names = interface::names().unwrap_or_default().into_iter();
+    let names = names.filter_map(|name| name.into_string().ok());
+    names.filter(|name| links.iter().any(|link| link.name == *name)).collect()
 }

@@ -20,7 +20,7 @@ use sys::clock::realtime;
 use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Note};
 use super::ways::{Fault, OUT_OF_ALLOWED_IPS, Ways};
-use super::{keep, must_be_root, not_running, wish};
+use super::{keep, must_be_root, not_running, of_others, wish};
 use crate::command::say;
 use crate::command::wg::interface;
 
@@ -100,10 +100,18 @@ fn show(argument: Option<OsString>, as_json: bool) -> Outcome<(String, Vec<Failu
                 tunnels.iter().map(|tunnel| (tunnel.name.clone(), tunnel.json())).collect();
             format!("{:#}\n", Value::from(all))
         }
-        true if failures.is_empty() && others.is_empty() => "nothing is up\n".to_owned(),
+        true if failures.is_empty() && others.is_empty() => nothing(),
         _ => tunnels.iter().map(Tunnel::text).chain([others]).collect(),
     };
     Ok((text, failures))
+}
+
+/// What there is to say when `adit up' has brought nothing up.
+fn nothing() -> String {
+    match of_others().join(", ") {
+        none if none.is_empty() => "nothing is up\n".to_owned(),
+        others => format!("nothing is up by `adit up'; `wg show' shows {others}\n"),
+    }
 }
 
 /// A tunnel as it is now.
