@@ -148,11 +148,12 @@ fn the_program_says_what_it_can_do() {
         assert!(help.contains(&format!("\n  {command} ")), "{command}");
     }
     assert_eq!(words(&adit(&["--help"], b"")), (Some(0), help.clone(), String::new()));
-    assert_eq!(words(&adit(&[], b"")), (Some(1), String::new(), help));
+    assert_eq!(words(&adit(&[], b"")), (Some(2), String::new(), help));
     let version = format!("adit {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(words(&adit(&["--version"], b"")), (Some(0), version, String::new()));
+    assert_eq!(words(&adit(&["demo", "--what"], b"")).0, Some(2));
     let unknown = "adit: there is no command `frobnicate'; `adit help' lists them\n";
     for words_ in [&["frobnicate"][..], &["help", "frobnicate"]] {
-        assert_eq!(words(&adit(words_, b"")), (Some(1), String::new(), unknown.into()));
+        assert_eq!(words(&adit(words_, b"")), (Some(2), String::new(), unknown.into()));
     }
 }

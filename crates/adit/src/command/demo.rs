@@ -61,7 +61,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Err(error) => {
             eprintln!("adit demo: {error}\n{USAGE}");
-            return ExitCode::FAILURE;
+            return ExitCode::from(2);
         }
     };
     let mut report = Report::new(options.json);

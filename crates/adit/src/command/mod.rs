@@ -114,7 +114,7 @@ pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     let Some(name) = alias.map(|(_, command)| OsString::from(command)).or_else(|| words.next())
     else {
         eprint!("{}", help::overview());
-        return ExitCode::FAILURE;
+        return ExitCode::from(2);
     };
     let arguments = words.collect();
     match name.to_str() {
@@ -136,7 +136,7 @@ fn find(name: &str) -> Option<&'static Command> {
 
 fn unknown(name: &OsStr) -> ExitCode {
     eprintln!("adit: there is no command `{}'; `adit help' lists them", name.display());
-    ExitCode::FAILURE
+    ExitCode::from(2)
 }
 
 /// Writes what was asked for to stdout. A full disk is a failure, not a panic.
