@@ -120,6 +120,27 @@ fn what_keeps_a_peer_from_being_reached_is_told_where_this_machine_knows_it() {
 }
 
 #[test]
+fn a_peer_that_has_moved_is_told_with_the_place_in_the_file() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        split '' ''
+        check adit up wg0
+        check ping -c 1 -W 5 10.9.0.1 > /dev/null
+        adit status wg0 | grep -q 'far  at 192.0.2.1:51820$' || fail "$(adit status)"
+        ip -n far addr add 192.0.2.9/24 dev eth0
+        ip -n far addr del 192.0.2.1/24 dev eth0
+        ip -n far addr add 192.0.2.9/24 dev eth0 2> /dev/null || true
+        moved() { adit status wg0 | grep -q 'at 192.0.2.9:51820, though the file says 192.0.2.1:51820$'; }
+        says() { ip netns exec far ping -c 1 -W 1 -I 10.9.0.1 10.9.0.2; moved; }
+        await says
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
 fn what_was_wrong_with_a_peer_is_not_told_any_more_when_it_is_well() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

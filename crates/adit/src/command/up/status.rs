@@ -385,6 +385,12 @@ impl Tunnel {
         let name = self.names.get(&peer.public_key).cloned();
         let name = name.unwrap_or_else(|| config::key::abbreviated(&peer.public_key));
         let endpoint = match (peer.endpoint, self.note.endpoint(&peer.public_key)) {
+            // Where a name leads may be another address every time.
+            (Some(endpoint), Some(written))
+                if written.parse::<SocketAddr>().is_ok_and(|it| it != endpoint) =>
+            {
+                format!("{endpoint}, though the file says {written}")
+            }
             (Some(endpoint), _) => endpoint.to_string(),
             (None, Some(written)) => format!("{written}, which nobody has found yet"),
             (None, None) => "nowhere yet".to_owned(),
