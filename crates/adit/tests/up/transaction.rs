@@ -401,6 +401,30 @@ fn where_there_is_no_room_nothing_is_made() {
 }
 
 #[test]
+fn in_a_container_whose_files_are_read_only_but_its_own_the_name_servers_come_back() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        full '' ''
+        # As container managers do: a file of their own is mounted there, and the rest read-only.
+        cp /etc/resolv.conf /run/resolv.conf
+        mount --bind /run/resolv.conf /etc/resolv.conf
+        mount -o remount,ro,bind /etc
+        touch /etc/x 2> errors && fail 'it is not read-only'
+        snapshot > before
+        for round in 1 2; do
+            check adit up wg0
+            grep -q '^nameserver 10.9.0.1' /etc/resolv.conf || fail "$(cat /etc/resolv.conf)"
+            check ping -c 1 -W 5 10.9.0.1 > /dev/null
+            check adit down wg0
+            diff <(grep -v rw-r before) <(snapshot | grep -v rw-r) || fail "round $round"
+        done
+        "##,
+    );
+}
+
+#[test]
 fn a_machine_whose_settings_nobody_may_change_has_a_full_tunnel_where_it_can_work() {
     let Some(stage) = Stage::new() else { return };
     stage.play(
