@@ -141,6 +141,25 @@ fn a_peer_that_has_moved_is_told_with_the_place_in_the_file() {
 }
 
 #[test]
+fn a_peer_on_the_link_is_told_with_the_name_of_the_link() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        ip addr add fe80::2/64 dev eth0 nodad
+        ip -n far addr add fe80::1/64 dev eth0 nodad
+        far_up
+        split '' ''
+        sed -i 's|^Endpoint.*|Endpoint = [fe80::1%eth0]:51820|' /etc/wireguard/wg0.conf
+        check adit up wg0
+        check ping -c 1 -W 5 10.9.0.1 > /dev/null
+        adit status wg0 | grep -q 'far  at \[fe80::1%eth0\]:51820$' || fail "$(adit status)"
+        adit status --json wg0 | grep -q '"endpoint": "\[fe80::1%eth0\]:51820"' || fail "$(adit status --json)"
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
 fn what_was_wrong_with_a_peer_is_not_told_any_more_when_it_is_well() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

@@ -22,7 +22,8 @@ impl fmt::Display for Text {
 
 /// `a.b.c.d:port`, `[v6]:port` or `[v6%zone]:port`. Only link-local zones have names (RFC 4007
 /// §11.2).
-pub(super) fn endpoint(endpoint: SocketAddr, zone: ZoneName) -> String {
+#[must_use]
+pub fn endpoint(endpoint: SocketAddr, zone: ZoneName) -> String {
     let port = endpoint.port();
     let SocketAddr::V6(v6) = endpoint else {
         return endpoint.to_string();

@@ -23,6 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use proto::{DeviceState, PublicKey};
 use zeroize::Zeroizing;
 
+pub use address::endpoint;
 pub use arguments::from_arguments;
 pub use file::{Mode, from_file};
 pub use look::Look;

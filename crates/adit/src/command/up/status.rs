@@ -12,6 +12,7 @@ use config::key::to_base64;
 use config::wg::{Names, peer_names};
 use host::Network;
 use host::plan::{Entry, Item, Machine, Observed};
+use host::resolve::interface_name;
 use lexopt::Arg;
 use proto::{DeviceState, Discard, PeerState, PrivateKey, PublicKey};
 use serde_json::{Map, Value, json};
@@ -286,7 +287,7 @@ impl Tunnel {
         let lights = Lights::of(peer, unanswered.is_some());
         json!({
             "name": self.names.get(&peer.public_key),
-            "endpoint": peer.endpoint.map(|endpoint| endpoint.to_string()),
+            "endpoint": peer.endpoint.map(shown),
             "endpointInFile": self.note.endpoint(&peer.public_key),
             "latestHandshake": peer.last_handshake.map(|time| time.as_secs()),
             "allowedIps": peer
@@ -373,7 +374,8 @@ impl Tunnel {
             format!(", and that it has our {} as a peer", to_base64(&key.0).as_str())
         });
         format!(
-            "check that it listens at {endpoint} and UDP gets through, that its key is {}{ours}",
+            "check that it listens at {} and UDP gets through, that its key is {}{ours}",
+            shown(endpoint),
             to_base64(&peer.public_key.0).as_str()
         )
     }
@@ -389,9 +391,9 @@ impl Tunnel {
             (Some(endpoint), Some(written))
                 if written.parse::<SocketAddr>().is_ok_and(|it| it != endpoint) =>
             {
-                format!("{endpoint}, though the file says {written}")
+                format!("{}, though the file says {written}", shown(endpoint))
             }
-            (Some(endpoint), _) => endpoint.to_string(),
+            (Some(endpoint), _) => shown(endpoint),
             (None, Some(written)) => format!("{written}, which nobody has found yet"),
             (None, None) => "nowhere yet".to_owned(),
         };
@@ -460,6 +462,11 @@ impl Lights {
 /// Of a handshake with a peer that is known, which tells it itself until one succeeds.
 fn is_of_a_peer(reason: Discard) -> bool {
     matches!(reason, Discard::OldTimestamp | Discard::TooSoon | Discard::BadResponse)
+}
+
+/// As `wg show` has it: a link-local address with the name of its link.
+fn shown(endpoint: SocketAddr) -> String {
+    config::wg::endpoint(endpoint, interface_name)
 }
 
 fn ago(seconds: u64) -> String {
