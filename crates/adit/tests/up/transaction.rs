@@ -355,6 +355,9 @@ fn what_is_taken_though_it_cannot_be_meant_is_told() {
         printf '[Peer]\nPublicKey = %s\nAllowedIPs = 10.8.0.0/16\n' "$OTHER" >> /etc/wireguard/wg0.conf
         told wg0 'wg0.conf:13: 10.8.0.0/16 belongs to the peer of line 8 already'
         split '' ''
+        sed -i 's|^Address.*|Address = 192.168.7.1/24|' /etc/wireguard/wg0.conf
+        told wg0 "^adit: 192.168.7.0/24 leads through eth1, .* not into wg0: give .Address' another network"
+        split '' ''
         check adit up --guard wg0 2> errors
         grep -q 'wg0 is no full tunnel, and needs no guard' errors || fail "$(cat errors)"
         check adit down wg0

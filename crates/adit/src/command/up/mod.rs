@@ -100,6 +100,12 @@ fn make(options: &Options, must_run: bool) -> Outcome {
     for fault in ways::circles(&name) {
         eprintln!("adit: {fault}: {}", ways::OUT_OF_ALLOWED_IPS);
     }
+    for (network, link) in ways::taken(&name).unwrap_or_default() {
+        eprintln!(
+            "adit: {network} leads through {link}, which had it before, and not into {name}: give \
+             `Address' another network"
+        );
+    }
     Ok(())
 }
 

@@ -1,10 +1,10 @@
-//! Whether this machine itself keeps a tunnel's datagrams from their peer.
+//! Whether this machine itself keeps a tunnel's datagrams from their peer, or packets from the tunnel.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use host::Network;
+use host::{MAIN_TABLE, Network, Prefix, Route};
 
 use super::numbers::routable;
 use crate::command::wg::interface;
@@ -45,6 +45,41 @@ pub fn circles(name: &str) -> Vec<Fault> {
     }
     let faults = ways.known.into_values().flatten();
     faults.filter(|fault| matches!(fault, Fault::Circle(_))).collect()
+}
+
+/// Networks of a tunnel's own addresses that lead through another link, which had them before, and
+/// which link that is.
+pub fn taken(name: &str) -> Result<Vec<(Prefix, String)>, host::Error> {
+    let mut network = Network::open()?;
+    let own = network.addresses_of(name)?;
+    let all: Vec<_> = network.addresses()?.iter().map(|it| it.address.address).collect();
+    let routes = network.routes_of(MAIN_TABLE)?;
+    // Others are in the way of a route, and told then.
+    let is_of_address = |it: &Route| {
+        let mut own = own.iter().filter(|address| address.length == it.destination.length);
+        it.link == name && own.any(|own| it.destination.contains(Prefix::host(own.address)))
+    };
+    let mut taken = Vec::new();
+    for Route { destination, .. } in routes.iter().filter(|it| is_of_address(it)) {
+        let is_shared = |it: &&Route| it.destination == *destination && it.link != name;
+        let Some(other) = routes.iter().find(is_shared) else { continue };
+        let neighbour = neighbours(destination.address).find(|it| !all.contains(it));
+        let way = neighbour.and_then(|address| network.path_to(address).ok());
+        if way.is_some_and(|way| way.link == other.link) {
+            taken.push((*destination, other.link.clone()));
+        }
+    }
+    Ok(taken)
+}
+
+/// The first addresses of a network.
+fn neighbours(network: IpAddr) -> impl Iterator<Item = IpAddr> {
+    (1..8).filter_map(move |number| match network {
+        IpAddr::V4(address) => Some(Ipv4Addr::from(u32::from(address).checked_add(number)?).into()),
+        IpAddr::V6(address) => {
+            Some(Ipv6Addr::from(u128::from(address).checked_add(number.into())?).into())
+        }
+    })
 }
 
 /// The ways of a tunnel's datagrams. Many peers can be at one address.
