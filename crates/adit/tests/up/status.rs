@@ -57,6 +57,74 @@ fn status_tells_of_a_tunnel_before_and_after_its_first_packet() {
 }
 
 #[test]
+fn every_field_of_the_object_is_documented() {
+    let Some(stage) = Stage::new() else { return };
+    let said = stage.play("full '' ''; check adit up wg0; adit status --json");
+    let object: Value = serde_json::from_str(&said).unwrap();
+    let page = include_str!("../../../../docs/up.md");
+    let (_, page) = page.split_once("## status --json").unwrap();
+    let tunnel = object["wg0"].as_object().unwrap();
+    let peer = tunnel["peers"].as_object().unwrap().values().next().unwrap();
+    let keeper = tunnel["keeper"].as_object().unwrap();
+    for field in tunnel.keys().chain(peer.as_object().unwrap().keys()).chain(keeper.keys()) {
+        assert!(page.contains(&format!("`{field}`")), "{field}");
+    }
+}
+
+#[test]
+fn in_the_foreground_a_service_manager_is_told_and_a_signal_ends_everything() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        snapshot > before
+        python3 - <<'END' &
+import os, socket
+told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+told.bind('/run/told')
+while True:
+    with open('/run/said', 'ab') as said:
+        said.write(told.recv(99) + b'\n')
+END
+        manager=$!
+        await test -S /run/told
+        NOTIFY_SOCKET=/run/told "$ADIT" up --foreground wg0 & adit=$!
+        await grep -q READY=1 /run/said
+        sed -i 's|10.9.0.2|10.9.0.4|' /etc/wireguard/wg0.conf
+        kill -HUP $adit
+        await sh -c 'ip addr show wg0 | grep -q 10.9.0.4'
+        adit status wg0 > /dev/null || fail 'nobody answers'
+        kill -TERM $adit
+        check wait $adit
+        grep -q STOPPING=1 /run/said || fail "$(cat /run/said)"
+        kill $manager; wait $manager 2> /dev/null || true
+        same before 'after SIGTERM'
+        "##,
+    );
+}
+
+#[test]
+fn a_daemon_that_hangs_does_not_hold_anybody_up_for_ever() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        snapshot > before
+        check adit up wg0
+        check adit up --kernel wg0 2> errors
+        grep -q 'wg0 is carried by adit already' errors || fail "$(cat errors)"
+        pkill -STOP -f 'adit daemon -- wg0'
+        check timeout 20 "$ADIT" status wg0 > told
+        grep -q 'whoever carries its packets does not answer' told || fail "$(cat told)"
+        check timeout 20 "$ADIT" down wg0
+        pkill -CONT -f 'adit daemon -- wg0'
+        settled() { diff before <(snapshot); }
+        await settled
+        "##,
+    );
+}
+
+#[test]
 fn a_tunnel_that_somebody_else_has_brought_up_is_not_said_to_be_down() {
     let Some(stage) = Stage::new() else { return };
     stage.play(
@@ -176,74 +244,6 @@ fn what_was_wrong_with_a_peer_is_not_told_any_more_when_it_is_well() {
         [[ $(adit status wg0) == *PresharedKey* ]] && fail "$(adit status)"
         adit status --json wg0 | grep -q '"lastFailure": "bad_response"' || fail "$(adit status --json)"
         check adit down wg0
-        "##,
-    );
-}
-
-#[test]
-fn every_field_of_the_object_is_documented() {
-    let Some(stage) = Stage::new() else { return };
-    let said = stage.play("full '' ''; check adit up wg0; adit status --json");
-    let object: Value = serde_json::from_str(&said).unwrap();
-    let page = include_str!("../../../../docs/up.md");
-    let (_, page) = page.split_once("## status --json").unwrap();
-    let tunnel = object["wg0"].as_object().unwrap();
-    let peer = tunnel["peers"].as_object().unwrap().values().next().unwrap();
-    let keeper = tunnel["keeper"].as_object().unwrap();
-    for field in tunnel.keys().chain(peer.as_object().unwrap().keys()).chain(keeper.keys()) {
-        assert!(page.contains(&format!("`{field}`")), "{field}");
-    }
-}
-
-#[test]
-fn in_the_foreground_a_service_manager_is_told_and_a_signal_ends_everything() {
-    let Some(stage) = Stage::new() else { return };
-    stage.play(
-        r##"
-        split '' ''
-        snapshot > before
-        python3 - <<'END' &
-import os, socket
-told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-told.bind('/run/told')
-while True:
-    with open('/run/said', 'ab') as said:
-        said.write(told.recv(99) + b'\n')
-END
-        manager=$!
-        await test -S /run/told
-        NOTIFY_SOCKET=/run/told "$ADIT" up --foreground wg0 & adit=$!
-        await grep -q READY=1 /run/said
-        sed -i 's|10.9.0.2|10.9.0.4|' /etc/wireguard/wg0.conf
-        kill -HUP $adit
-        await sh -c 'ip addr show wg0 | grep -q 10.9.0.4'
-        adit status wg0 > /dev/null || fail 'nobody answers'
-        kill -TERM $adit
-        check wait $adit
-        grep -q STOPPING=1 /run/said || fail "$(cat /run/said)"
-        kill $manager; wait $manager 2> /dev/null || true
-        same before 'after SIGTERM'
-        "##,
-    );
-}
-
-#[test]
-fn a_daemon_that_hangs_does_not_hold_anybody_up_for_ever() {
-    let Some(stage) = Stage::new() else { return };
-    stage.play(
-        r##"
-        split '' ''
-        snapshot > before
-        check adit up wg0
-        check adit up --kernel wg0 2> errors
-        grep -q 'wg0 is carried by adit already' errors || fail "$(cat errors)"
-        pkill -STOP -f 'adit daemon -- wg0'
-        check timeout 20 "$ADIT" status wg0 > told
-        grep -q 'whoever carries its packets does not answer' told || fail "$(cat told)"
-        check timeout 20 "$ADIT" down wg0
-        pkill -CONT -f 'adit daemon -- wg0'
-        settled() { diff before <(snapshot); }
-        await settled
         "##,
     );
 }
