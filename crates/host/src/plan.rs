@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Prefix, Route, Rule, dns, nft};
 
-pub use apply::{Carrier, Failure, Machine};
+pub use apply::{Carrier, Failure, Machine, OnFailure};
 pub use observed::Observed;
 
 /// One thing that the machine has or has not.
@@ -140,6 +140,29 @@ impl Step {
             Self::Remove(item) => Self::Make(item.clone()),
         }
     }
+
+    /// What is there when it is taken, or is not any more.
+    #[must_use]
+    pub fn item(&self) -> &Item {
+        match self {
+            Self::Make(item) | Self::Change(_, item) | Self::Remove(item) => item,
+        }
+    }
+
+    /// Whether it must not be taken where this one has failed, or would be in vain.
+    fn needs(&self, failed: &Self) -> bool {
+        match (self, failed.item()) {
+            // What keeps everything in goes last.
+            (Self::Remove(Item::Filter(_)), _) | (Self::Remove(_), Item::Filter(_)) => true,
+            // Nothing is led past a tunnel that nothing keeps in.
+            (Self::Make(Item::Rule(rule)), Item::Filter(_)) => rule.unless_marked.is_none(),
+            (step, Item::Link(link) | Item::Up(link)) => match step.item() {
+                Item::Dns(_, record) => record.link() == link,
+                item => item.goes_with(link),
+            },
+            _ => false,
+        }
+    }
 }
 
 /// As in a diff.
@@ -183,13 +206,15 @@ impl Plan {
             let step = match (&there, known) {
                 // What exactly is in a filter, only the journal tells.
                 (Some(Item::Filter(_)), Some(known))
-                    if known.item == *item && !observed.is_disturbed(item) =>
+                    if known.item == *item
+                        && known.until_now.is_none()
+                        && !observed.is_disturbed(item) =>
                 {
                     None
                 }
                 (Some(there), known) if there != item || is_filter(item) => {
-                    let from = known.map_or(there, |known| &known.item);
-                    let from = if is_filter(item) { from } else { there };
+                    let ours = known.map(|known| known.until_now.as_ref().unwrap_or(&known.item));
+                    let from = ours.filter(|_| is_filter(item)).unwrap_or(there);
                     Some(Step::Change(from.clone(), item.clone()))
                 }
                 (Some(_), _) => None,
@@ -243,15 +268,22 @@ impl Plan {
 
     /// What the journal says while the steps are taken: everything that may be there.
     pub(crate) fn under_way(&self, made: &[Entry]) -> Vec<Entry> {
-        let mut entries: Vec<Entry> = self.entries.clone();
-        let known = Places::of(made.iter().map(|entry| (&entry.item, entry)));
-        for entry in &mut entries {
-            entry.until_now = known.get(&entry.item).map(|known| known.item.clone());
+        let mut entries = self.entries.clone();
+        let known_of = Places::of(made.iter().map(|entry| (&entry.item, entry)));
+        let place_of = Places::of(self.entries.iter().map(|it| &it.item).zip(0..));
+        for (step, _) in &self.steps {
+            let known = known_of.get(step.item());
+            let entry = place_of.get(step.item()).and_then(|place: usize| entries.get_mut(place));
+            match (step, known, entry) {
+                // Not wanted any more.
+                (_, Some(known), None) => entries.push(known.clone()),
+                (Step::Change(from, to), Some(known), Some(entry)) if from != to => {
+                    let ours = [Some(&known.item), known.until_now.as_ref()];
+                    entry.until_now = ours.contains(&Some(from)).then(|| from.clone());
+                }
+                _ => {}
+            }
         }
-        let kept = Places::of(self.entries.iter().map(|entry| (&entry.item, ())));
-        let gone = |entry: &&Entry| kept.get(&entry.item).is_none();
-        let gone: Vec<Entry> = made.iter().filter(gone).cloned().collect();
-        entries.extend(gone);
         entries
     }
 }

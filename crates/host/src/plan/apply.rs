@@ -1,5 +1,5 @@
-//! Plans carried out: all of a plan or nothing of it, and a journal that tells at every moment what
-//! there may be to take back.
+//! Plans carried out: all of a plan or nothing of it, or as much as can be; and a journal that tells
+//! at every moment what there may be to take back.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +28,7 @@ pub trait Carrier {
     ///
     /// # Errors
     ///
-    /// Why there is none now, or not as it should be: what there is of it will be ended.
+    /// Why there is none now, or not as it should be: what there is of it is ended then.
     fn start(&mut self, link: &str) -> Result<(), Error>;
 
     /// Asked before each step; a signal may have come.
@@ -46,19 +46,30 @@ pub trait Carrier {
     fn end(&mut self, link: &str, network: &mut Network) -> Result<(), Error>;
 }
 
-/// Why a plan was not carried out, and whether everything was taken back.
+/// What becomes of a plan when one of its steps fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The steps before it are taken back, the latest first.
+    GoBack,
+    /// Those behind it are taken all the same, but for what needs it.
+    GoOn,
+}
+
+/// Why a plan was not carried out, or not all of it.
 #[derive(Debug)]
 pub struct Failure {
-    /// The step that failed.
+    /// The first step that failed.
     pub cause: Error,
-    /// What could not be taken back, and is in the journal therefore.
-    pub left: Vec<Error>,
+    /// What else could not be done, or be taken back, and is in the journal therefore.
+    pub others: Vec<Error>,
+    /// The steps that were not taken, if the others were.
+    pub left: Vec<Step>,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.cause)?;
-        self.left.iter().try_for_each(|error| write!(f, "; then could not {error}"))
+        self.others.iter().try_for_each(|error| write!(f, "; then could not {error}"))
     }
 }
 
@@ -79,8 +90,10 @@ impl Machine {
                 Item::Setting(path, _) => {
                     settings.extend(sysctl::get(path).ok().map(|value| (path.clone(), value)));
                 }
-                Item::Dns(wanted, record) if dns::Plan::again(wanted, record).is_applied()? => {
-                    dns.push(item.clone());
+                Item::Dns(wanted, record) => {
+                    // Whoever does not answer holds nothing.
+                    let holds = dns::Plan::again(wanted, record).is_applied().unwrap_or(false);
+                    dns.extend(holds.then(|| item.clone()));
                 }
                 Item::Filter(table) if !self.filters.is_intact(table).unwrap_or(true) => {
                     disturbed.push((table.family, table.name.clone()));
@@ -103,34 +116,58 @@ impl Machine {
     }
 
     /// Carries out a plan. Its inverse is in the journal, on the disk, before the first step is
-    /// taken. When a step fails, those before it are taken back, the latest first.
+    /// taken.
     pub fn apply<N: Serialize>(
         &mut self,
         plan: &Plan,
         journal: &mut Journal<N>,
         carrier: &mut dyn Carrier,
+        on_failure: OnFailure,
     ) -> Result<(), Failure> {
-        let made = std::mem::take(&mut journal.entries);
-        journal.entries = plan.under_way(&made);
-        let fail = |cause| Failure { cause, left: Vec::new() };
-        journal.write().map_err(fail)?;
-        for (number, (step, _)) in (1..).zip(&plan.steps) {
-            let taken = carrier.may_go_on().and_then(|()| self.take(step, carrier));
-            if let Err(cause) = taken {
-                let left = self.take_all(&plan.way_back(number, &made), carrier);
-                if left.is_empty() {
-                    journal.entries = made;
+        let made = journal.entries.clone();
+        let steps = || plan.steps.iter().map(|(step, _)| step.clone()).collect();
+        note(journal, plan.under_way(&made)).map_err(|cause| Failure {
+            cause,
+            others: Vec::new(),
+            left: steps(),
+        })?;
+        let mut left = Plan { steps: Vec::new(), entries: plan.entries.clone() };
+        let mut errors = Vec::new();
+        for (number, (step, why)) in (1..).zip(&plan.steps) {
+            let in_vain = left.steps.iter().any(|(failed, _)| step.needs(failed));
+            if !in_vain {
+                let taken = carrier.may_go_on().and_then(|()| self.take(step, carrier));
+                let Err(cause) = taken else { continue };
+                if on_failure == OnFailure::GoBack {
+                    let others = self.go_back(plan.way_back(number, &made), made, journal, carrier);
+                    return Err(Failure { cause, others, left: Vec::new() });
                 }
-                let written =
-                    if journal.entries.is_empty() { journal.delete() } else { journal.write() };
-                return Err(Failure {
-                    cause,
-                    left: left.into_iter().chain(written.err()).collect(),
-                });
+                errors.push(cause);
             }
+            left.steps.push((step.clone(), why));
         }
-        journal.entries = plan.entries.clone();
-        journal.write().map_err(fail)
+        errors.extend(note(journal, left.under_way(&made)).err());
+        let mut errors = errors.into_iter();
+        let Some(cause) = errors.next() else { return Ok(()) };
+        let left = left.steps.into_iter().map(|(step, _)| step).collect();
+        Err(Failure { cause, others: errors.collect(), left })
+    }
+
+    /// To what was made before, which is in the journal again unless this fails. What did fail.
+    fn go_back<N: Serialize>(
+        &mut self,
+        way: Vec<Step>,
+        made: Vec<Entry>,
+        journal: &mut Journal<N>,
+        carrier: &mut dyn Carrier,
+    ) -> Vec<Error> {
+        let mut errors = self.take_all(&way, carrier);
+        if errors.is_empty() {
+            journal.entries = made;
+        }
+        let written = if journal.entries.is_empty() { journal.delete() } else { journal.write() };
+        errors.extend(written.err());
+        errors
     }
 
     /// Takes everything back that a journal tells of and that is still as it was made, and then
@@ -178,7 +215,10 @@ impl Machine {
     fn make(&mut self, item: &Item, carrier: &mut dyn Carrier) -> Result<(), Error> {
         match item {
             Item::Filter(table) => self.filters.apply(&[nft::Change::SetTable(table)]),
-            Item::Link(link) => carrier.start(link),
+            Item::Link(link) => carrier.start(link).inspect_err(|_| {
+                // What is not whole carries nothing. The next attempt finds what cannot be ended.
+                let _ = carrier.end(link, &mut self.network);
+            }),
             Item::Mtu(link, bytes) => self.network.apply(Change::SetMtu(link, *bytes)),
             Item::Up(link) => self.network.apply(Change::SetUp(link)),
             Item::Address(link, address) => self.network.apply(Change::AddAddress(link, *address)),
@@ -214,6 +254,16 @@ impl Machine {
             }
         }
     }
+}
+
+/// Writes down what there may be, if that is something else than before: a full disk keeps nothing
+/// from being put back.
+fn note<N: Serialize>(journal: &mut Journal<N>, entries: Vec<Entry>) -> Result<(), Error> {
+    if journal.entries == entries {
+        return Ok(());
+    }
+    journal.entries = entries;
+    journal.write()
 }
 
 /// Somebody else, or the end of what it was a part of, was faster.

@@ -198,6 +198,45 @@ fn while_a_plan_is_under_way_the_journal_tells_of_old_and_new() {
 }
 
 #[test]
+fn a_change_that_failed_is_made_again_and_until_then_what_was_there_is_ours() {
+    let made = Plan::new(&all(), &[], &before()).entries;
+    let mut wanted = all();
+    let table = nft::Table::of_tunnel("adit-wg0".into(), "wg0", Family::V4, &[], 1);
+    wanted[0].item = filter(table.chains);
+    wanted[5].item = setting("2");
+    let plan = Plan::new(&wanted, &made, &after());
+    assert_eq!(plan.steps.len(), 2, "{plan}");
+    let left = plan.under_way(&made);
+    let again = Plan::new(&wanted, &left, &after());
+    assert_eq!((&again.steps, again.under_way(&left)), (&plan.steps, left.clone()));
+    assert_eq!(words(&Plan::undo(&left, &after())), words(&Plan::undo(&made, &after())));
+    // What has succeeded is certain.
+    assert_eq!(Plan { steps: Vec::new(), ..plan }.under_way(&left), again.entries);
+}
+
+#[test]
+fn where_a_step_has_failed_nothing_opens_and_nothing_is_tried_in_vain() {
+    let link = || "wg0".to_owned();
+    let way_out = || Rule::to(Prefix::v4(Ipv4Addr::new(10, 9, 0, 0), 16), MAIN_TABLE);
+    let make = |item| Step::Make(item);
+    let failed =
+        [filter(Vec::new()), Item::Link(link()), Item::Up(link()), dns(), setting("1")].map(make);
+    for (step, needs) in [
+        (make(Item::Rule(way_out())), [true, false, false, false, false]),
+        (make(Item::Rule(Rule::marked(Family::V4, 1, 2))), [true, false, false, false, false]),
+        (make(Item::Rule(Rule::unless_marked(Family::V4, 1, 1))), [false; 5]),
+        (make(Item::Route(route())), [false, true, true, false, false]),
+        (make(address(1)), [false, true, true, false, false]),
+        (make(dns()), [false, true, true, false, false]),
+        (make(setting("2")), [false; 5]),
+        (Step::Remove(Item::Rule(way_out())), [true, false, false, false, false]),
+        (Step::Remove(filter(Vec::new())), [true; 5]),
+    ] {
+        assert_eq!(failed.each_ref().map(|failed| step.needs(failed)), needs, "{step}");
+    }
+}
+
+#[test]
 fn only_what_is_still_ours_is_undone_and_a_link_takes_its_own_with_it() {
     let made = Plan::new(&all(), &[], &before()).entries;
     let all_of_it = [

@@ -9,7 +9,7 @@ use std::time::Duration;
 use config::wg::{PeerSettings, Settings};
 use host::dns::Outside;
 use host::guard;
-use host::plan::{Entry, Item, Machine, Observed, Plan, Step, Wanted};
+use host::plan::{Entry, Item, Machine, Observed, OnFailure, Plan, Step, Wanted};
 use host::signals::{Signal, Signals};
 use host::{Family, Network, Route, dns, plan};
 use proto::{DeviceState, PublicKey};
@@ -182,6 +182,13 @@ pub struct Tunnel {
     former: Note,
     /// What its link was called until now, if it had another name.
     pub called: Option<String>,
+    /// What a repair could not do.
+    pub left: Vec<Step>,
+    /// Why it could not.
+    failures: Vec<Failure>,
+    on_failure: OnFailure,
+    /// Whether nobody can be told of name servers now: what was told is left as it is.
+    is_mute: bool,
     machine: Machine,
     circumstances: Circumstances,
     wanted: Vec<Wanted>,
@@ -202,7 +209,16 @@ impl Tunnel {
         };
         let present = present(name, &journal, &mut machine, &purpose)?;
         // Checked before anything is touched.
-        let dns = wish.dns.as_ref().map(|settings| dns::choose(name, settings)).transpose()?;
+        let dns = wish.dns.as_ref().map(|settings| dns::choose(name, settings)).transpose();
+        let on_failure = match purpose {
+            Purpose::Restore(_) => OnFailure::GoOn,
+            Purpose::Make | Purpose::Tell => OnFailure::GoBack,
+        };
+        let (dns, mute) = match (dns, on_failure, told_before(&journal)) {
+            (Ok(dns), _, _) => (dns, None),
+            (Err(error), OnFailure::GoOn, Some(before)) => (Some(before), Some(error.into())),
+            (Err(error), _, _) => return Err(error.into()),
+        };
         if let (Purpose::Make, None, Some(port)) = (&purpose, &present, wish.settings.listen_port) {
             numbers::await_free(port)?;
         }
@@ -244,6 +260,10 @@ impl Tunnel {
             present,
             former,
             called,
+            left: Vec::new(),
+            is_mute: mute.is_some(),
+            failures: mute.into_iter().collect(),
+            on_failure,
             machine,
             circumstances,
             wanted,
@@ -254,7 +274,10 @@ impl Tunnel {
     fn observe(&mut self) -> Outcome<Observed> {
         let wanted = self.wanted.iter().map(|wanted| &wanted.item);
         let made = self.journal.entries.iter().map(|entry| &entry.item);
-        let mut observed = self.machine.observe(wanted.chain(made))?;
+        let (told, items): (Vec<_>, Vec<_>) =
+            wanted.chain(made).partition(|it| self.is_mute && matches!(it, Item::Dns(..)));
+        let mut observed = self.machine.observe(items)?;
+        observed.dns.extend(told.into_iter().cloned());
         observed.shared = tunnel::made_by_others(&self.wish.name);
         Ok(observed)
     }
@@ -359,7 +382,8 @@ impl Tunnel {
     }
 
     /// Puts back what others have changed, keys and peers apart, and tells peers' endpoints that
-    /// have been found, which are told. Hooks run only if the link itself has gone.
+    /// have been found, which are told. Hooks run only if the link itself has gone. What fails does
+    /// not keep the rest.
     pub fn restore(&mut self) -> Outcome<Vec<String>> {
         if self.present.is_none() {
             return self.converge(None).map(|()| Vec::new());
@@ -378,14 +402,37 @@ impl Tunnel {
             let name = self.wish.name_of(&peer.public_key);
             Some(format!("found {name} at {}, which is {written}", peer.endpoint?))
         });
-        let told = told.collect();
+        let mut told: Vec<_> = told.collect();
         if !peers.is_empty() {
-            self.set(&Settings { peers, ..Settings::default() })?;
-            self.journal.note.follow(&self.wish, &self.settings);
-            self.journal.write()?;
+            match self.set(&Settings { peers, ..Settings::default() }) {
+                Ok(()) => {
+                    self.journal.note.follow(&self.wish, &self.settings);
+                    self.journal.write()?;
+                }
+                Err(failure) => {
+                    told.clear();
+                    self.failures.push(failure);
+                }
+            }
         }
         self.apply(None)?;
         Ok(told)
+    }
+
+    /// Why a repair is not complete, if it is not.
+    pub fn failure(&mut self) -> Option<Failure> {
+        let mut failures = self.failures.drain(..);
+        let first = failures.next()?;
+        Some(failures.fold(first, |all, failure| all.with(&failure.to_string())))
+    }
+
+    /// What fails does not stop a repair, but is told.
+    fn endure(&mut self, outcome: Outcome) -> Outcome {
+        match (outcome, self.on_failure) {
+            (Err(failure), OnFailure::GoOn) => self.failures.push(failure),
+            (outcome, _) => return outcome,
+        }
+        Ok(())
     }
 
     /// Makes it so, or leaves everything as it was. A signal keeps the next step from being taken.
@@ -393,12 +440,11 @@ impl Tunnel {
         let entries = self.journal.entries.clone();
         let hooks = self.hooks();
         // A new link's own are run when it is made.
-        let is_early = |when: &str| match self.present {
-            Some(_) => when != "PostUp",
-            None => when == "PostDown",
-        };
+        let was_there = self.present.is_some();
+        let is_early = |when: &str| if was_there { when != "PostUp" } else { when == "PostDown" };
         for (when, commands) in hooks.iter().filter(|(when, _)| is_early(when)) {
-            carrier::hooks(when, commands, &self.wish.name)?;
+            let ran = carrier::hooks(when, commands, &self.wish.name);
+            self.endure(ran.map_err(Failure::from))?;
         }
         let mut change = self.change();
         // Until the rule and the guard of a full tunnel are gone, datagrams need its mark.
@@ -409,13 +455,16 @@ impl Tunnel {
         let late = hooks.iter().filter(|(when, _)| *when == "PostUp");
         let late: Vec<_> = late.flat_map(|(_, commands)| commands.clone()).collect();
         let outcome = self.apply(signals).and_then(|()| {
+            if self.left.iter().any(|step| step.item().is_link()) {
+                return Ok(());
+            }
             if let Some(fwmark) = unmarked {
                 self.set(&Settings { fwmark: Some(fwmark), ..Settings::default() })?;
             }
             self.journal.note.follow(&self.wish, &self.settings);
             self.journal.write()?;
-            carrier::hooks("PostUp", &late, &self.wish.name)
-                .map_err(|error| Failure::from(error).with(TAKEN_BACK))
+            let ran = carrier::hooks("PostUp", &late, &self.wish.name);
+            self.endure(ran.map_err(|error| self.with_way_back(error.into())))
         });
         tunnel::tell_remarks(&mut self.machine);
         let Err(failure) = outcome else { return Ok(()) };
@@ -436,11 +485,29 @@ impl Tunnel {
         let why = "it was so before";
         self.wanted = entries.into_iter().map(|it| Wanted { item: it.item, why }).collect();
         let plan = self.plan()?;
-        self.machine.apply(&plan, &mut self.journal, &mut End).map_err(|it| told(it, None))?;
+        self.machine
+            .apply(&plan, &mut self.journal, &mut End, OnFailure::GoBack)
+            .map_err(|failure| self.told(failure, &plan))?;
         match unmarked {
             Some(_) => self.set(&Settings { fwmark: unmarked, ..Settings::default() }),
             None => Ok(()),
         }
+    }
+
+    fn with_way_back(&self, failure: Failure) -> Failure {
+        match self.on_failure {
+            OnFailure::GoBack => failure.with("what was done before has been taken back"),
+            OnFailure::GoOn => failure,
+        }
+    }
+
+    fn told(&mut self, failure: plan::Failure, plan: &Plan) -> Failure {
+        let is_there = failure.cause.cause().kind() == ErrorKind::AlreadyExists;
+        let in_the_way = self.in_the_way(plan).filter(|_| is_there);
+        let is_back = failure.others.is_empty();
+        let told = Failure::from_step(failure.cause, &failure.others);
+        let told = in_the_way.into_iter().fold(told, |told, why| told.with(&why));
+        if is_back { self.with_way_back(told) } else { told }
     }
 
     fn set(&self, settings: &Settings) -> Outcome {
@@ -467,13 +534,14 @@ impl Tunnel {
         })
     }
 
-    /// Until nothing is left to do: the kernel takes some things along with others, and the port of
-    /// a new interface is known when it is there.
+    /// Until nothing is left to do, or nothing but what has failed just now: the kernel takes some
+    /// things along with others, and the port of a new interface is known when it is there.
     fn apply(&mut self, signals: Option<&Signals>) -> Outcome {
         const ROUNDS: usize = 4;
+        let mut outcome = Ok(());
         for _ in 0..ROUNDS {
             let plan = self.plan()?;
-            if plan.steps.is_empty() {
+            if plan.steps.iter().all(|(step, _)| self.left.contains(step)) {
                 break;
             }
             let link = Step::Make(Item::Link(self.wish.name.clone()));
@@ -492,12 +560,22 @@ impl Tunnel {
                 signals,
                 foreign: false,
             };
-            let applied = self.machine.apply(&plan, &mut self.journal, &mut carrier);
-            applied.map_err(|failure| told(failure, self.in_the_way(&plan)))?;
+            let applied =
+                self.machine.apply(&plan, &mut self.journal, &mut carrier, self.on_failure);
+            self.left.clear();
+            outcome = applied.map_err(|mut failure| {
+                self.left = std::mem::take(&mut failure.left);
+                self.told(failure, &plan)
+            });
+            let is_over = self.on_failure == OnFailure::GoBack || self.left.contains(&link);
+            if outcome.is_err() && is_over {
+                return self.endure(outcome);
+            }
             let state = interface::state(self.wish.name.as_ref());
             self.circumstances.port = state.ok().map(|it| it.listen_port).filter(|it| *it != 0);
             self.wanted = want::wanted(&self.wish, &self.circumstances)?;
         }
+        self.endure(outcome)?;
         let link = self.machine.network.link(&self.wish.name)?.index;
         if self.journal.note.link.replace(link) != Some(link) {
             self.journal.write()?;
@@ -506,15 +584,12 @@ impl Tunnel {
     }
 }
 
-const TAKEN_BACK: &str = "what was done before has been taken back";
-
-fn told(failure: plan::Failure, in_the_way: Option<String>) -> Failure {
-    let taken_back = failure.left.is_empty();
-    let is_there = failure.cause.cause().kind() == ErrorKind::AlreadyExists;
-    let in_the_way = in_the_way.filter(|_| is_there);
-    let failure = Failure::from_step(failure.cause, &failure.left);
-    let failure = in_the_way.into_iter().fold(failure, |failure, why| failure.with(&why));
-    if taken_back { failure.with(TAKEN_BACK) } else { failure }
+/// What a tunnel has told of its name servers.
+fn told_before(journal: &Journal) -> Option<dns::Plan> {
+    journal.entries.iter().find_map(|entry| match &entry.item {
+        Item::Dns(settings, record) => Some(dns::Plan::again(settings, record)),
+        _ => None,
+    })
 }
 
 /// The other full tunnels that are up.

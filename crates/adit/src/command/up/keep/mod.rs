@@ -318,12 +318,20 @@ impl Keeper {
             }
             Err(failure) => {
                 let text = failure.to_string();
-                let pause = self.failure.as_ref().map_or(FIRST_PAUSE, |it| it.1 * 2);
-                let pause = pause.min(LONGEST_PAUSE);
+                let now = Instant::now();
+                let (pause, next) = match &self.failure {
+                    // What others do meanwhile puts nothing off.
+                    Some((_, pause, next)) if *next > now => (*pause, *next),
+                    Some((_, pause, _)) => {
+                        let pause = LONGEST_PAUSE.min(*pause * 2);
+                        (pause, now + pause)
+                    }
+                    None => (FIRST_PAUSE, now + FIRST_PAUSE),
+                };
                 if self.failure.as_ref().is_none_or(|(former, _, _)| *former != text) {
                     self.voice.say(&format!("cannot put it back: {text}"));
                 }
-                self.failure = Some((text, pause, Instant::now() + pause));
+                self.failure = Some((text, pause, next));
                 Still::Kept
             }
         }
@@ -353,7 +361,8 @@ impl Keeper {
         }
         let called =
             tunnel.called.iter().map(|other| format!("~ name {} (was {other})", self.name));
-        let steps = plan.steps.iter().map(|(step, _)| step.to_string());
+        let steps = plan.steps.iter().map(|(step, _)| step);
+        let steps = steps.filter(|step| !tunnel.left.contains(step)).map(ToString::to_string);
         let steps: Vec<_> = called.chain(steps).collect();
         if !steps.is_empty() {
             let who: Vec<String> = word.iter().chain(&self.late).map(ToString::to_string).collect();
@@ -361,7 +370,7 @@ impl Keeper {
             self.remember(format!("{who}; put back: {}", steps.join(", ")));
             tell_others(&self.name);
         }
-        Ok(Still::Kept)
+        tunnel.failure().map_or(Ok(Still::Kept), Err)
     }
 
     /// Listens to what becomes of the name servers that the tunnel has set, if it has.
