@@ -442,6 +442,7 @@ fn get_tells_everything_in_the_order_that_all_implementations_use() {
                 tx_bytes: 1 << 40,
                 persistent_keepalive: 25,
                 allowed_ips: vec![prefix("10.0.0.0/8"), prefix("::/0")],
+                receives: Some(false),
                 last_discard: Some(Discard::BadResponse),
             },
             PeerState {
@@ -453,6 +454,7 @@ fn get_tells_everything_in_the_order_that_all_implementations_use() {
                 tx_bytes: 0,
                 persistent_keepalive: 0,
                 allowed_ips: vec![],
+                receives: None,
                 last_discard: None,
             },
         ],
@@ -465,7 +467,7 @@ fn get_tells_everything_in_the_order_that_all_implementations_use() {
          last_handshake_time_sec=1700000000\nlast_handshake_time_nsec=5\n\
          tx_bytes=1099511627776\nrx_bytes=18446744073709551615\n\
          persistent_keepalive_interval=25\nallowed_ip=10.0.0.0/8\nallowed_ip=::/0\n\
-         last_discard=bad_response\n\
+         rx_data=0\nlast_discard=bad_response\n\
          public_key={b}\npreshared_key={none}\nprotocol_version=1\n\
          last_handshake_time_sec=0\nlast_handshake_time_nsec=0\ntx_bytes=0\nrx_bytes=0\n\
          persistent_keepalive_interval=0\nerrno=0\n\n"

@@ -76,6 +76,7 @@ fn state() -> DeviceState {
         tx_bytes: 0,
         persistent_keepalive: 0,
         allowed_ips: vec![],
+        receives: None,
         last_discard: None,
     };
     let lively = PeerState {
@@ -87,6 +88,7 @@ fn state() -> DeviceState {
         tx_bytes: 1,
         persistent_keepalive: 25,
         allowed_ips: vec![prefix("10.0.0.0/8"), prefix("::/0")],
+        receives: Some(true),
         last_discard: Some(Discard::BadMac),
     };
     DeviceState {

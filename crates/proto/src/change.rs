@@ -94,6 +94,9 @@ pub struct PeerState {
     pub persistent_keepalive: u16,
     /// In order of insertion.
     pub allowed_ips: Vec<Prefix>,
+    /// Whether anything came in the present session or the one before, handshakes apart; none before
+    /// the first, or where nobody tells.
+    pub receives: Option<bool>,
     /// The latest reason for which a handshake with this peer failed, or else, since the last one, for
     /// which a packet of its was refused.
     pub last_discard: Option<Discard>,

@@ -30,8 +30,10 @@ pub struct Keypair {
     created: Time,
     pub(crate) is_initiator: bool,
     next_counter: AtomicU64,
-    /// What receiving on it calls for once: an initiator to renew it early, a responder to send on it.
-    told: AtomicBool,
+    /// The early renewal on receipt has been asked for.
+    renewed: AtomicBool,
+    /// Something authentic has been received on it.
+    pub(crate) heard: AtomicBool,
 }
 
 impl Keypair {
@@ -51,7 +53,8 @@ impl Keypair {
             created,
             is_initiator,
             next_counter: AtomicU64::new(0),
-            told: AtomicBool::new(false),
+            renewed: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
         }
     }
 
@@ -76,20 +79,18 @@ impl Keypair {
     /// Whether having received on it at `now` calls for a new session; true only once.
     #[must_use]
     pub fn wants_rekey_on_receive(&self, now: Time) -> bool {
-        self.is_initiator && now.since(self.created) > REKEY_ON_RECEIVE && self.tell()
+        self.is_initiator
+            && now.since(self.created) > REKEY_ON_RECEIVE
+            && !self.renewed.swap(true, Ordering::Relaxed)
     }
 
     /// Notes that something authentic arrived; true the first time on a responder's session, which
     /// confirms it ([`crate::Report::Confirmed`]).
     #[must_use]
     pub fn confirm(&self, _: &Authentic<'_>) -> bool {
-        // To an initiator, the response was the confirmation.
-        !self.is_initiator && self.tell()
-    }
-
-    /// True the first time.
-    fn tell(&self) -> bool {
-        !self.told.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed)
+        let heard = self.heard.load(Ordering::Relaxed) || self.heard.swap(true, Ordering::Relaxed);
+        // The response that an initiator has consumed was the confirmation.
+        !heard && !self.is_initiator
     }
 
     /// The private key behind it was changed: it has no counter left to send with.

@@ -87,8 +87,8 @@ pub struct Traffic {
     /// The last authentic packet in either direction.
     last: AtomicU64,
     asked: AtomicU64,
-    tx_bytes: AtomicU64,
-    rx_bytes: AtomicU64,
+    pub(crate) tx_bytes: AtomicU64,
+    pub(crate) rx_bytes: AtomicU64,
     /// One more than the number of the last reason to refuse a packet; 0 for none.
     refused: AtomicU8,
 }
@@ -139,11 +139,6 @@ impl Traffic {
     /// Adds to the bytes received (UDP payload).
     pub fn count_rx(&self, bytes: u64) {
         self.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Bytes received and sent.
-    pub fn bytes(&self) -> (u64, u64) {
-        (self.rx_bytes.load(Ordering::Relaxed), self.tx_bytes.load(Ordering::Relaxed))
     }
 
     /// Notes for which reason a packet of an authentic message was dropped; `None` forgets it.

@@ -3,7 +3,7 @@
 use adit_tests::net::{ALICE, BOB, Chance, Fate, Net, Node, Seed, Weather, What};
 use proto::{Discard, Event};
 
-use super::{ROUND_TRIP, assert_jittered, intercept, millis, run_until_sent, seconds};
+use super::{ROUND_TRIP, assert_jittered, change, intercept, millis, run_until_sent, seconds};
 
 #[test]
 fn the_first_packet_makes_a_session_and_arrives() {
@@ -55,6 +55,30 @@ fn a_responder_shows_the_handshake_when_it_is_confirmed() {
     assert_eq!(net.bob.shown(alice).unwrap().last_handshake, None);
     net.settle();
     assert_eq!(net.bob.shown(alice).unwrap().last_handshake, Some(net.bob.now.wall));
+}
+
+#[test]
+fn a_peer_that_only_answers_handshakes_is_not_heard_any_more() {
+    let mut net = Net::pair(Seed(8));
+    let [alice, bob] = [net.alice.key, net.bob.key];
+    let heard =
+        |net: &Net| [net.alice.shown(bob), net.bob.shown(alice)].map(|peer| peer.unwrap().receives);
+    change(&mut net, ALICE, BOB, |peer| peer.persistent_keepalive = Some(25));
+    net.run(ROUND_TRIP);
+    assert_eq!(heard(&net), [Some(false), None], "a response is no more than that");
+    net.run(ROUND_TRIP);
+    assert_eq!(heard(&net), [Some(false), Some(true)], "a keepalive has come");
+    net.bob.send(b"one");
+    net.run(seconds(1));
+    assert_eq!(heard(&net), [Some(true), Some(true)]);
+    // Each of her keepalives after two minutes renews the session, and is not answered.
+    for (handshakes, alice_hears) in [(2, true), (3, false), (4, false)] {
+        while net.sent(BOB, What::Response).len() < handshakes {
+            net.run(seconds(1));
+        }
+        net.run(seconds(1));
+        assert_eq!(heard(&net), [Some(alice_hears), Some(true)], "after {handshakes} handshakes");
+    }
 }
 
 #[test]

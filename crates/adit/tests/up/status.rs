@@ -57,6 +57,37 @@ fn status_tells_of_a_tunnel_before_and_after_its_first_packet() {
 }
 
 #[test]
+fn handshakes_alone_light_nothing_more() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        split '' ''
+        check adit up wg0
+        # Messages of data begin with a four. No answer to one within 15 s: another handshake.
+        ip netns exec far nft -f - <<'END'
+table inet filter {
+    chain input {
+        type filter hook input priority 0
+        udp dport 51820 @th,64,8 4 drop
+    }
+}
+END
+        transferred() { adit status --json wg0 | sed -n 's/.*"transferRx": \([0-9]*\),.*/\1/p'; }
+        twice() { ping -c 1 -W 1 10.9.0.1 > /dev/null; [ "$(transferred)" -gt 180 ]; }
+        SECONDS=0
+        until twice; do [ $SECONDS -lt 40 ] || fail "no second handshake: $(adit status)"; done
+        adit status wg0 > told
+        grep -q 'handshaked: yes .* receives: no  is answered: no' told || fail "$(cat told)"
+        check ip netns exec far nft flush ruleset
+        await ping -c 1 -W 1 10.9.0.1
+        adit status wg0 > told
+        grep -q 'handshaked: yes .* receives: yes  is answered: yes' told || fail "$(cat told)"
+        "##,
+    );
+}
+
+#[test]
 fn every_field_of_the_object_is_documented() {
     let Some(stage) = Stage::new() else { return };
     let said = stage.play("full '' ''; check adit up wg0; adit status --json");

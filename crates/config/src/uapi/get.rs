@@ -13,8 +13,9 @@ use crate::{discard, key};
 ///
 /// To what every implementation tells, we add `last_discard`, with a word of [`discard::name`]: for
 /// the device and for each peer the latest reason for which a handshake message was dropped, or else
-/// a packet of that peer.
-/// Clients ignore keys that they do not know.
+/// a packet of that peer; and once a peer has completed a handshake `rx_data`, which is 1 if anything
+/// else has come in its present session or the one before, and else 0. Clients ignore keys that they
+/// do not know.
 ///
 /// # Errors
 ///
@@ -68,6 +69,9 @@ impl<'a, W: Write> Text<'a, W> {
         self.line("persistent_keepalive_interval", peer.persistent_keepalive)?;
         for prefix in &peer.allowed_ips {
             self.line("allowed_ip", prefix)?;
+        }
+        if let Some(receives) = peer.receives {
+            self.line("rx_data", u8::from(receives))?;
         }
         self.last_discard(peer.last_discard)
     }

@@ -144,6 +144,7 @@ pub fn stranger(public_key: PublicKey) -> PeerState {
         tx_bytes: 0,
         persistent_keepalive: 0,
         allowed_ips: Vec::new(),
+        receives: None,
         last_discard: None,
     }
 }
@@ -166,6 +167,7 @@ fn of_peer(peer: &mut PeerState, name: &str, value: &str, zone: ZoneIndex) -> Op
         "preshared_key" => peer.preshared_key = PresharedKey::new(*key::from_hex(value)?),
         "endpoint" => peer.endpoint = Some(socket_address(value, zone)?),
         "last_discard" => peer.last_discard = discard::named(value),
+        "rx_data" => peer.receives = Some(number::<u8>(value)? != 0),
         "last_handshake_time_sec" => {
             let nanoseconds = Duration::from_nanos(handshake.subsec_nanos().into());
             peer.last_handshake = some_time(Duration::from_secs(number(value)?), nanoseconds);

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
 
 use super::{Conversation, Device, Event, Identity};
 use crate::allowed_ips::Prefix;
@@ -78,16 +79,17 @@ impl Device {
     /// What `get` shows, but for the port and the mark, which are the owner's.
     pub fn state(&self) -> DeviceState {
         let peers = self.peers.values().map(|peer| {
-            let (rx_bytes, tx_bytes) = peer.traffic.bytes();
+            let mut known = [&peer.keypairs.previous, &peer.keypairs.current].into_iter().flatten();
             PeerState {
                 public_key: peer.public_key,
                 preshared_key: peer.preshared_key.clone(),
                 endpoint: peer.endpoint.map(|endpoint| endpoint.remote),
                 last_handshake: peer.last_handshake,
-                rx_bytes,
-                tx_bytes,
+                rx_bytes: peer.traffic.rx_bytes.load(Relaxed),
+                tx_bytes: peer.traffic.tx_bytes.load(Relaxed),
                 persistent_keepalive: peer.persistent_keepalive,
                 allowed_ips: peer.allowed_ips.clone(),
+                receives: peer.last_handshake.map(|_| known.any(|it| it.heard.load(Relaxed))),
                 last_discard: peer.last_discard.or_else(|| peer.traffic.refused()),
             }
         });

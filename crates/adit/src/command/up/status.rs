@@ -36,7 +36,7 @@ completed in the last three minutes, whether data comes, and whether what was se
 
 /// A session is over when its handshake is this old (REJECT_AFTER_TIME).
 const LIFETIME: Duration = Duration::from_secs(180);
-/// What a handshake costs either side at most: an initiation and a keepalive, in bytes of UDP.
+/// What one handshake costs either side at most: an initiation and a keepalive, in bytes of UDP.
 const HANDSHAKE: u64 = 148 + 32;
 
 /// Runs `adit status`.
@@ -441,7 +441,7 @@ impl Tunnel {
     }
 }
 
-/// What works between a peer and us, as its counters tell.
+/// What works between a peer and us.
 struct Lights {
     handshaked: bool,
     receives: bool,
@@ -452,8 +452,8 @@ impl Lights {
     fn of(peer: &PeerState, is_called_in_vain: bool) -> Self {
         let age = peer.last_handshake.map(|time| realtime().saturating_sub(time));
         let handshaked = age.is_some_and(|age| age <= LIFETIME);
-        // More than handshakes: data.
-        let receives = handshaked && peer.rx_bytes > HANDSHAKE;
+        // Of a kernel only the counters tell, where handshakes and data are summed.
+        let receives = handshaked && peer.receives.unwrap_or(peer.rx_bytes > HANDSHAKE);
         let is_answered = receives && peer.tx_bytes > HANDSHAKE && !is_called_in_vain;
         Self { handshaked, receives, is_answered }
     }

@@ -214,6 +214,7 @@ mod tests {
                     tx_bytes,
                     persistent_keepalive: 25,
                     allowed_ips: Vec::new(),
+                    receives: None,
                     last_discard: None,
                 };
                 let state = DeviceState { peers: vec![peer], ..DeviceState::default() };
