@@ -67,9 +67,14 @@ pub fn tell_starter() {
 pub fn end(name: &str) {
     // Another that is starting meanwhile has a file, too. Without the lock it can lose that.
     let _lock = Lock::of_keeper(name).ok();
-    // If it does not end, it will when it looks the next time.
-    if call(name, LOOK).is_none() {
-        // It was killed, perhaps, and left its file behind.
+    let has_ended = match call(name, LOOK) {
+        // If it takes too long, it will end when it looks the next time.
+        Some(None) => false,
+        Some(Some(answer)) => answer.is_empty(),
+        None => true,
+    };
+    if has_ended {
+        // It was killed, perhaps just now, and left its file behind.
         let _ = fs::remove_file(tunnel::keeper_socket(name));
     }
 }
