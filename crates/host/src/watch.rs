@@ -1,4 +1,4 @@
-//! Noticing that a file of ours was taken away.
+//! Noticing that a file of ours was taken away, or written over.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,8 +8,8 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 /// Watches one file (inotify): the descriptor becomes readable when it may no longer be what its
 /// path leads to, because it was unlinked, renamed or replaced, its attributes changed, or its
-/// directory was moved. Whether it still is, the one who asks must compare by device and inode: an
-/// event is a reason to look, nothing more.
+/// directory was moved; and when somebody has closed it who could write into it. What has become of
+/// it, the one who asks must see: an event is a reason to look, nothing more.
 ///
 /// What happens to the file's neighbours wakes nobody.
 #[derive(Debug)]
@@ -26,7 +26,8 @@ impl Watch {
         let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let moved = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
         // Unlinking a file that is still open changes its link count: an attribute.
-        inotify::add_watch(&watch, path, moved | WatchFlags::ATTRIB | WatchFlags::DONT_FOLLOW)?;
+        let changed = moved | WatchFlags::ATTRIB | WatchFlags::CLOSE_WRITE;
+        inotify::add_watch(&watch, path, changed | WatchFlags::DONT_FOLLOW)?;
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
         {
             inotify::add_watch(&watch, directory, moved | WatchFlags::ONLYDIR)?;

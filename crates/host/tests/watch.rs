@@ -67,6 +67,20 @@ fn a_lost_socket_is_noticed() {
 }
 
 #[test]
+fn a_file_that_is_written_over_is_noticed_and_one_that_is_read_is_not() {
+    let directory = Directory::new("written");
+    let file = directory.0.join("resolv.conf");
+    fs::write(&file, "nameserver 192.0.2.1\n").unwrap();
+    let watch = Watch::new(&file).unwrap();
+    fs::read(&file).unwrap();
+    fs::write(directory.0.join("hosts"), "").unwrap();
+    assert!(!is_readable(&watch));
+    fs::write(&file, "nameserver 192.0.2.2\n").unwrap();
+    assert!(is_readable(&watch) && watch.drain());
+    assert!(!is_readable(&watch));
+}
+
+#[test]
 fn the_neighbours_of_a_socket_wake_nobody() {
     let directory = Directory::new("neighbours");
     let socket = directory.0.join("wg0.sock");

@@ -28,6 +28,7 @@ fn what_others_delete_is_back_within_a_second_and_it_is_known_who_did_it() {
         gone ip link set wg0 mtu 1280
         gone ip link set wg0 down
         gone sh -c 'echo nameserver 127.0.0.1 > /etc/resolv.conf.new; mv /etc/resolv.conf.new /etc/resolv.conf'
+        gone sh -c 'echo nameserver 127.0.0.1 > /etc/resolv.conf'
         repairs() { adit status --json wg0 | grep '"what"'; }
         repairs | grep -q 'nft .*removed.*put back: + packet filter adit-wg0' || fail "$(repairs)"
         repairs | grep -q 'put back: + IPv4 rule 20000' || fail "$(repairs)"
