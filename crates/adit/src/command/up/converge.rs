@@ -182,8 +182,10 @@ pub struct Tunnel {
     former: Note,
     /// What its link was called until now, if it had another name.
     pub called: Option<String>,
+    /// What has been done.
+    pub done: Vec<Step>,
     /// What a repair could not do.
-    pub left: Vec<Step>,
+    left: Vec<Step>,
     /// Why it could not.
     failures: Vec<Failure>,
     on_failure: OnFailure,
@@ -260,6 +262,7 @@ impl Tunnel {
             present,
             former,
             called,
+            done: Vec::new(),
             left: Vec::new(),
             is_mute: mute.is_some(),
             failures: mute.into_iter().collect(),
@@ -546,6 +549,10 @@ impl Tunnel {
             }
             let link = Step::Make(Item::Link(self.wish.name.clone()));
             if plan.steps.iter().any(|(step, _)| *step == link) {
+                if self.on_failure == OnFailure::GoOn && self.present.take().is_some() {
+                    // It went a moment ago, and hooks go with it.
+                    return self.converge(None);
+                }
                 // Perhaps somebody has given it another name since it was looked for.
                 let network = &mut self.machine.network;
                 if let Some(other) = tunnel::call_back(network, &self.wish.name, &self.journal)? {
@@ -567,6 +574,8 @@ impl Tunnel {
                 self.left = std::mem::take(&mut failure.left);
                 self.told(failure, &plan)
             });
+            let taken = plan.steps.iter().map(|(step, _)| step);
+            self.done.extend(taken.filter(|step| !self.left.contains(step)).cloned());
             let is_over = self.on_failure == OnFailure::GoBack || self.left.contains(&link);
             if outcome.is_err() && is_over {
                 return self.endure(outcome);

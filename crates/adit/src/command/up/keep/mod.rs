@@ -348,7 +348,7 @@ impl Keeper {
         wish.path.clone_from(&journal.note.file);
         let found = self.names.found(&wish);
         let mut tunnel = Tunnel::look(wish, journal, converge::Purpose::Restore(found))?;
-        let plan = tunnel.plan()?;
+        tunnel.plan()?;
         // Somebody may do many things one after the other, the last ones while we look.
         self.late = self.hear();
         let moved = tunnel.restore()?;
@@ -361,8 +361,7 @@ impl Keeper {
         }
         let called =
             tunnel.called.iter().map(|other| format!("~ name {} (was {other})", self.name));
-        let steps = plan.steps.iter().map(|(step, _)| step);
-        let steps = steps.filter(|step| !tunnel.left.contains(step)).map(ToString::to_string);
+        let steps = tunnel.done.iter().map(ToString::to_string);
         let steps: Vec<_> = called.chain(steps).collect();
         if !steps.is_empty() {
             let who: Vec<String> = word.iter().chain(&self.late).map(ToString::to_string).collect();
