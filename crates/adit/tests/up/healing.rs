@@ -416,6 +416,27 @@ fn the_guard_lets_out_what_comes_from_another_port_that_was_set_meanwhile() {
 }
 
 #[test]
+fn the_mark_of_a_full_tunnel_is_put_back_when_its_file_is_synchronized() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        full '' ''
+        check adit up wg0
+        check ping -c 1 -W 5 10.9.0.1 > /dev/null
+        mark=$(wg show wg0 fwmark)
+        # A file for `wg' knows nothing of the mark.
+        wg syncconf wg0 <("$ADIT" wg-quick strip wg0)
+        marked() { [ "$(wg show wg0 fwmark)" = "$mark" ]; }
+        await marked
+        check ping -c 1 -W 5 10.9.0.1 > /dev/null
+        adit status --json wg0 | grep -q "put back: mark $mark" || fail "$(adit status --json)"
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
 fn a_peer_that_falls_silent_is_told_of_and_looked_for_where_its_name_leads_now() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

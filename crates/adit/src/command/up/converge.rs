@@ -418,8 +418,20 @@ impl Tunnel {
                 }
             }
         }
+        match self.mark_again() {
+            Ok(marked) => told.extend(marked),
+            Err(failure) => self.failures.push(failure),
+        }
         self.apply(None)?;
         Ok(told)
+    }
+
+    /// Gives the datagrams of a full tunnel their mark back, without which it carries itself.
+    fn mark_again(&self) -> Outcome<Option<String>> {
+        let is_lost = |mark: &u32| self.present.as_ref().is_some_and(|it| it.fwmark != *mark);
+        let Some(mark) = self.circumstances.table.filter(is_lost) else { return Ok(None) };
+        self.set(&Settings { fwmark: Some(mark), ..Settings::default() })?;
+        Ok(Some(format!("somebody took the mark of its datagrams; put back: mark {mark:#x}")))
     }
 
     /// Why a repair is not complete, if it is not.
