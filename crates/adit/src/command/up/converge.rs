@@ -3,161 +3,23 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::time::Duration;
 
 use config::wg::{PeerSettings, Settings};
 use host::dns::Outside;
 use host::guard;
 use host::plan::{Entry, Item, Machine, Observed, OnFailure, Plan, Step, Wanted};
-use host::signals::{Signal, Signals};
-use host::{Family, Network, Route, dns, plan};
+use host::signals::Signals;
+use host::{Family, Route, dns, plan};
 use proto::{DeviceState, PublicKey};
-use sys::clock::realtime;
-use sys::poll::{Epoll, Events};
 
 use super::carrier::{self, Carrier, End};
 use super::failure::{Failure, Kind, Outcome};
 use super::sync::{self, Found};
 use super::tunnel::{self, Hooks, Journal, Lock, Note};
 use super::want::{self, Circumstances};
-use super::wish::{self, Endpoint, Wish};
-use super::{Options, endpoints, keep, not_running, numbers, told_of_name};
+use super::wish::{Endpoint, Wish};
+use super::{endpoints, numbers};
 use crate::command::wg::interface;
-
-/// `adit up`, and `adit reload` for a tunnel that must be up.
-pub fn up(options: &Options, must_run: bool) -> Outcome {
-    let name = wish::name(&options.argument)?;
-    // Before anything is made, so that none is missed.
-    let signals = Signals::new().map_err(|error| Failure::io("watch signals", &error))?;
-    let mut pauses = Pauses::default();
-    while let Some(lost) = attempt(&name, options, must_run, &signals)? {
-        if !options.foreground {
-            return Err(lost.with("try again when there is a network"));
-        }
-        if pauses.is_first() {
-            eprintln!("adit: {lost}: {name} comes up when one is found");
-        }
-        // Nothing has been made yet, and nobody else is kept from making it.
-        if pauses.next(&signals)? {
-            return Ok(());
-        }
-    }
-    keep::tell_others(&name);
-    // A keeper looks under the same lock.
-    if options.foreground { keep::stay(&name, signals) } else { keep::ensure(&name) }
-}
-
-/// What that would do, as in a diff.
-pub fn tell(options: &Options, must_run: bool) -> Outcome<String> {
-    let name = wish::name(&options.argument)?;
-    let (wish, mut journal) = read(&name, options, must_run)?;
-    apply_options(&mut journal, options);
-    if let Some(link) = tunnel::renamed(&mut Network::open()?, &name, &journal)? {
-        return Ok(told_of_name(&name, &link));
-    }
-    Tunnel::look(wish, journal, Purpose::Tell)?.tell()
-}
-
-/// How long to wait between attempts.
-#[derive(Default)]
-struct Pauses(u32);
-
-impl Pauses {
-    fn is_first(&self) -> bool {
-        self.0 == 0
-    }
-
-    /// Waits, each time longer, up to eight seconds. Whether a signal has asked for the end.
-    fn next(&mut self, signals: &Signals) -> Outcome<bool> {
-        let fail = |error| Failure::io("wait", &error);
-        let pause = Duration::from_secs(1 << self.0.min(3));
-        self.0 += 1;
-        let epoll = Epoll::new().map_err(fail)?;
-        epoll.add(signals.as_fd(), 0).map_err(fail)?;
-        epoll.wait(&mut Events::new(1), Some(pause)).map_err(fail)?;
-        Ok(signals.read().is_some_and(|signal| signal != Signal::Hangup))
-    }
-}
-
-/// Brings it up, unless that would lead nowhere, for this reason.
-fn attempt(
-    name: &str,
-    options: &Options,
-    must_run: bool,
-    signals: &Signals,
-) -> Outcome<Option<Failure>> {
-    let _lock = Lock::of(name)?;
-    tunnel::await_start(name)?;
-    let (wish, mut journal) = read(name, options, must_run)?;
-    ask_outside(name, &journal)?;
-    let former = journal.note.clone();
-    apply_options(&mut journal, options);
-    let mut tunnel = Tunnel { former, ..Tunnel::look(wish, journal, Purpose::Make)? };
-    for warning in tunnel.wish.warnings() {
-        eprintln!("adit: {warning}");
-    }
-    if options.kernel && !tunnel.journal.note.kernel {
-        eprintln!("adit: {name} is carried by adit already: `adit down {name}' first");
-    }
-    if options.guard == Some(true) && tunnel.circumstances.table.is_none() {
-        eprintln!("adit: {name} is no full tunnel, and needs no guard: there is none");
-    }
-    if let Some(other) = &tunnel.called {
-        eprintln!("adit: somebody called the link of {name} {other}: it has its name again");
-    }
-    let lost = match (tunnel.lost(), tunnel.outside()) {
-        (Some(lost), Some(_)) => {
-            eprintln!("adit: {lost}: {name} is up, and goes on asking");
-            None
-        }
-        (lost, _) => lost,
-    };
-    let outcome = match lost {
-        None => tunnel.make(signals),
-        Some(_) => Ok(()),
-    };
-    if tunnel.journal.entries.is_empty() {
-        // The number of a table that nobody uses is free again.
-        tunnel.journal.delete()?;
-    }
-    outcome.map(|()| lost)
-}
-
-/// What the file wants, and what has been made of it.
-fn read(name: &str, options: &Options, must_run: bool) -> Outcome<(Wish, Journal)> {
-    let journal = tunnel::journal(name)?;
-    if must_run && journal.is_none() {
-        return Err(not_running(name));
-    }
-    let wish = Wish::read(&options.argument, journal.as_ref().map(|it| it.note.file.as_path()))?;
-    let journal = journal.unwrap_or_else(|| tunnel::new_journal(&wish));
-    Ok((wish, journal))
-}
-
-/// What was said besides the file.
-fn apply_options(journal: &mut Journal, options: &Options) {
-    journal.note.guard = options.guard.or(journal.note.guard);
-    // What an earlier start of the machine has left is no tunnel any more.
-    if !journal.entries.iter().any(|entry| entry.item.is_link()) {
-        journal.note.kernel = options.kernel;
-        journal.note.since = realtime().as_secs();
-    }
-}
-
-/// Once the link has gone by itself, as in a power cut, nobody answers for it any more: names of
-/// endpoints are asked of those who were asked before it came up.
-fn ask_outside(name: &str, journal: &Journal) -> Outcome {
-    if Network::open()?.has_link(name)? {
-        return Ok(());
-    }
-    for entry in &journal.entries {
-        if let Item::Dns(_, record) = &entry.item {
-            record.undo()?;
-        }
-    }
-    Ok(())
-}
 
 /// What a look at a tunnel is for.
 pub enum Purpose {
@@ -179,7 +41,7 @@ pub struct Tunnel {
     /// What it has, if its link is there.
     pub present: Option<DeviceState>,
     /// What its journal told before.
-    former: Note,
+    pub(super) former: Note,
     /// What its link was called until now, if it had another name.
     pub called: Option<String>,
     /// What has been done.
@@ -192,7 +54,7 @@ pub struct Tunnel {
     /// Whether nobody can be told of name servers now: what was told is left as it is.
     is_mute: bool,
     machine: Machine,
-    circumstances: Circumstances,
+    pub(super) circumstances: Circumstances,
     wanted: Vec<Wanted>,
     /// All that the interface ought to have.
     settings: Settings,
@@ -299,7 +161,7 @@ impl Tunnel {
     }
 
     /// The plan.
-    fn tell(&mut self) -> Outcome<String> {
+    pub(super) fn tell(&mut self) -> Outcome<String> {
         let mut text = self.plan()?.to_string();
         let change = self.change();
         let settings = change.as_ref().unwrap_or(&self.settings);
@@ -354,7 +216,7 @@ impl Tunnel {
 
     /// Why a tunnel that is not up yet must not come up: once everything goes into it, nobody but
     /// those outside can be asked any more where its other end is.
-    fn lost(&self) -> Option<Failure> {
+    pub(super) fn lost(&self) -> Option<Failure> {
         let is_new = self.present.is_none() && self.journal.entries.is_empty();
         let mut peers = self.settings.peers.iter();
         if !is_new || want::full(&self.wish).is_empty() || peers.any(|it| it.endpoint.is_some()) {
@@ -366,7 +228,7 @@ impl Tunnel {
     }
 
     /// Brings it up, or to what its file wants now.
-    fn make(&mut self, signals: &Signals) -> Outcome {
+    pub(super) fn make(&mut self, signals: &Signals) -> Outcome {
         // Where there is no room for it, nobody could keep the tunnel.
         let new = tunnel::prepare_file(&self.wish)?;
         let was_up = !self.journal.entries.is_empty();

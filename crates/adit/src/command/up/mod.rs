@@ -1,6 +1,7 @@
 //! `adit up`, `adit reload` and `adit down`: a tunnel as its file wants it, whatever there was
 //! before (docs/up.md).
 
+mod attempt;
 mod carrier;
 mod converge;
 mod down;
@@ -82,19 +83,19 @@ impl Options {
 
 /// Runs `adit up`.
 pub fn up(arguments: Vec<OsString>) -> ExitCode {
-    let tell = |options: &Options| converge::tell(options, false);
+    let tell = |options: &Options| attempt::tell(options, false);
     run(arguments, UP, tell, |options| make(options, false))
 }
 
 /// Runs `adit reload`.
 pub fn reload(arguments: Vec<OsString>) -> ExitCode {
-    let tell = |options: &Options| converge::tell(options, true);
+    let tell = |options: &Options| attempt::tell(options, true);
     run(arguments, RELOAD, tell, |options| make(options, true))
 }
 
 /// Makes a tunnel what its file wants, and tells if that leads nowhere.
 fn make(options: &Options, must_run: bool) -> Outcome {
-    converge::up(options, must_run)?;
+    attempt::up(options, must_run)?;
     // In the foreground it is down again by now.
     let name = wish::name(&options.argument)?;
     for fault in ways::circles(&name) {

@@ -32,7 +32,8 @@ use serde_json::{Map, Value, json};
 use sys::clock::realtime;
 use sys::poll::{Epoll, Events};
 
-use super::converge::{self, Tunnel};
+use super::attempt;
+use super::converge::{Purpose, Tunnel};
 use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Journal, Lock};
 use super::wish::Wish;
@@ -276,7 +277,7 @@ impl Keeper {
             (Signal::Hangup, true) => {
                 self.voice.notify("RELOADING=1");
                 let options = Options::to_reload(&self.name);
-                if let Err(failure) = converge::up(&options, true) {
+                if let Err(failure) = attempt::up(&options, true) {
                     self.voice.say(&format!("cannot reload: {failure}"));
                 }
                 self.voice.notify("READY=1");
@@ -347,7 +348,7 @@ impl Keeper {
         let mut wish = Wish::of(self.name.clone(), tunnel::applied_file(&self.name))?;
         wish.path.clone_from(&journal.note.file);
         let found = self.names.found(&wish);
-        let mut tunnel = Tunnel::look(wish, journal, converge::Purpose::Restore(found))?;
+        let mut tunnel = Tunnel::look(wish, journal, Purpose::Restore(found))?;
         tunnel.plan()?;
         // Somebody may do many things one after the other, the last ones while we look.
         self.late = self.hear();
