@@ -202,9 +202,9 @@ impl Control {
                 }
             }
             Event::SessionRemoved(index) => self.shared.sessions.remove(index),
-            Event::SendOn { peer, keypair, confirm } => {
-                if !self.send_on(peer, &keypair) && confirm {
-                    self.device.send_keepalive(self.now(), peer);
+            Event::SendOn(id, keypair) => {
+                if !self.send_on(id, &keypair) && keypair.is_initiator {
+                    self.device.send_keepalive(self.now(), id);
                 }
             }
             Event::SendOnNone(id) => self.with(id, |peer| peer.sending.store(None)),

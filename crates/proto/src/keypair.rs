@@ -28,7 +28,8 @@ pub struct Keypair {
     local: SessionIndex,
     remote: SessionIndex,
     created: Time,
-    pub(crate) is_initiator: bool,
+    /// We were the initiator.
+    pub is_initiator: bool,
     next_counter: AtomicU64,
     /// The early renewal on receipt has been asked for.
     renewed: AtomicBool,

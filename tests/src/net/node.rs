@@ -506,7 +506,8 @@ impl Node {
                 self.sessions.insert(session.keypair.local_index(), session);
             }
             Event::SessionRemoved(index) => drop(self.sessions.remove(&index)),
-            Event::SendOn { peer: id, keypair, confirm } => {
+            Event::SendOn(id, keypair) => {
+                let is_initiator = keypair.is_initiator;
                 let mut waiting = false;
                 self.with(id, |peer| {
                     peer.sending = Some(keypair);
@@ -514,7 +515,7 @@ impl Node {
                 });
                 if waiting {
                     self.flush(id);
-                } else if confirm {
+                } else if is_initiator {
                     self.device.send_keepalive(self.now, id);
                 }
             }

@@ -139,7 +139,7 @@ impl Conversation<'_> {
         let keypair = Keypair::new([&sending, &receiving], true, indices, self.now.time);
         let keypair = self.establish(from, Response::LEN, keypair);
         self.complete_handshake();
-        self.out.events.push_back(Event::SendOn { peer: self.id, keypair, confirm: true });
+        self.out.events.push_back(Event::SendOn(self.id, keypair));
         Ok(())
     }
 

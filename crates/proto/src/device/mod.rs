@@ -114,16 +114,9 @@ pub enum Event {
     SessionAdded(PeerId, Arc<Keypair>),
     /// No more messages of this session are to be accepted.
     SessionRemoved(SessionIndex),
-    /// Send on this session from now on, staged packets first. If `confirm` and nothing is staged, call
-    /// [`Device::send_keepalive`], so that the responder learns that it may send.
-    SendOn {
-        /// Whose session.
-        peer: PeerId,
-        /// The session.
-        keypair: Arc<Keypair>,
-        /// We were the initiator.
-        confirm: bool,
-    },
+    /// Send on this session from now on, staged packets first. If we were its initiator and nothing is
+    /// staged, call [`Device::send_keepalive`], so that the responder learns that it may send.
+    SendOn(PeerId, Arc<Keypair>),
     /// There is no session to send on any more.
     SendOnNone(PeerId),
     /// A handshake was completed.

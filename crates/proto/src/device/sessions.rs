@@ -23,7 +23,7 @@ impl Conversation<'_> {
         self.complete_handshake();
         // It may have expired in vain, while there was nothing to send it on.
         self.arm_persistent_keepalive();
-        self.out.events.push_back(Event::SendOn { peer: self.id, keypair, confirm: false });
+        self.out.events.push_back(Event::SendOn(self.id, keypair));
     }
 
     /// Sends an empty message; if there is no session, asks for one instead.
