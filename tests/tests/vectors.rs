@@ -11,7 +11,7 @@ use std::time::Duration;
 use proto::{
     AllowedIpsChange, Change, Device, Discard, Endpoint, Event, Keypair, Kind, Now, PeerChange,
     PeerId, Prefix, PresharedKey, PrivateKey, PublicKey, Random, Report, Time, Window,
-    data_receiver, inner_packet, kind, limits, padding,
+    inner_packet, kind, limits, padding,
 };
 use serde_json::Value;
 
@@ -113,7 +113,8 @@ impl End {
 
     /// Takes in any datagram, as a data plane would.
     fn handle(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) -> Result<(), Discard> {
-        if kind(datagram)? != Kind::Data {
+        let kind = kind(datagram)?;
+        if !matches!(kind, Kind::Data(_)) {
             let outcome = self.device.handle_handshake(now, Endpoint::new(from), datagram);
             while let Some(event) = self.device.poll_event() {
                 match event {
@@ -129,7 +130,7 @@ impl End {
             return outcome;
         }
         let (keypair, window) = self.session.as_mut().ok_or(Discard::UnknownIndex)?;
-        if data_receiver(datagram) != Some(keypair.local_index()) {
+        if kind != Kind::Data(keypair.local_index()) {
             return Err(Discard::UnknownIndex);
         }
         let mut datagram = datagram.to_vec();

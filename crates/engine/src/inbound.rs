@@ -4,13 +4,13 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, PoisonError};
 
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, HANDSHAKE_QUEUE};
-use proto::{Discard, Endpoint, Report, data_receiver, inner_packet, kind};
+use proto::{Discard, Endpoint, Kind, Report, inner_packet, kind};
 use sys::tun::{Offload, VnetHeader};
 use sys::udp::{ReceiveBatch, Received, Udp};
 
 use crate::Notice;
 use crate::mailbox::Letter;
-use crate::offload::Kind;
+use crate::offload;
 use crate::packet::coalesce::{Coalescer, MOST_PIECES, Place};
 use crate::packet::ecn;
 use crate::shared::{Session, Shared, endpoint};
@@ -83,18 +83,19 @@ impl<'a> Opener<'a> {
         let mut origin = Origin { endpoint: endpoint(from, local), tos, slot, start: 0, stride };
         let mut rest = bytes;
         while !rest.is_empty() {
-            let receiver = rest.chunks(stride).next().and_then(data_receiver);
-            let same = rest.chunks(stride).take_while(|message| data_receiver(message) == receiver);
+            let Some(first) = rest.chunks(stride).next().map(kind) else { return };
+            let same = rest.chunks(stride).take_while(|message| kind(message) == first);
             let length = rest.len().min(same.count() * stride);
             let Some((run, behind)) = rest.split_at_mut_checked(length) else { return };
-            if let Some(index) = receiver {
+            if let Ok(Kind::Data(index)) = first {
                 let last = self.last.take().filter(|last| last.keypair.local_index() == index);
                 if let Some(session) = last.or_else(|| self.round.shared.sessions.find(index)) {
                     self.open_run(&session, &origin, run);
                     self.last = Some(session);
                 }
             } else {
-                run.chunks(stride).for_each(|datagram| self.not_data(origin.endpoint, datagram));
+                run.chunks(stride)
+                    .for_each(|datagram| self.not_data(first, origin.endpoint, datagram));
             }
             origin.start += length;
             rest = behind;
@@ -172,8 +173,8 @@ impl<'a> Opener<'a> {
     }
 
     /// Passes on what is the control thread's business, and what is nobody's.
-    fn not_data(&self, from: Endpoint, datagram: &[u8]) {
-        let letter = match kind(datagram) {
+    fn not_data(&self, kind: Result<Kind, Discard>, from: Endpoint, datagram: &[u8]) {
+        let letter = match kind {
             Ok(_) => Letter::Handshake(from, datagram.into()),
             Err(reason) => Letter::Tell(Notice::Dropped(from.remote, reason)),
         };
@@ -192,7 +193,7 @@ fn deliver(round: &Round<'_>, coalescer: &mut Coalescer, buffers: &[&[u8]]) {
             // Like everywhere on the way of a packet, no room means that it is lost.
             let _ = tun.write_vectored(pieces);
         } else if let Err(error) =
-            shared.offloads.make_up(Kind::TunTcp).and_then(|()| tun.write_vectored(pieces))
+            shared.offloads.make_up(offload::Kind::TunTcp).and_then(|()| tun.write_vectored(pieces))
         {
             super_packet_refused(shared, error);
             let header = VnetHeader::default().encode();
@@ -207,8 +208,9 @@ fn deliver(round: &Round<'_>, coalescer: &mut Coalescer, buffers: &[&[u8]]) {
 /// Some kernels refuse super-packets that they should take (Linux 6.6.44 and its like): do without.
 fn super_packet_refused(shared: &Shared, error: io::Error) {
     if error.kind() == io::ErrorKind::InvalidInput
-        && (shared.offloads.lose(Kind::TunTcp) | shared.offloads.lose(Kind::TunUdp))
+        && (shared.offloads.lose(offload::Kind::TunTcp)
+            | shared.offloads.lose(offload::Kind::TunUdp))
     {
-        shared.control.post(Letter::Tell(Notice::OffloadLost(Kind::TunTcp, error)));
+        shared.control.post(Letter::Tell(Notice::OffloadLost(offload::Kind::TunTcp, error)));
     }
 }

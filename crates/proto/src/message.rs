@@ -38,29 +38,19 @@ pub enum Kind {
     Response,
     /// What a responder under load sends instead.
     CookieReply,
-    /// An encrypted packet, or none (keepalive).
-    Data,
+    /// An encrypted packet, or none (keepalive), of this session.
+    Data(SessionIndex),
 }
 
 /// Tells what `datagram` is. Type and length are judged together; reserved bytes must be zero.
 pub fn kind(datagram: &[u8]) -> Result<Kind, Discard> {
-    let kind = datagram.first_chunk::<4>().ok_or(Discard::Malformed)?;
+    let (kind, mut rest) = datagram.split_first_chunk().ok_or(Discard::Malformed)?;
     match (u32::from_le_bytes(*kind), datagram.len()) {
         (Initiation::TYPE, Initiation::LEN) => Ok(Kind::Initiation),
         (Response::TYPE, Response::LEN) => Ok(Kind::Response),
         (CookieReply::TYPE, CookieReply::LEN) => Ok(Kind::CookieReply),
-        (DATA_TYPE, DATA_OVERHEAD..) => Ok(Kind::Data),
+        (DATA_TYPE, DATA_OVERHEAD..) => Ok(Kind::Data(take::<4>(&mut rest)?.into())),
         _ => Err(Discard::Malformed),
-    }
-}
-
-/// The session that a data message is for; `None` if it is not a well-formed data message.
-pub fn data_receiver(datagram: &[u8]) -> Option<SessionIndex> {
-    match datagram {
-        [4, 0, 0, 0, a, b, c, d, ..] if datagram.len() >= DATA_OVERHEAD => {
-            Some([*a, *b, *c, *d].into())
-        }
-        _ => None,
     }
 }
 
@@ -153,7 +143,7 @@ mod tests {
             ([1, 0, 0, 1], 148, Err(Discard::Malformed)),
             ([2, 0, 0, 0], 92, Ok(Kind::Response)),
             ([3, 0, 0, 0], 64, Ok(Kind::CookieReply)),
-            ([4, 0, 0, 0], 32, Ok(Kind::Data)),
+            ([4, 0, 0, 0], 32, Ok(Kind::Data(SessionIndex(0)))),
             ([4, 0, 0, 0], 31, Err(Discard::Malformed)),
             ([4, 1, 0, 0], 32, Err(Discard::Malformed)),
             ([5, 0, 0, 0], 64, Err(Discard::Malformed)),

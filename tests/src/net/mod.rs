@@ -126,8 +126,8 @@ impl Parcel {
             Kind::Initiation => What::Initiation,
             Kind::Response => What::Response,
             Kind::CookieReply => What::CookieReply,
-            Kind::Data if self.bytes.len() == DATA_OVERHEAD => What::Keepalive,
-            Kind::Data => What::Packet,
+            Kind::Data(_) if self.bytes.len() == DATA_OVERHEAD => What::Keepalive,
+            Kind::Data(_) => What::Packet,
         })
     }
 

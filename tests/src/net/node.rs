@@ -9,7 +9,7 @@ use proto::limits::{DATA_HEADER, DATA_OVERHEAD, MAX_STAGED, TAG};
 use proto::{
     AllowedIps, AllowedIpsChange, Authentic, Change, Device, Discard, Endpoint, Event, Keypair,
     Kind, Now, PeerChange, PeerId, Prefix, PrivateKey, PublicKey, Random, Report, SessionIndex,
-    Source, Time, Traffic, Window, data_receiver, inner_packet, kind, padding,
+    Source, Time, Traffic, Window, inner_packet, kind, padding,
 };
 
 use super::chance::Chance;
@@ -310,7 +310,7 @@ impl Node {
         let source = Source { address: to.ip(), interface: 1 };
         let from = Endpoint { remote: from, source: Some(source) };
         let outcome = match kind(bytes)? {
-            Kind::Data => self.open(from, bytes),
+            Kind::Data(index) => self.open(from, index, bytes),
             _ => {
                 if self.overloaded {
                     self.last_load = Some(self.now.time);
@@ -404,8 +404,12 @@ impl Node {
     }
 
     /// Takes in a data message.
-    fn open(&mut self, from: Endpoint, datagram: &[u8]) -> Result<(), Discard> {
-        let index = data_receiver(datagram).ok_or(Discard::Malformed)?;
+    fn open(
+        &mut self,
+        from: Endpoint,
+        index: SessionIndex,
+        datagram: &[u8],
+    ) -> Result<(), Discard> {
         let session = self.sessions.get_mut(&index).ok_or(Discard::UnknownIndex)?;
         let (id, keypair) = (session.peer, Arc::clone(&session.keypair));
         let (mut bytes, length) = (datagram.to_vec(), datagram.len());

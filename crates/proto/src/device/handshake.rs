@@ -63,7 +63,7 @@ impl Device {
                 let peer = self.addressee(message.receiver)?;
                 self.with(now, peer, |with| with.consume_cookie_reply(&message))
             }
-            Kind::Data => return Err(Discard::Malformed),
+            Kind::Data(_) => return Err(Discard::Malformed),
         };
         consumed.ok_or(Discard::UnknownPeer)?
     }
