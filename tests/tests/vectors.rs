@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use proto::{
     AllowedIpsChange, Change, Device, Discard, Endpoint, Event, Keypair, Kind, Now, PeerChange,
-    PeerId, Prefix, PresharedKey, PrivateKey, PublicKey, Random, Report, Time, Window,
-    inner_packet, kind, limits, padding,
+    PeerId, Prefix, PresharedKey, PrivateKey, PublicKey, Report, Time, Window, inner_packet, kind,
+    limits, padding,
 };
 use serde_json::Value;
 
@@ -46,10 +46,8 @@ impl Script {
     fn push(&self, bytes: &[u8]) {
         self.0.lock().unwrap().extend(bytes);
     }
-}
 
-impl Random for Script {
-    fn fill(&mut self, bytes: &mut [u8]) {
+    fn fill(&self, bytes: &mut [u8]) {
         let mut script = self.0.lock().unwrap();
         assert!(script.len() >= bytes.len(), "more chance than was foreseen");
         bytes.fill_with(|| script.pop_front().unwrap());
@@ -79,7 +77,8 @@ struct End {
 impl End {
     fn new(now: Now, transcript: &Value, role: &str, other: &str) -> Self {
         let script = Script::default();
-        let mut device = Device::new(Box::new(script.clone()));
+        let drawn = script.clone();
+        let mut device = Device::new(Box::new(move |bytes| drawn.fill(bytes)));
         let address = |role| match (role, transcript.get("cookie")) {
             ("initiator", Some(cookie)) => SocketAddr::new(
                 cookie["initiator_address"].as_str().unwrap().parse().unwrap(),
@@ -310,7 +309,7 @@ fn peers_of_low_order_are_listed_but_never_spoken_to() {
         time: Time::from_start(Duration::from_secs(seconds)),
         wall: Duration::from_secs(1_700_000_000 + seconds),
     };
-    let mut device = Device::new(Box::new(Script::default()));
+    let mut device = Device::new(Box::new(|_| unreachable!("nothing is drawn")));
     device.configure(at(0), &change).unwrap();
     device.up(at(0));
     let peers = added(&mut device);
@@ -488,8 +487,10 @@ impl Table {
 
 #[test]
 fn allowed_ips_match_the_known_operations() {
-    let mut table =
-        Table { device: Device::new(Box::new(Script::default())), numbers: BTreeMap::new() };
+    let mut table = Table {
+        device: Device::new(Box::new(|_| unreachable!("nothing is drawn"))),
+        numbers: BTreeMap::new(),
+    };
     let prefix = |text: &Value| {
         let (address, length) = text.as_str().unwrap().split_once('/').unwrap();
         Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()

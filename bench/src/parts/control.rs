@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proto::{
     AllowedIpsChange, Change, Device, Discard, Endpoint, Event, Now, PeerChange, PeerId,
-    PrivateKey, PublicKey, Random, Report, Time,
+    PrivateKey, PublicKey, Report, Time,
 };
 
 use super::catalogue::Entry;
@@ -68,19 +68,14 @@ pub fn an_id() -> Outcome<PeerId> {
 
 /// One without key or peers.
 pub fn device() -> Device {
-    Device::new(Box::new(Counting(0)))
-}
-
-/// The same "random" bytes in each run.
-struct Counting(u64);
-
-impl Random for Counting {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for byte in bytes {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            *byte = (self.0 >> 56) as u8;
-        }
-    }
+    // The same "random" bytes in each run.
+    let mut state: u64 = 0;
+    Device::new(Box::new(move |bytes| {
+        bytes.fill_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        });
+    }))
 }
 
 fn at(port: u16) -> SocketAddr {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use config::uapi::{Errno, Request, Requests, write_result, write_state};
 use proto::{
     AllowedIpsChange, Change, Device, DeviceState, Discard, Now, PeerChange, PeerState, Prefix,
-    PresharedKey, PrivateKey, PublicKey, Random, Time,
+    PresharedKey, PrivateKey, PublicKey, Time,
 };
 
 const A: [u8; 32] = [0xa1; 32];
@@ -299,20 +299,15 @@ fn a_bad_peer_line_is_refused() {
     assert_eq!(set_peer("remove"), Err(Errno::PROTOCOL));
 }
 
-/// Bytes that need not be random here.
-struct Counting(u8);
-
-impl Random for Counting {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for byte in bytes {
-            self.0 = self.0.wrapping_add(1);
-            *byte = self.0;
-        }
-    }
-}
-
 fn device() -> Device {
-    Device::new(Box::new(Counting(0)))
+    // They need not be random here.
+    let mut last: u8 = 0;
+    Device::new(Box::new(move |bytes| {
+        bytes.fill_with(|| {
+            last = last.wrapping_add(1);
+            last
+        });
+    }))
 }
 
 fn apply(device: &mut Device, lines: &str) -> Result<(), Errno> {

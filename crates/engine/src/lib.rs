@@ -26,9 +26,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
-use proto::{
-    Change, Device, DeviceState, Discard, Keypair, PeerId, PublicKey, Random, SessionIndex,
-};
+use proto::{Change, Device, DeviceState, Discard, Keypair, PeerId, PublicKey, SessionIndex};
 use sys::tun::Tun;
 
 use control::Control;
@@ -99,7 +97,7 @@ impl Tunnel {
         let workers = posts.collect::<io::Result<Vec<_>>>()?;
         let first = workers.first().filter(|_| workers.len().is_power_of_two()).cloned();
         let first = first.ok_or(io::ErrorKind::InvalidInput)?;
-        let device = Device::new(Box::new(SystemRandom));
+        let device = Device::new(Box::new(sys::random::fill));
         let shared = Arc::new(Shared {
             clock: Clock { scale: options.time_scale.max(1) },
             offloads: Offloads::probe(&first.tun, &options.without, &options.faults)?,
@@ -190,13 +188,5 @@ pub mod parts {
         let peer = Arc::new(shared::Peer::new(peer, Arc::default()));
         keypairs.for_each(|keypair| sessions.add(Arc::clone(&peer), keypair));
         move |index| sessions.find(index).is_some()
-    }
-}
-
-struct SystemRandom;
-
-impl Random for SystemRandom {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        sys::random::fill(bytes);
     }
 }

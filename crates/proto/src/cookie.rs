@@ -63,7 +63,7 @@ impl Checker {
         from: SocketAddr,
         sender: SessionIndex,
         message: &[u8],
-        random: &mut dyn Random,
+        random: &mut Random,
     ) -> Option<CookieReply> {
         self.secret.take_if(|(_, until)| *until <= now);
         let (secret, _) = self

@@ -40,7 +40,8 @@ fn private(number: u8) -> PrivateKey {
 }
 
 fn device(number: u8, peer: u8) -> Device {
-    let mut device = Device::new(Box::new(Chance::new(Seed(number.into()))));
+    let mut chance = Chance::new(Seed(number.into()));
+    let mut device = Device::new(Box::new(move |bytes| chance.fill(bytes)));
     let key = private(number);
     let peer = PeerChange {
         endpoint: Some(endpoint(peer).remote),

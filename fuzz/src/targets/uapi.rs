@@ -33,7 +33,8 @@ pub fn run(bytes: &[u8]) {
         assert_eq!(pieces.collect::<Vec<_>>(), whole, "it depends on how the bytes arrive");
     }
     let now = Now { time: Time::from_start(Duration::from_secs(9)), wall: Duration::from_secs(9) };
-    let mut device = Device::new(Box::new(Chance::new(Seed(1))));
+    let mut chance = Chance::new(Seed(1));
+    let mut device = Device::new(Box::new(move |bytes| chance.fill(bytes)));
     device.up(now);
     for request in whole {
         if let Ok(Request::Set(change)) = request {

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use proto::Random;
-
 /// Names one run: the same seed, the same run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seed(pub u64);
@@ -77,10 +75,9 @@ impl Chance {
         self.fill(&mut bytes);
         bytes
     }
-}
 
-impl Random for Chance {
-    fn fill(&mut self, bytes: &mut [u8]) {
+    /// Makes all of `bytes` look random.
+    pub fn fill(&mut self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {
             let draw = self.next().to_le_bytes();
             chunk.copy_from_slice(&draw[..chunk.len()]);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, MAX_STAGED, TAG};
 use proto::{
     AllowedIps, AllowedIpsChange, Authentic, Change, Device, Discard, Endpoint, Event, Keypair,
-    Kind, Now, PeerChange, PeerId, Prefix, PrivateKey, PublicKey, Random, Report, SessionIndex,
-    Source, Time, Traffic, Window, inner_packet, kind, padding,
+    Kind, Now, PeerChange, PeerId, Prefix, PrivateKey, PublicKey, Report, SessionIndex, Source,
+    Time, Traffic, Window, inner_packet, kind, padding,
 };
 
 use super::chance::Chance;
@@ -151,7 +151,7 @@ impl Node {
     pub fn new(number: usize, now: Now, mut chance: Chance) -> Self {
         let mut key = [0; 32];
         chance.fill(&mut key);
-        let device = Device::new(Box::new(chance));
+        let device = Device::new(Box::new(move |bytes| chance.fill(bytes)));
         let mut node = Self {
             number,
             key: PublicKey([0; 32]),

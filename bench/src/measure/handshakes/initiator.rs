@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proto::{Change, Device, Endpoint, Event, Now, PeerChange, PublicKey, Random, Time};
+use proto::{Change, Device, Endpoint, Event, Now, PeerChange, PublicKey, Time};
 
 use crate::Outcome;
 use crate::lab::private_key;
@@ -18,22 +18,13 @@ pub struct Initiator {
     response: Vec<u8>,
 }
 
-/// The machine's randomness.
-struct System;
-
-impl Random for System {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        sys::random::fill(bytes);
-    }
-}
-
 impl Initiator {
     /// One with a new key, whose first initiation is ready.
     pub fn new(responder: PublicKey, to: SocketAddr) -> Outcome<Self> {
         let private_key = private_key()?;
         let mut initiator = Self {
             public_key: private_key.public_key(),
-            device: Device::new(Box::new(System)),
+            device: Device::new(Box::new(sys::random::fill)),
             now: Now {
                 time: Time::from_start(Duration::from_secs(1)),
                 wall: sys::clock::realtime(),

@@ -79,7 +79,7 @@ struct Conversation<'a> {
 
 /// What handshakes draw from and leave behind, apart from the peers themselves.
 struct Output {
-    random: Box<dyn Random>,
+    random: Box<Random>,
     /// Who uses an index, for a handshake under way or a session.
     indices: BTreeMap<SessionIndex, PeerId>,
     transmits: VecDeque<Transmit>,
@@ -144,7 +144,7 @@ pub enum Report {
 
 impl Device {
     /// A device that is down and has neither key nor peers.
-    pub fn new(random: Box<dyn Random>) -> Self {
+    pub fn new(random: Box<Random>) -> Self {
         Self {
             identity: None,
             up: false,

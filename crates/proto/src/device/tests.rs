@@ -22,9 +22,7 @@ impl Numbers {
         self.0 ^= self.0 << 17;
         self.0
     }
-}
 
-impl Random for Numbers {
     fn fill(&mut self, bytes: &mut [u8]) {
         bytes.fill_with(|| (self.next() >> 32) as u8);
     }
@@ -60,7 +58,8 @@ fn strangers(now: Now) -> ([Device; 2], [PublicKey; 2]) {
     let public = keys.each_ref().map(PrivateKey::public_key);
     let mut numbers = Numbers(11);
     let devices = keys.map(|key| {
-        let mut device = Device::new(Box::new(Numbers(numbers.next())));
+        let mut own = Numbers(numbers.next());
+        let mut device = Device::new(Box::new(move |bytes| own.fill(bytes)));
         let change = Change { private_key: Some(Some(key)), ..Change::default() };
         device.configure(now, &change).unwrap();
         device.up(now);
