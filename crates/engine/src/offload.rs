@@ -19,18 +19,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, with the names by which they are switched off.
-    pub const ALL: [(Self, &str); 4] = [
-        (Self::TunTcp, "tun-tso"),
-        (Self::TunUdp, "tun-uso"),
-        (Self::UdpSegment, "udp-gso"),
-        (Self::UdpGro, "udp-gro"),
-    ];
-
-    /// The one with this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find_map(|(kind, known)| (known == name).then_some(kind))
-    }
+    /// All of them, in the order of their numbers (`as usize`).
+    pub const ALL: [Self; 4] = [Self::TunTcp, Self::TunUdp, Self::UdpSegment, Self::UdpGro];
 }
 
 /// What is in use at present. Shared by all threads.
@@ -44,7 +34,7 @@ pub(crate) struct Offloads {
 impl Offloads {
     /// Everything but `without`, as far as the TUN takes it.
     pub fn probe(tun: &Tun, without: &[Kind], faults: &[(Kind, i32)]) -> io::Result<Self> {
-        let in_use = Kind::ALL.map(|(kind, _)| AtomicBool::new(!without.contains(&kind)));
+        let in_use = Kind::ALL.map(|kind| AtomicBool::new(!without.contains(&kind)));
         let offloads = Self { in_use, faults: faults.to_vec() };
         // USO is the youngest of them (Linux 6.2). An inherited TUN may take none.
         for youngest in [Kind::TunUdp, Kind::TunTcp] {

@@ -83,14 +83,13 @@ fn workers() -> Result<(usize, bool), Failure> {
 fn options() -> Result<Options, Failure> {
     let mut options = Options::default();
     if let Some(names) = variable("ADIT_OFFLOAD") {
-        let names: Vec<_> = names.split(',').filter(|name| !name.is_empty()).collect();
-        let known: Option<Vec<Kind>> = names.into_iter().map(Kind::named).collect();
+        let names = names.split(',').filter(|name| !name.is_empty());
+        let known: Option<Vec<Kind>> = names.map(offload).collect();
         let used = known.ok_or_else(|| {
-            let all = Kind::ALL.map(|(_, name)| name).join(", ");
+            let all = Kind::ALL.map(name).join(", ");
             Failure::Variable("ADIT_OFFLOAD", format!("a list of {all}"))
         })?;
-        let unused = Kind::ALL.map(|(kind, _)| kind).into_iter();
-        options.without = unused.filter(|kind| !used.contains(kind)).collect();
+        options.without = Kind::ALL.into_iter().filter(|kind| !used.contains(kind)).collect();
     }
     if let Some(faults) = variable("ADIT_FAIL") {
         options.faults = self::faults(&faults).ok_or_else(|| {
@@ -101,10 +100,25 @@ fn options() -> Result<Options, Failure> {
     Ok(options)
 }
 
+/// How an offload is called.
+pub fn name(offload: Kind) -> &'static str {
+    match offload {
+        Kind::TunTcp => "tun-tso",
+        Kind::TunUdp => "tun-uso",
+        Kind::UdpSegment => "udp-gso",
+        Kind::UdpGro => "udp-gro",
+    }
+}
+
+/// The offload of this name.
+fn offload(called: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|offload| name(*offload) == called)
+}
+
 fn faults(list: &str) -> Option<Vec<(Kind, i32)>> {
     let fault = |fault: &str| {
         let (name, errno) = fault.split_once('=')?;
-        let kind = Kind::named(name);
+        let kind = offload(name);
         let errno = errno.parse().ok().filter(|errno| (1..=MAX_ERRNO).contains(errno))?;
         Some((kind.filter(|kind| matches!(kind, Kind::UdpSegment | Kind::TunTcp))?, errno))
     };

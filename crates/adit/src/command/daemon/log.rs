@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use config::{discard, key};
 use engine::Notice;
-use engine::offload::Kind;
 use proto::{Discard, PublicKey};
 use sys::clock;
 
+use super::environment;
 use crate::command::words;
 
 /// How much is said.
@@ -124,9 +124,7 @@ fn word(notice: &Notice) -> String {
             format!("Dropped a message from {from}: {}", discard::explain(*reason))
         }
         Notice::OffloadLost(kind, error) => {
-            let name = Kind::ALL.into_iter().find(|(known, _)| known == kind);
-            let name = name.map_or("an offload", |(_, name)| name);
-            format!("Doing without {name}: {}", words(error))
+            format!("Doing without {}: {}", environment::name(*kind), words(error))
         }
     }
 }
