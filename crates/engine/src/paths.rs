@@ -27,11 +27,10 @@ impl Paths {
     pub fn review(&mut self, mark: u32) -> impl FnMut(&Endpoint) -> bool {
         let before = std::mem::take(&mut self.0);
         move |endpoint| {
-            let remote = endpoint.remote.ip();
-            let choose = || preferred_source(endpoint.remote, mark).ok();
-            let now = *self.0.entry(remote).or_insert_with(choose);
+            self.learn(endpoint, mark);
+            let [before, now] = [&before, &self.0].map(|ways| ways.get(&endpoint.remote.ip()));
             let is_gone = endpoint.source.is_some_and(|source| !is_local(source.address));
-            is_gone || before.get(&remote).is_some_and(|before| *before != now)
+            is_gone || before.is_some() && before != now
         }
     }
 }
