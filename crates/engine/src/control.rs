@@ -9,7 +9,7 @@ use proto::{Change, Device, DeviceState, Event, Now, PeerId, PublicKey, Report, 
 use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Events, Timer, quiesce};
 use sys::tun::Tun;
-use sys::udp::{Family, Outgoing};
+use sys::udp::{Family, Outgoing, bind_pair};
 
 use crate::inbound::Inbound;
 use crate::link::Link;
@@ -18,7 +18,7 @@ use crate::offload::Kind;
 use crate::outbound::Outbound;
 use crate::paths::Paths;
 use crate::send::is_stale_source;
-use crate::shared::{Numbered, Peer, Post, Shared, Sockets, family, local, token};
+use crate::shared::{Numbered, Peer, Post, Shared, Sockets, local, token};
 use crate::worker::Round;
 use crate::{Notice, Observer};
 
@@ -258,7 +258,7 @@ impl Control {
     /// Sends a handshake message, cookie reply or keepalive.
     fn transmit(&mut self, transmit: &proto::Transmit) {
         let sockets = self.shared.sockets.load();
-        let Some(group) = sockets.group(family(transmit.to.remote)) else { return };
+        let Some(group) = sockets.group(Family::of(transmit.to.remote)) else { return };
         let mut outgoing = Outgoing {
             to: transmit.to.remote,
             source: local(&transmit.to),
@@ -357,8 +357,7 @@ impl Control {
 
     /// Opens sockets on `port` and watches them; nothing is sent by them yet.
     fn open(&self, port: u16, mark: u32) -> io::Result<Sockets> {
-        let (v4, v6) = sys::udp::bind_pair(port, self.shared.workers.len(), mark)?;
-        let sockets = Sockets([v4, v6]);
+        let sockets = Sockets(bind_pair(port, self.shared.workers.len(), mark)?);
         for family in [Family::V4, Family::V6] {
             let Some(group) = sockets.group(family) else { continue };
             // To all of them it deals from the start.

@@ -13,7 +13,7 @@ use sys::udp::{Family, SendBatch};
 use crate::backlog::Backlog;
 use crate::packet::segment::Segments;
 use crate::packet::{self, ecn, icmp};
-use crate::shared::{Peer, family};
+use crate::shared::Peer;
 use crate::worker::Round;
 
 /// The largest datagram: 65,535 bytes less the headers of IPv4 and UDP.
@@ -230,7 +230,7 @@ impl Outbound {
                 train.start += passed;
                 train.length -= passed;
                 let remote = train.peer.endpoint.load().as_deref().map(|endpoint| endpoint.remote);
-                self.full = remote.map(family);
+                self.full = remote.map(Family::of);
                 return;
             }
             self.trains.pop_front();

@@ -3,13 +3,13 @@
 use std::io::{self, ErrorKind};
 
 use proto::Report;
-use sys::udp::{Outgoing, SendBatch};
+use sys::udp::{Family, Outgoing, SendBatch};
 
 use crate::Notice;
 use crate::mailbox::Letter;
 use crate::offload::Kind;
 use crate::outbound::Train;
-use crate::shared::{family, local};
+use crate::shared::local;
 use crate::worker::Round;
 
 /// The source address may no longer be ours, or no longer lead there (spec §1.11).
@@ -39,7 +39,7 @@ impl Train {
         while let Some(rest) = messages.get(passed..).filter(|rest| !rest.is_empty()) {
             let endpoint = peer.endpoint.load();
             let Some(endpoint) = endpoint.as_deref() else { return messages.len() };
-            let socket = round.socket(family(endpoint.remote));
+            let socket = round.socket(Family::of(endpoint.remote));
             let Some(socket) = socket else { return messages.len() };
             let piece = if segment_size.is_some() { rest.len() } else { *stride };
             let datagrams = rest.chunks(piece).map(|bytes| Outgoing {

@@ -339,8 +339,3 @@ pub(crate) fn endpoint(from: SocketAddr, local: Option<Local>) -> Endpoint {
 pub(crate) fn local(endpoint: &Endpoint) -> Option<Local> {
     endpoint.source.map(|source| Local { address: source.address, interface: source.interface })
 }
-
-/// The family of the socket that reaches `remote`.
-pub(crate) fn family(remote: SocketAddr) -> Family {
-    if remote.is_ipv4() { Family::V4 } else { Family::V6 }
-}

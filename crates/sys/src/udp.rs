@@ -22,6 +22,11 @@ pub enum Family {
 }
 
 impl Family {
+    /// Of the sockets that reach `remote`.
+    pub fn of(remote: SocketAddr) -> Self {
+        if remote.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
     /// Every address of this machine.
     fn any(self) -> IpAddr {
         match self {
@@ -124,17 +129,13 @@ impl Group {
     }
 }
 
-/// Opens a group for each family, on the same port. A family that the kernel does not speak is left
+/// Opens a group for each family, IPv4 first, on the same port. A family that the kernel does not speak is left
 /// out; with port 0, ports are drawn until one is free for both (spec §1.12).
 ///
 /// # Errors
 ///
 /// As for [`Group::bind`]; nothing stays open then. `EAFNOSUPPORT` only if neither family exists.
-pub fn bind_pair(
-    port: u16,
-    data_sockets: usize,
-    mark: u32,
-) -> io::Result<(Option<Group>, Option<Group>)> {
+pub fn bind_pair(port: u16, data_sockets: usize, mark: u32) -> io::Result<[Option<Group>; 2]> {
     let mut others = if port == 0 { 100 } else { 0 };
     let bind = |family, port| match Group::bind(family, port, data_sockets, mark) {
         Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Ok(None),
@@ -147,7 +148,7 @@ pub fn bind_pair(
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && others > 0 => others -= 1,
             Err(error) => return Err(error),
             Ok(None) if v4.is_none() => return Err(Errno::AFNOSUPPORT.into()),
-            Ok(v6) => return Ok((v4, v6)),
+            Ok(v6) => return Ok([v4, v6]),
         }
     }
 }
@@ -170,8 +171,7 @@ pub fn preferred_source(remote: SocketAddr, mark: u32) -> io::Result<IpAddr> {
 /// `ENETUNREACH` and its like if there is no way; `EPERM` for a mark without `CAP_NET_ADMIN` or
 /// `CAP_NET_RAW`.
 pub fn connected(remote: SocketAddr, mark: u32) -> io::Result<UdpSocket> {
-    let family = if remote.is_ipv4() { Family::V4 } else { Family::V6 };
-    let socket = UdpSocket::bind((family.any(), 0))?;
+    let socket = UdpSocket::bind((Family::of(remote).any(), 0))?;
     if mark != 0 {
         option::set(&socket, libc::SOL_SOCKET, libc::SO_MARK, &mark)?;
     }

@@ -351,7 +351,7 @@ fn a_port_that_somebody_has_is_not_joined() {
 
 #[test]
 fn a_pair_has_one_port_for_both_families() {
-    let (v4, v6) = bind_pair(0, 2, 0).unwrap();
+    let [v4, v6] = bind_pair(0, 2, 0).unwrap();
     let (v4, v6) = (v4.unwrap(), v6.unwrap());
     assert_ne!(v4.port().unwrap(), 0);
     assert_eq!(v4.port().unwrap(), v6.port().unwrap());
@@ -374,7 +374,7 @@ fn a_pair_draws_again_until_a_port_is_free_for_both() {
         std::fs::write(range, "40000 40001").unwrap();
         let _holder = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 40_000)).unwrap();
         for _ in 0..20 {
-            let (v4, v6) = bind_pair(0, 1, 0).unwrap();
+            let [v4, v6] = bind_pair(0, 1, 0).unwrap();
             assert_eq!(v4.unwrap().port().unwrap(), 40_001);
             assert_eq!(v6.unwrap().port().unwrap(), 40_001);
         }
@@ -388,11 +388,11 @@ fn a_pair_draws_again_until_a_port_is_free_for_both() {
 #[test]
 fn a_family_that_the_kernel_does_not_speak_is_left_out() {
     on_a_thread_without(&[libc::AF_INET6], || {
-        let (v4, v6) = bind_pair(0, 1, 0).unwrap();
+        let [v4, v6] = bind_pair(0, 1, 0).unwrap();
         assert!(v4.is_some() && v6.is_none());
     });
     on_a_thread_without(&[libc::AF_INET], || {
-        let (v4, v6) = bind_pair(0, 1, 0).unwrap();
+        let [v4, v6] = bind_pair(0, 1, 0).unwrap();
         assert!(v4.is_none() && v6.is_some());
     });
     on_a_thread_without(&[libc::AF_INET, libc::AF_INET6], || {
