@@ -19,18 +19,6 @@ pub struct Local {
     pub interface: u32,
 }
 
-impl Local {
-    /// The interface where the address means nothing without it, else 0: a route may change its
-    /// interface, and the address stays good (spec §5.1 N20, N22).
-    fn scope(self) -> u32 {
-        let is_link_local = match self.address {
-            IpAddr::V4(address) => address.is_link_local(),
-            IpAddr::V6(address) => address.is_unicast_link_local(),
-        };
-        if is_link_local { self.interface } else { 0 }
-    }
-}
-
 /// What one datagram or one train of datagrams brought.
 pub struct Received<'a> {
     /// Who sent it; a link-local address keeps its scope.
@@ -247,16 +235,19 @@ impl Slot {
             control.push(level, traffic_class, &i32::from(datagram.tos).to_ne_bytes());
         }
         if let Some(source) = datagram.source {
-            let scope = source.scope().to_ne_bytes();
+            // The interface where the address means nothing without it, else 0: a route may change its
+            // interface, and the address stays good (spec §5.1 N20, N22).
+            let scope = |needed| if needed { source.interface } else { 0 }.to_ne_bytes();
             match (datagram.to, source.address) {
                 // struct in_pktinfo: interface, source, and a destination that is not read.
                 (SocketAddr::V4(_), IpAddr::V4(address)) => {
-                    let info = [scope, address.octets(), [0; 4]];
+                    let info = [scope(address.is_link_local()), address.octets(), [0; 4]];
                     control.push(level, libc::IP_PKTINFO, info.as_flattened());
                 }
                 // struct in6_pktinfo: source, interface.
                 (SocketAddr::V6(_), IpAddr::V6(address)) => {
                     let mut info = [0; 16 + 4];
+                    let scope = scope(address.is_unicast_link_local());
                     let bytes = address.octets().into_iter().chain(scope);
                     info.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
                     control.push(level, libc::IPV6_PKTINFO, &info);
