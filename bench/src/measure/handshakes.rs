@@ -100,8 +100,8 @@ fn address_of(number: u16) -> Ipv4Addr {
 }
 
 /// The inverse; none for other addresses.
-fn number_of(local: Local) -> Option<usize> {
-    match local.address {
+fn number_of((address, _): Local) -> Option<usize> {
+    match address {
         IpAddr::V4(address) => match address.octets() {
             [10, 2, high, low] => Some(u16::from_be_bytes([high, low]).into()),
             _ => None,
@@ -165,7 +165,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn send(&mut self, initiators: &[Initiator], number: usize) -> Outcome<()> {
-        let source = Local { address: address_of(number as u16).into(), interface: 0 };
+        let source = (address_of(number as u16).into(), 0);
         let outgoing = initiators.get(number).map(|initiator| Outgoing {
             to: self.to,
             source: Some(source),
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn every_initiator_is_found_at_its_address() {
         for number in [0, 1, 255, 256, INITIATORS - 1] {
-            let local = Local { address: address_of(number).into(), interface: 7 };
+            let local = (address_of(number).into(), 7);
             assert_eq!(number_of(local), Some(number.into()));
         }
     }

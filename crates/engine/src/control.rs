@@ -18,7 +18,7 @@ use crate::offload::Kind;
 use crate::outbound::Outbound;
 use crate::paths::Paths;
 use crate::send::is_stale_source;
-use crate::shared::{Numbered, Peer, Post, Shared, Sockets, local, token};
+use crate::shared::{Numbered, Peer, Post, Shared, Sockets, token};
 use crate::worker::Round;
 use crate::{Notice, Observer};
 
@@ -261,7 +261,7 @@ impl Control {
         let Some(group) = sockets.group(Family::of(transmit.to.remote)) else { return };
         let mut outgoing = Outgoing {
             to: transmit.to.remote,
-            source: local(&transmit.to),
+            source: transmit.to.source,
             tos: transmit.tos,
             segment_size: None,
             bytes: &transmit.bytes,

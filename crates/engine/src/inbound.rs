@@ -13,7 +13,7 @@ use crate::mailbox::Letter;
 use crate::offload;
 use crate::packet::coalesce::{Coalescer, MOST_PIECES, Place};
 use crate::packet::ecn;
-use crate::shared::{Session, Shared, endpoint};
+use crate::shared::{Session, Shared};
 use crate::worker::Round;
 
 /// Datagrams or trains taken in at once, at most: where the wire does not coalesce, as many as make a
@@ -79,8 +79,9 @@ impl<'a> Opener<'a> {
 
     /// Takes a datagram or train apart into runs of one session each.
     fn open(&mut self, slot: u32, datagrams: Received<'_>) {
-        let Received { from, local, tos, segment_size: stride, bytes } = datagrams;
-        let mut origin = Origin { endpoint: endpoint(from, local), tos, slot, start: 0, stride };
+        let Received { from: remote, local: source, tos, segment_size: stride, bytes } = datagrams;
+        let endpoint = Endpoint { remote, source };
+        let mut origin = Origin { endpoint, tos, slot, start: 0, stride };
         let mut rest = bytes;
         while !rest.is_empty() {
             let Some(first) = rest.chunks(stride).next().map(kind) else { return };

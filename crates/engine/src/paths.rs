@@ -29,7 +29,7 @@ impl Paths {
         move |endpoint| {
             self.learn(endpoint, mark);
             let [before, now] = [&before, &self.0].map(|ways| ways.get(&endpoint.remote.ip()));
-            let is_gone = endpoint.source.is_some_and(|source| !is_local(source.address));
+            let is_gone = endpoint.source.is_some_and(|(source, _)| !is_local(source));
             is_gone || before.is_some() && before != now
         }
     }

@@ -9,7 +9,6 @@ use crate::Notice;
 use crate::mailbox::Letter;
 use crate::offload::Kind;
 use crate::outbound::Train;
-use crate::shared::local;
 use crate::worker::Round;
 
 /// The source address may no longer be ours, or no longer lead there (spec §1.11).
@@ -44,7 +43,7 @@ impl Train {
             let piece = if segment_size.is_some() { rest.len() } else { *stride };
             let datagrams = rest.chunks(piece).map(|bytes| Outgoing {
                 to: endpoint.remote,
-                source: local(endpoint),
+                source: endpoint.source,
                 tos: self.tos,
                 segment_size,
                 bytes,

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,11 +10,11 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::limits::MAX_STAGED;
 use proto::{
-    AllowedIps, Endpoint, Keypair, Now, PeerId, Report, SessionIndex, Source, Time, Traffic, Window,
+    AllowedIps, Endpoint, Keypair, Now, PeerId, Report, SessionIndex, Time, Traffic, Window,
 };
 use sys::poll::{Epoll, Event};
 use sys::tun::Tun;
-use sys::udp::{Family, Group, Local};
+use sys::udp::{Family, Group};
 
 use crate::mailbox::{Letter, Mailbox};
 use crate::offload::Offloads;
@@ -327,15 +326,4 @@ impl Sockets {
     pub fn group(&self, family: Family) -> Option<&Group> {
         self.0.get(family as usize)?.as_ref()
     }
-}
-
-/// An endpoint as the protocol keeps it.
-pub(crate) fn endpoint(from: SocketAddr, local: Option<Local>) -> Endpoint {
-    let source = local.map(|local| Source { address: local.address, interface: local.interface });
-    Endpoint { remote: from, source }
-}
-
-/// The source of an endpoint as a socket wants it.
-pub(crate) fn local(endpoint: &Endpoint) -> Option<Local> {
-    endpoint.source.map(|source| Local { address: source.address, interface: source.interface })
 }

@@ -18,11 +18,6 @@ impl Endpoint {
     }
 }
 
-/// The local address and interface at which a datagram arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// One of this machine's addresses.
-    pub address: IpAddr,
-    /// Index of the interface, as in `IP_PKTINFO`.
-    pub interface: u32,
-}
+/// One of this machine's addresses, at which a datagram arrived, and the index of the interface that it
+/// came in by.
+pub type Source = (IpAddr, u32);

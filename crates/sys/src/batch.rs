@@ -10,14 +10,9 @@ use rustix::net::SocketAddrAny;
 use crate::control::Control;
 use crate::udp::Udp;
 
-/// One of our own addresses, as a datagram from afar found it or a datagram of ours shall bear it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Local {
-    /// The address.
-    pub address: IpAddr,
-    /// The index of the interface that the datagram came in by.
-    pub interface: u32,
-}
+/// One of our own addresses, as a datagram from afar found it or a datagram of ours shall bear it, and
+/// the index of the interface that the datagram came in by.
+pub type Local = (IpAddr, u32);
 
 /// What one datagram or one train of datagrams brought.
 pub struct Received<'a> {
@@ -234,11 +229,11 @@ impl Slot {
         if datagram.tos != 0 {
             control.push(level, traffic_class, &i32::from(datagram.tos).to_ne_bytes());
         }
-        if let Some(source) = datagram.source {
+        if let Some((source, interface)) = datagram.source {
             // The interface where the address means nothing without it, else 0: a route may change its
             // interface, and the address stays good (spec §5.1 N20, N22).
-            let scope = |needed| if needed { source.interface } else { 0 }.to_ne_bytes();
-            match (datagram.to, source.address) {
+            let scope = |needed| if needed { interface } else { 0 }.to_ne_bytes();
+            match (datagram.to, source) {
                 // struct in_pktinfo: interface, source, and a destination that is not read.
                 (SocketAddr::V4(_), IpAddr::V4(address)) => {
                     let info = [scope(address.is_link_local()), address.octets(), [0; 4]];
@@ -268,7 +263,6 @@ impl Slot {
             Received { from, local: None, tos: 0, segment_size: bytes.len().max(1), bytes };
         for (level, kind, data) in self.control.messages(header.msg_hdr.msg_controllen as _) {
             let number = |at| u32::from_ne_bytes(field(data, at));
-            let local = |address, at| Some(Local { address, interface: number(at) });
             match (level, kind) {
                 (libc::SOL_UDP, UDP_GRO) => received.segment_size = number(0).max(1) as usize,
                 (libc::IPPROTO_IP, libc::IP_TOS) => [received.tos] = field(data, 0),
@@ -276,10 +270,10 @@ impl Slot {
                 // struct in_pktinfo: the second of its fields is the address that an answer should
                 // bear, which for a broadcast is not the one it was sent to.
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    received.local = local(field::<4>(data, 4).into(), 0);
+                    received.local = Some((field::<4>(data, 4).into(), number(0)));
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                    received.local = local(field::<16>(data, 0).into(), 16);
+                    received.local = Some((field::<16>(data, 0).into(), number(16)));
                 }
                 _ => {}
             }

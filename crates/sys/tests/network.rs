@@ -10,7 +10,7 @@ use std::process::Command;
 
 use support::*;
 use sys::namespace;
-use sys::udp::{Family, Group, Local, Outgoing};
+use sys::udp::{Family, Group, Outgoing};
 
 /// Runs `work` in a fresh network namespace with its loopback link up, or says why it cannot.
 fn in_a_namespace(work: impl FnOnce() + Send) {
@@ -50,14 +50,14 @@ fn link_local_addresses_keep_their_scope() {
         let (ip_a, ip_b): (Ipv6Addr, Ipv6Addr) =
             ("fe80::a".parse().unwrap(), "fe80::b".parse().unwrap());
         let scoped = |ip, port, scope| SocketAddr::V6(SocketAddrV6::new(ip, port, 0, scope));
-        let source = Some(Local { address: ip_a.into(), interface: interface("left") });
+        let source = Some((ip_a.into(), interface("left")));
         // Either says which link it is that the addresses are local to.
         for (scope, source) in [(interface("left"), None), (0, source)] {
             let to = scoped(ip_b, bob.port().unwrap(), scope);
             let datagram = plain(to, b"hello");
             send_one(&alice.handshake, Outgoing { source, ..datagram }).unwrap();
             let from = scoped(ip_a, alice.port().unwrap(), interface("right"));
-            let local = Local { address: ip_b.into(), interface: interface("right") };
+            let local = (ip_b.into(), interface("right"));
             receive_all(&bob.handshake, 5, |received| {
                 assert_eq!(received.from, from);
                 assert_eq!(received.local, Some(local));

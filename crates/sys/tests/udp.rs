@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 
 use support::*;
 use sys::namespace;
-use sys::udp::{Family, Group, Local, Outgoing, ReceiveBatch, SendBatch, bind_pair};
+use sys::udp::{Family, Group, Outgoing, ReceiveBatch, SendBatch, bind_pair};
 
 const WILDCARDS: [(Family, IpAddr); 2] = [
     (Family::V4, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
@@ -36,9 +36,9 @@ fn a_datagram_tells_where_it_was_addressed_to_and_how_it_was_marked() {
         assert_eq!(send_one(&alice.handshake, datagram).unwrap(), 1);
         receive_all(&bob.handshake, 5, |received| {
             assert_eq!(received.from, from);
-            let local = received.local.unwrap();
-            assert_eq!(local.address, ip);
-            assert_ne!(local.interface, 0);
+            let (local, interface) = received.local.unwrap();
+            assert_eq!(local, ip);
+            assert_ne!(interface, 0);
             assert_eq!(received.tos, 0b1010_1011);
             assert_eq!(received.segment_size, 5);
             assert_eq!(received.bytes, b"hello");
@@ -66,7 +66,7 @@ fn a_datagram_bears_the_source_address_that_was_asked_for() {
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
     let ours = IpAddr::from([127, 1, 2, 3]);
     // The interface is not this address's, which must not matter.
-    let source = Some(Local { address: ours, interface: 12_345 });
+    let source = Some((ours, 12_345));
     send_one(&alice.handshake, Outgoing { source, ..plain(to, b"hello") }).unwrap();
     receive_all(&bob.handshake, 5, |received| {
         assert_eq!(received.from, address(ours, &alice));
@@ -79,7 +79,7 @@ fn an_address_that_is_not_ours_is_refused_as_a_source() {
     let errors = [libc::ENETUNREACH, libc::EINVAL];
     for (((family, ip), stranger), errno) in LOOPBACKS.into_iter().zip(strangers).zip(errors) {
         let (alice, bob) = (group(family), group(family));
-        let source = Some(Local { address: stranger, interface: 0 });
+        let source = Some((stranger, 0));
         let datagram = Outgoing { source, ..plain(address(ip, &bob), b"hello") };
         let error = send_one(&alice.handshake, datagram).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(errno), "{error}");
@@ -90,7 +90,7 @@ fn an_address_that_is_not_ours_is_refused_as_a_source() {
 fn a_source_of_the_other_family_is_ignored() {
     for ((family, ip), (_, other)) in LOOPBACKS.into_iter().zip(LOOPBACKS.into_iter().rev()) {
         let (alice, bob) = (group(family), group(family));
-        let source = Some(Local { address: other, interface: 1 });
+        let source = Some((other, 1));
         send_one(&alice.handshake, Outgoing { source, ..plain(address(ip, &bob), b"a") }).unwrap();
         receive_all(&bob.handshake, 1, |received| {
             assert_eq!(received.from.ip(), ip);

@@ -8,8 +8,8 @@ use std::time::Duration;
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, MAX_STAGED, TAG};
 use proto::{
     AllowedIps, AllowedIpsChange, Authentic, Change, Device, Discard, Endpoint, Event, Keypair,
-    Kind, Now, PeerChange, PeerId, Prefix, PrivateKey, PublicKey, Report, SessionIndex, Source,
-    Time, Traffic, Window, inner_packet, kind, padding,
+    Kind, Now, PeerChange, PeerId, Prefix, PrivateKey, PublicKey, Report, SessionIndex, Time,
+    Traffic, Window, inner_packet, kind, padding,
 };
 
 use super::chance::Chance;
@@ -307,7 +307,7 @@ impl Node {
         if !self.up {
             return Err(Discard::NotReady);
         }
-        let source = Source { address: to.ip(), interface: 1 };
+        let source = (to.ip(), 1);
         let from = Endpoint { remote: from, source: Some(source) };
         let outcome = match kind(bytes)? {
             Kind::Data(index) => self.open(from, index, bytes),
@@ -547,7 +547,7 @@ impl Node {
 
 /// The own address that a datagram to `to` leaves from.
 fn leaves_from(addresses: &[SocketAddr], to: &Endpoint) -> SocketAddr {
-    let source = to.source.map(|source| source.address);
+    let source = to.source.map(|(source, _)| source);
     let sticky = addresses.iter().find(|address| Some(address.ip()) == source);
     *sticky.unwrap_or(&addresses[0])
 }
