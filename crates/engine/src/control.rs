@@ -102,8 +102,8 @@ impl Control {
                     token::V4 => self.receive(Family::V4),
                     token::V6 => self.receive(Family::V6),
                     _ => {
-                        self.timer.drain();
                         self.armed = None;
+                        let _ = self.timer.set(None);
                     }
                 }
             }

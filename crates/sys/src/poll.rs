@@ -134,7 +134,7 @@ impl Event {
     /// Makes the descriptor unreadable; true if it was signalled since the last time. Drain first,
     /// then look at what the signal was about, so that a signal in between is not lost.
     pub fn drain(&self) -> bool {
-        drain_counter(&self.0)
+        read(&self.0, &mut [0; 8]).is_ok()
     }
 }
 
@@ -163,8 +163,8 @@ impl Timer {
     }
 
     /// Makes the descriptor readable at `deadline` (as [`clock::boottime`](crate::clock::boottime)
-    /// counts), once; at once if it has passed; never if there is none. It replaces the previous
-    /// deadline and what was not drained of it.
+    /// counts) and from then on; at once if it has passed; never if there is none. It replaces the
+    /// previous deadline, whether that was reached or not.
     ///
     /// # Errors
     ///
@@ -178,20 +178,10 @@ impl Timer {
         timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &once)?;
         Ok(())
     }
-
-    /// Makes the descriptor unreadable; true if the deadline was reached since it was set.
-    pub fn drain(&self) -> bool {
-        drain_counter(&self.0)
-    }
 }
 
 impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-/// Reads the counter of an eventfd or timerfd; false if it was zero (`EAGAIN`).
-fn drain_counter(counter: &OwnedFd) -> bool {
-    read(counter, &mut [0; 8]).is_ok()
 }
