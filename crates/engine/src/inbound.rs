@@ -40,7 +40,8 @@ impl Inbound {
         // What the network reports to a socket concerns some datagram that was sent before.
         let Ok(received) = socket.receive(&mut self.batch) else { return false };
         let Self { batch, coalescer, .. } = self;
-        let mut opener = Opener::new(round, coalescer);
+        coalescer.joins = round.shared.offloads.of_tun();
+        let mut opener = Opener { round, coalescer, last: None };
         for (slot, datagrams) in batch.datagrams().enumerate() {
             opener.open(slot as u32, datagrams);
         }
@@ -71,12 +72,7 @@ struct Origin {
     stride: usize,
 }
 
-impl<'a> Opener<'a> {
-    fn new(round: &'a Round<'a>, coalescer: &'a mut Coalescer) -> Self {
-        coalescer.joins = round.shared.offloads.of_tun();
-        Self { round, coalescer, last: None }
-    }
-
+impl Opener<'_> {
     /// Takes a datagram or train apart into runs of one session each.
     fn open(&mut self, slot: u32, datagrams: Received<'_>) {
         let Received { from: remote, local: source, tos, segment_size: stride, bytes } = datagrams;

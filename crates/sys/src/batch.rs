@@ -165,8 +165,8 @@ struct Frames {
 #[derive(Clone)]
 struct Slot {
     piece: libc::iovec,
-    /// Whom a datagram is for, or who has sent it. At first it is one of IPv6, as long as which is room
-    /// enough for whoever has sent something.
+    /// Whom a datagram is for, or who has sent it. At first one of IPv6, which is room enough for
+    /// whoever sends something.
     address: SocketAddrAny,
     control: Control,
 }
