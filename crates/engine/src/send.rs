@@ -34,7 +34,7 @@ impl Train {
             && shared.offloads.has(Kind::UdpSegment)
             && peer.takes_trains(now);
         let mut segment_size = u16::try_from(*stride).ok().filter(|_| may_segment);
-        let (mut passed, mut refusal) = (0, None);
+        let (mut passed, mut refusal, mut has_stale_source) = (0, None, false);
         while let Some(rest) = messages.get(passed..).filter(|rest| !rest.is_empty()) {
             let endpoint = peer.endpoint.load();
             let Some(endpoint) = endpoint.as_deref() else { return messages.len() };
@@ -43,7 +43,7 @@ impl Train {
             let piece = if segment_size.is_some() { rest.len() } else { *stride };
             let datagrams = rest.chunks(piece).map(|bytes| Outgoing {
                 to: endpoint.remote,
-                source: endpoint.source,
+                source: endpoint.source.filter(|_| !has_stale_source),
                 tos: self.tos,
                 segment_size,
                 bytes,
@@ -62,7 +62,13 @@ impl Train {
                 Err(error) if segment_size.is_some() => {
                     (segment_size, refusal) = (None, Some(error));
                 }
-                Err(error) if endpoint.source.is_some() && is_stale_source(&error) => {
+                // Once only: the peer may have roamed back meanwhile.
+                Err(error)
+                    if !has_stale_source
+                        && endpoint.source.is_some()
+                        && is_stale_source(&error) =>
+                {
+                    has_stale_source = true;
                     peer.forget_source(shared, endpoint);
                     // That was to blame, not the train.
                     refusal = None;

@@ -244,14 +244,15 @@ impl Peer {
 
     /// One letter serves until it is read: its reader looks at the endpoint itself.
     fn tell_roamed(&self, shared: &Shared) {
-        if !self.roamed.swap(true, Ordering::Relaxed) {
+        if !self.roamed.swap(true, Ordering::AcqRel) {
             shared.control.post(Letter::Roamed(self.id));
         }
     }
 
     /// Where the peer has roamed to. If it roams again, that will be told.
     pub fn roamed(&self) -> Option<Endpoint> {
-        self.roamed.store(false, Ordering::SeqCst);
+        // Not only written: the endpoint of whoever had set it is to be seen.
+        self.roamed.swap(false, Ordering::AcqRel);
         self.endpoint.load().as_deref().copied()
     }
 }
