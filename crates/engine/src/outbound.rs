@@ -196,7 +196,8 @@ impl Outbound {
         self.messages.get_mut(packet..packet + length).unwrap_or_default()
     }
 
-    /// Sends `packets`, which waited for `keypair`.
+    /// Sends `packets`, which waited for `keypair`. What a full socket does not take is lost: newer ones
+    /// would overtake it.
     pub fn send_staged(
         &mut self,
         round: &Round<'_>,
@@ -212,6 +213,7 @@ impl Outbound {
             }
         }
         self.flush(round);
+        self.trains.clear();
     }
 
     /// Seals and sends everything gathered, in order, until a socket is full.
