@@ -2,7 +2,7 @@
 
 use proto::Discard;
 
-/// One word without spaces, for machines: a value on the UAPI socket, a label of a counter.
+/// One word without spaces, for machines: a value on the UAPI socket and in JSON.
 #[must_use]
 pub fn name(reason: Discard) -> &'static str {
     words(reason).0

@@ -83,7 +83,7 @@ impl Control {
             armed: None,
             post,
             outbound: Outbound::new(),
-            inbound: Inbound::new(SLOTS),
+            inbound: Inbound::new(SLOTS, HANDSHAKE_QUEUE),
             observer,
             shared,
         })

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::sync::{Arc, PoisonError};
 
-use proto::limits::{DATA_HEADER, DATA_OVERHEAD, HANDSHAKE_QUEUE};
+use proto::limits::{DATA_HEADER, DATA_OVERHEAD};
 use proto::{Discard, Endpoint, Kind, Report, inner_packet, kind};
 use sys::tun::{Offload, VnetHeader};
 use sys::udp::{ReceiveBatch, Received, Udp};
@@ -22,26 +22,34 @@ pub(crate) const SLOTS: usize = 32;
 /// A train of the kernel's can be as long as a datagram.
 const SLOT_SIZE: usize = 65_536;
 
+/// Letters that strangers may have waiting at any time by what they send to the wrong socket, or by what
+/// is no message at all.
+pub(crate) const STRAYS: usize = 64;
+
 /// Receives, opens and delivers.
 pub(crate) struct Inbound {
     slots: usize,
+    /// Up to how many letters a handshake message is added to.
+    letters: usize,
     batch: ReceiveBatch,
     coalescer: Coalescer,
 }
 
 impl Inbound {
-    pub fn new(slots: usize) -> Self {
+    /// For `slots` datagrams or trains at once (at most [`SLOTS`]), whose handshake messages become
+    /// letters, unless `letters` wait already.
+    pub fn new(slots: usize, letters: usize) -> Self {
         let batch = ReceiveBatch::new(slots, SLOT_SIZE);
-        Self { slots, batch, coalescer: Coalescer::new(Offload::ALL) }
+        Self { slots, letters, batch, coalescer: Coalescer::new(Offload::ALL) }
     }
 
     /// Takes what waits in `socket`, up to a batch, and delivers it. True if there may be more.
     pub fn forward(&mut self, round: &Round<'_>, socket: &Udp) -> bool {
         // What the network reports to a socket concerns some datagram that was sent before.
         let Ok(received) = socket.receive(&mut self.batch) else { return false };
-        let Self { batch, coalescer, .. } = self;
+        let Self { letters, batch, coalescer, .. } = self;
         coalescer.joins = round.shared.offloads.of_tun();
-        let mut opener = Opener { round, coalescer, last: None };
+        let mut opener = Opener { round, letters: *letters, coalescer, last: None };
         for (slot, datagrams) in batch.datagrams().enumerate() {
             opener.open(slot as u32, datagrams);
         }
@@ -57,6 +65,7 @@ impl Inbound {
 /// Opens the messages of one batch.
 struct Opener<'a> {
     round: &'a Round<'a>,
+    letters: usize,
     coalescer: &'a mut Coalescer,
     /// The session of the previous message. Forgotten with the batch, so that its keys can be wiped.
     last: Option<Arc<Session>>,
@@ -169,13 +178,19 @@ impl Opener<'_> {
         }
     }
 
-    /// Passes on what is the control thread's business, and what is nobody's.
+    /// Passes on what is the control thread's business, and what is nobody's, if it came where handshakes
+    /// come: a worker is not to be kept from its packets by strangers.
     fn not_data(&self, kind: Result<Kind, Discard>, from: Endpoint, datagram: &[u8]) {
-        let letter = match kind {
-            Ok(_) => Letter::Handshake(from, datagram.into()),
-            Err(reason) => Letter::Tell(Notice::Dropped(from.remote, reason)),
-        };
-        self.round.shared.control.post_at_most(HANDSHAKE_QUEUE, letter);
+        let control = &self.round.shared.control;
+        match kind {
+            Ok(_) => {
+                control.post_at_most(self.letters, || Letter::Handshake(from, datagram.into()))
+            }
+            Err(reason) if self.letters > STRAYS => {
+                control.post_at_most(STRAYS, || Letter::Tell(Notice::Dropped(from.remote, reason)))
+            }
+            Err(_) => {}
+        }
     }
 }
 

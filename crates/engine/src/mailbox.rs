@@ -41,14 +41,15 @@ impl Mailbox {
     /// Puts a letter in, and wakes the reader unless it is awake because of an earlier one. A letter
     /// to nobody is dropped.
     pub fn post(&self, letter: Letter) {
-        self.post_at_most(usize::MAX, letter);
+        self.post_at_most(usize::MAX, || letter);
     }
 
-    /// As [`Mailbox::post`], but drops the letter if `most` wait already: for what strangers can cause.
-    pub fn post_at_most(&self, most: usize, letter: Letter) {
+    /// As [`Mailbox::post`], but no letter is written if `most` wait already: for what strangers can
+    /// cause.
+    pub fn post_at_most(&self, most: usize, write: impl FnOnce() -> Letter) {
         let mut letters = self.letters();
         let Some(letters) = letters.as_mut().filter(|letters| letters.len() < most) else { return };
-        letters.push(letter);
+        letters.push(write());
         if letters.len() == 1 {
             self.event.signal();
         }

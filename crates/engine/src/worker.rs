@@ -9,7 +9,7 @@ use proto::Time;
 use sys::poll::Events;
 use sys::udp::{Family, Udp};
 
-use crate::inbound::{Inbound, SLOTS};
+use crate::inbound::{Inbound, SLOTS, STRAYS};
 use crate::mailbox::Letter;
 use crate::outbound::Outbound;
 use crate::shared::{Post, Routes, Shared, Sockets, token};
@@ -52,7 +52,7 @@ impl<'a> Worker<'a> {
         if post.number > 0 {
             shared.widened.wait();
         }
-        let (outbound, inbound) = (Outbound::new(), Inbound::new(SLOTS));
+        let (outbound, inbound) = (Outbound::new(), Inbound::new(SLOTS, STRAYS));
         let mut worker = Self { shared, post, outbound, inbound, blocked: false };
         let mut events = Events::new(token::COUNT);
         let mut rest = Rest::begin(shared.clock.time());
