@@ -67,8 +67,14 @@ impl<'a> Worker<'a> {
             }
             for readiness in events.iter() {
                 let outcome = match readiness.token {
-                    token::BELL if shared.control.is_closed() => return,
-                    token::BELL => worker.look(),
+                    token::BELL => {
+                        // Before anything is looked at: what changes later rings again.
+                        post.bell.drain();
+                        if shared.control.is_closed() {
+                            return;
+                        }
+                        worker.look()
+                    }
                     token::TUN => worker.carry_out(),
                     token::V4 => worker.carry_in(Family::V4, readiness.writable),
                     _ => worker.carry_in(Family::V6, readiness.writable),
@@ -135,7 +141,6 @@ impl<'a> Worker<'a> {
     /// # Errors
     /// When epoll fails.
     fn look(&mut self) -> io::Result<()> {
-        self.post.bell.drain();
         if self.shared.dealt.get().is_some() && self.shared.widened.get().is_none() {
             self.make_way();
             let _ = self.shared.widened.set(());
