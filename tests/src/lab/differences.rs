@@ -60,7 +60,7 @@ const DIFFERENCES: &[(Implementation, Side, &str, &str)] = &[
         NEW_PEER),
     (Gotatun, Left, "a_private_key_changed_under_way_makes_a_new_session_at_once",
         NEW_PEER),
-    (Gotatun, Left, "a_changed_port_is_followed",
+    (Gotatun, Either, "a_changed_port_is_followed",
         CHANGES_PORT),
     (Gotatun, Left, "a_firewall_mark_is_on_every_outer_packet",
         NO_MARK),
