@@ -2,6 +2,19 @@
 
 use crate::stage::Stage;
 
+/// A full tunnel with a keeper that stays, of which names cannot be put back for a `reason`. What is
+/// compared is everything but those, and before and after it all but the time of their file.
+const BUT_FOR_NAMES: &str = r##"
+        quiet() { snapshot | grep -v ' /etc/resolv.conf$'; }
+        stable() { snapshot | grep -v 'nameserver\|^search\|^#\|resolv.conf' | sort; }
+        kept() { adit status --json wg0 | grep -q '"keeper": {'; }
+        up() { "$ADIT" up --foreground wg0 2> said & keeper=$!; await kept; stable > up; }
+        back() { diff up <(stable); }
+        gone() { check "$@"; await back; }
+        lost() { adit status wg0 > told; grep -q "cannot be put back: $reason" told || { cat told; false; }; }
+        alive() { adit status wg0 > told; grep -q 'guard on' told && ! grep 'missing: [^D]' told && wg show wg0 peers; }
+"##;
+
 #[test]
 fn what_others_delete_is_back_within_a_second_and_it_is_known_who_did_it() {
     let Some(stage) = Stage::new() else { return };
@@ -39,24 +52,17 @@ fn what_others_delete_is_back_within_a_second_and_it_is_known_who_did_it() {
 #[test]
 fn where_names_cannot_be_put_back_everything_else_is() {
     let Some(stage) = Stage::new() else { return };
-    stage.play(
+    stage.play(&format!(
+        "{BUT_FOR_NAMES}{}",
         r##"
         full '' ''
-        # But for the time of that file.
-        quiet() { snapshot | grep -v ' /etc/resolv.conf$'; }
         quiet > before
-        "$ADIT" up --foreground wg0 2> said & keeper=$!
-        up() { adit status --json wg0 | grep -q '"keeper": {'; }
-        await up
-        stable() { snapshot | grep -v 'nameserver\|^search\|^#\|resolv.conf' | sort; }
-        stable > up
-        back() { diff up <(stable); }
-        gone() { check "$@"; await back; }
+        up
         # Programs replace it.
         write() { cat > /etc/resolv.conf.new; mv /etc/resolv.conf.new /etc/resolv.conf; }
         # Nobody runs here who answers at this address.
         write <<< 'nameserver 127.0.0.53'
-        lost() { adit status wg0 > told; grep -q 'cannot be put back: .*systemd-resolved' told || { cat told; false; }; }
+        reason='.*systemd-resolved'
         await lost
         for round in 1 2; do
             gone nft delete table inet adit-wg0
@@ -66,7 +72,6 @@ fn where_names_cannot_be_put_back_everything_else_is() {
             gone ip link set wg0 down
         done
         check pkill -9 -f 'adit daemon -- wg0'
-        alive() { adit status wg0 > told; grep -q 'guard on' told && ! grep 'missing: [^D]' told && wg show wg0 peers; }
         await alive
         check lost
         [ "$(cat /etc/resolv.conf)" = 'nameserver 127.0.0.53' ] || fail "$(cat /etc/resolv.conf)"
@@ -85,13 +90,14 @@ fn where_names_cannot_be_put_back_everything_else_is() {
         wait $keeper
         diff before <(quiet) || fail 'the machine is not as it was'
         "##,
-    );
+    ));
 }
 
 #[test]
 fn a_step_that_fails_keeps_none_of_the_others_from_being_put_back() {
     let Some(stage) = Stage::new() else { return };
-    stage.play(
+    stage.play(&format!(
+        "{BUT_FOR_NAMES}{}",
         r##"
         # As openresolv, when it can.
         mount -t tmpfs none /usr/local/sbin
@@ -111,26 +117,17 @@ END
         chmod 755 /usr/local/sbin/resolvconf
         resolvconf -d
         full 'PostUp = echo up >> /run/hooks' ''
-        # But for the time of that file.
-        quiet() { snapshot | grep -v ' /etc/resolv.conf$'; }
         quiet > before
-        "$ADIT" up --foreground wg0 2> said & keeper=$!
-        up() { adit status --json wg0 | grep -q '"keeper": {'; }
-        await up
-        stable() { snapshot | grep -v '^nameserver\|^search\|resolv.conf' | sort; }
-        stable > up
-        back() { diff up <(stable); }
-        gone() { check "$@"; await back; }
+        up
         touch /run/broken
         resolvconf -d
-        lost() { adit status wg0 > told; grep -q 'cannot be put back: set the DNS of wg0: .*not today' told || { cat told; false; }; }
+        reason='set the DNS of wg0: .*not today'
         await lost
         gone nft delete table inet adit-wg0
         gone ip rule del pref 20000
         gone ip route flush table 51820
         gone ip addr del 10.9.0.2/24 dev wg0
         check pkill -9 -f 'adit daemon -- wg0'
-        alive() { adit status wg0 > told; grep -q 'guard on' told && ! grep 'missing: [^D]' told && wg show wg0 peers; }
         await alive
         hooked() { [ $(wc -l < /run/hooks) = 2 ]; }
         await hooked
@@ -168,7 +165,7 @@ END
             await settled
         done
         "##,
-    );
+    ));
 }
 
 #[test]
