@@ -35,9 +35,8 @@ impl Routes {
     /// Where a peer is that is to be reached through the tunnel itself. A full tunnel has a mark
     /// for its own datagrams.
     pub(super) fn circles(&self, problems: &mut Problems) {
-        let key = |prefix: Prefix| (prefix.address(), prefix.length());
         let routes: BTreeMap<_, _> =
-            self.all.iter().map(|route| (key(route.prefix), route.line)).collect();
+            self.all.iter().map(|route| (route.prefix, route.line)).collect();
         let (full_v4, full_v6) = (self.all_of(true).is_some(), self.all_of(false).is_some());
         for (address, line) in &self.endpoints {
             let (longest, is_full) = match address {
@@ -45,8 +44,8 @@ impl Routes {
                 IpAddr::V6(_) => (128, full_v6),
             };
             let mut around = (0..=longest).rev().filter_map(|length| {
-                let (network, length) = key(Prefix::new(*address, length)?);
-                Some((routes.get(&(network, length))?, format!("{network}/{length}")))
+                let network = Prefix::new(*address, length)?;
+                Some((routes.get(&network)?, network))
             });
             let Some((at, network)) = around.next().filter(|_| !is_full) else { continue };
             let what = format!(
