@@ -57,13 +57,8 @@ impl<N> Journal<N> {
     ///
     /// Why it is still there.
     pub fn delete(&mut self) -> Result<(), Error> {
-        match fs::remove_file(&self.path) {
-            // On a file system that is read-only it says so of files that are not there, too.
-            Err(error) if fs::symlink_metadata(&self.path).is_ok() => {
-                Err(Error::new(format!("delete {}", self.path.display()), error))
-            }
-            _ => Ok(()),
-        }
+        remove(&self.path)
+            .map_err(|error| Error::new(format!("delete {}", self.path.display()), error))
     }
 }
 
@@ -130,6 +125,15 @@ impl<N: Serialize> Journal<N> {
             };
             Error::new(format!("write {}", self.path.display()), cause)
         })
+    }
+}
+
+/// Removes a file, if it is there. On a file system that is read-only, what is not there cannot be
+/// removed either.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if path.symlink_metadata().is_ok() => Err(error),
+        _ => Ok(()),
     }
 }
 

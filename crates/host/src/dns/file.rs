@@ -10,6 +10,7 @@ use rustix::fs::{Access, IFlags, access, ioctl_getflags};
 use rustix::io::Errno;
 
 use super::turns::{Place, Turns};
+use crate::journal::remove;
 
 /// A file that programs read to know whom to ask (resolv.conf(5)).
 pub(super) struct File {
@@ -170,14 +171,6 @@ fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
-}
-
-/// On a file system that is read-only, what is not there cannot be removed either.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if path.symlink_metadata().is_ok() => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn synchronise(folder: &Path) -> io::Result<()> {

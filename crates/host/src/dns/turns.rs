@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::Settings;
-use super::file::{parent, remove, replace};
+use super::file::{parent, replace};
 use super::stack::{Entry, Stack};
+use crate::journal::remove;
 
 /// What tunnels take turns at. Its first state is kept at a path, in a folder for what must survive
 /// a power cut.
