@@ -135,21 +135,18 @@ impl Routes<'_> {
         }
         self.transcript.step("sysctl -q net.ipv4.conf.all.src_valid_mark=1")?;
         let Err(error) = sysctl::set(VALID_MARK, "1") else { return Ok(()) };
-        match error.cause().kind() {
-            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied
-                if !sysctl::is_reverse_path_strict() =>
-            {
-                Ok(())
-            }
-            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
-                let failure = Failure::from(error);
-                let outside = "set it outside, as by `--sysctl net.ipv4.conf.all.src_valid_mark=1' \
-                               of a container";
-                let text = failure.text.map(|text| format!("{text}: {outside}"));
-                Err(Failure { text, ..failure })
-            }
-            _ => Err(error.into()),
+        let kind = error.cause().kind();
+        if !matches!(kind, ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) {
+            return Err(error.into());
         }
+        if !sysctl::is_reverse_path_strict() {
+            return Ok(());
+        }
+        let failure = Failure::from(error);
+        let outside = "set it outside, as by `--sysctl net.ipv4.conf.all.src_valid_mark=1' of a \
+                       container";
+        let text = failure.text.map(|text| format!("{text}: {outside}"));
+        Err(Failure { text, ..failure })
     }
 
     /// Keeps others on the same network from reaching the addresses of the tunnel beside it.
