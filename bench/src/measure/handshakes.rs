@@ -11,7 +11,7 @@ use config::key::to_hex;
 use host::{Change, Prefix, Route};
 use proto::{Kind, PrivateKey, kind};
 use sys::poll::{Epoll, Events};
-use sys::udp::{Family, Group, Local, Outgoing, ReceiveBatch, SendBatch, Udp};
+use sys::udp::{Family, Group, Local, Outgoing, ReceiveBatch, Udp};
 
 use self::initiator::Initiator;
 use super::{Metric, Sample};
@@ -117,7 +117,6 @@ struct Exchange<'a> {
     epoll: Epoll,
     events: Events,
     inbox: ReceiveBatch,
-    outbox: SendBatch,
     /// Who waits for an answer, and since when; who waits longest comes first.
     waiting: VecDeque<(usize, Instant)>,
     cookies: u32,
@@ -133,7 +132,6 @@ impl<'a> Exchange<'a> {
             epoll,
             events: Events::new(1),
             inbox: ReceiveBatch::new(OUTSTANDING, 2048),
-            outbox: SendBatch::new(1),
             waiting: VecDeque::new(),
             cookies: 0,
         })
@@ -166,14 +164,11 @@ impl<'a> Exchange<'a> {
 
     fn send(&mut self, initiators: &[Initiator], number: usize) -> Outcome<()> {
         let source = (address_of(number as u16).into(), 0);
-        let outgoing = initiators.get(number).map(|initiator| Outgoing {
-            to: self.to,
-            source: Some(source),
-            tos: 0,
-            segment_size: None,
-            bytes: initiator.initiation(),
-        });
-        self.socket.send(&mut self.outbox, outgoing)?;
+        if let Some(bytes) = initiators.get(number).map(Initiator::initiation) {
+            let (stride, is_train) = (bytes.len(), false);
+            let source = Some(source);
+            self.socket.send(&Outgoing { to: self.to, source, tos: 0, bytes, stride, is_train })?;
+        }
         self.waiting.push_back((number, Instant::now()));
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 use sys::poll::{Epoll, Events};
-use sys::udp::{Family, Group, Outgoing, ReceiveBatch, SendBatch, Udp};
+use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Udp};
 
 use super::{Load, PATIENCE, Shared};
 use crate::Outcome;
@@ -52,7 +52,6 @@ fn data_socket(group: &Group) -> io::Result<&Udp> {
 /// Keeps the window full until it is to stop.
 fn send(socket: &Udp, to: SocketAddr, shared: &Shared) -> io::Result<()> {
     let mut inbox = Inbox::new(socket)?;
-    let mut batch = SendBatch::new(1);
     let mut train = vec![0; usize::from(PAYLOAD) * TRAIN as usize];
     let (mut next, mut acknowledged) = (0, 0);
     while !shared.stopped() {
@@ -64,9 +63,9 @@ fn send(socket: &Udp, to: SocketAddr, shared: &Shared) -> io::Result<()> {
         for (number, datagram) in (next..).zip(train.chunks_exact_mut(PAYLOAD.into())) {
             write_number(datagram, number);
         }
-        let outgoing =
-            Outgoing { to, source: None, tos: 0, segment_size: Some(PAYLOAD), bytes: &train };
-        match socket.send(&mut batch, [outgoing]) {
+        let stride = PAYLOAD.into();
+        let outgoing = Outgoing { to, source: None, tos: 0, bytes: &train, stride, is_train: true };
+        match socket.send(&outgoing) {
             Ok(_) => {
                 next += TRAIN;
                 shared.add_sent(TRAIN);
@@ -84,7 +83,6 @@ fn send(socket: &Udp, to: SocketAddr, shared: &Shared) -> io::Result<()> {
 /// Counts and acknowledges until it is to stop.
 fn receive(socket: &Udp, shared: &Shared) -> io::Result<()> {
     let mut inbox = Inbox::new(socket)?;
-    let mut batch = SendBatch::new(1);
     let mut acknowledgement = [0; NUMBER.end];
     while !shared.stopped() {
         let Some(highest) = inbox.await_highest(socket, PATIENCE)? else {
@@ -92,15 +90,11 @@ fn receive(socket: &Udp, shared: &Shared) -> io::Result<()> {
         };
         shared.add_received(inbox.datagrams, inbox.bytes);
         write_number(&mut acknowledgement, highest);
-        let outgoing = inbox.from.map(|to| Outgoing {
-            to,
-            source: None,
-            tos: 0,
-            segment_size: None,
-            bytes: &acknowledgement,
-        });
+        let Some(to) = inbox.from else { continue };
+        let (bytes, stride) = (&acknowledgement, acknowledgement.len());
+        let outgoing = Outgoing { to, source: None, tos: 0, bytes, stride, is_train: false };
         // A lost acknowledgement is made good by the next.
-        let _ = socket.send(&mut batch, outgoing);
+        let _ = socket.send(&outgoing);
     }
     Ok(())
 }

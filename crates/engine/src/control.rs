@@ -17,7 +17,7 @@ use crate::mailbox::Letter;
 use crate::offload::Kind;
 use crate::outbound::Outbound;
 use crate::paths::Paths;
-use crate::send::is_stale_source;
+use crate::send::send;
 use crate::shared::{Numbered, Peer, Post, Shared, Sockets, token};
 use crate::worker::Round;
 use crate::{Notice, Observer};
@@ -256,27 +256,21 @@ impl Control {
     }
 
     /// Sends a handshake message, cookie reply or keepalive.
-    fn transmit(&mut self, transmit: &proto::Transmit) {
+    fn transmit(&self, transmit: &proto::Transmit) {
         let sockets = self.shared.sockets.load();
         let Some(group) = sockets.group(Family::of(transmit.to.remote)) else { return };
-        let mut outgoing = Outgoing {
+        let peer = transmit.peer.and_then(|id| self.peer(id));
+        let datagram = Outgoing {
             to: transmit.to.remote,
             source: transmit.to.source,
             tos: transmit.tos,
-            segment_size: None,
             bytes: &transmit.bytes,
+            stride: transmit.bytes.len(),
+            is_train: false,
         };
-        let peer = transmit.peer.and_then(|id| self.peer(id));
-        let batch = &mut self.outbound.batch;
-        let mut result = group.handshake.send(batch, [outgoing]);
-        if outgoing.source.take().is_some() && result.as_ref().is_err_and(is_stale_source) {
-            if let Some(peer) = &peer {
-                peer.forget_source(&self.shared, &transmit.to);
-            }
-            result = group.handshake.send(batch, [outgoing]);
-        }
-        if let (Ok(_), Some(peer)) = (result, peer) {
-            peer.traffic.count_tx(transmit.bytes.len() as u64);
+        let stale = || peer.iter().for_each(|peer| peer.forget_source(&self.shared, &transmit.to));
+        if let (Ok(bytes), Some(peer)) = (send(&group.handshake, &datagram, stale), &peer) {
+            peer.traffic.count_tx(bytes as u64);
         }
     }
 

@@ -50,14 +50,12 @@ impl Inbound {
         let Self { letters, batch, coalescer, .. } = self;
         coalescer.joins = round.shared.offloads.of_tun();
         let mut opener = Opener { round, letters: *letters, coalescer, last: None };
-        for (slot, datagrams) in batch.datagrams().enumerate() {
-            opener.open(slot as u32, datagrams);
-        }
         let mut buffers: [&[u8]; SLOTS] = [&[]; SLOTS];
-        for (buffer, datagrams) in buffers.iter_mut().zip(self.batch.datagrams()) {
+        for ((slot, buffer), mut datagrams) in (0..).zip(&mut buffers).zip(batch.datagrams()) {
+            opener.open(slot, &mut datagrams);
             *buffer = datagrams.bytes;
         }
-        deliver(round, &mut self.coalescer, &buffers);
+        deliver(round, opener.coalescer, &buffers);
         received == self.slots
     }
 }
@@ -83,11 +81,12 @@ struct Origin {
 
 impl Opener<'_> {
     /// Takes a datagram or train apart into runs of one session each.
-    fn open(&mut self, slot: u32, datagrams: Received<'_>) {
-        let Received { from: remote, local: source, tos, segment_size: stride, bytes } = datagrams;
+    fn open(&mut self, slot: u32, datagrams: &mut Received<'_>) {
+        let &mut Received { from: remote, local: source, tos, segment_size: stride, .. } =
+            datagrams;
         let endpoint = Endpoint { remote, source };
         let mut origin = Origin { endpoint, tos, slot, start: 0, stride };
-        let mut rest = bytes;
+        let mut rest = &mut *datagrams.bytes;
         while !rest.is_empty() {
             let Some(first) = rest.chunks(stride).next().map(kind) else { return };
             let same = rest.chunks(stride).take_while(|message| kind(message) == first);

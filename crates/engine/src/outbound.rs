@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, TAG};
 use proto::{Keypair, Report, padding};
 use sys::tun::{Tun, VnetHeader};
-use sys::udp::{Family, SendBatch};
+use sys::udp::Family;
 
 use crate::backlog::Backlog;
 use crate::packet::segment::Segments;
@@ -77,7 +77,6 @@ pub(crate) struct Outbound {
     trains: VecDeque<Train>,
     /// The socket that has no room for the first of them; nothing is read until it has.
     pub full: Option<Family>,
-    pub batch: SendBatch,
     backlog: Backlog,
     icmp: icmp::RateLimit,
 }
@@ -90,7 +89,6 @@ impl Outbound {
             messages: vec![0xff; CAPACITY],
             trains: VecDeque::with_capacity(MAX_BATCH),
             full: None,
-            batch: SendBatch::new(MAX_TRAIN),
             backlog: Backlog::default(),
             icmp: icmp::RateLimit::default(),
         }
@@ -227,7 +225,7 @@ impl Outbound {
                 continue;
             }
             train.sealed = true;
-            let passed = train.send(round, &mut self.batch, messages);
+            let passed = train.send(round, messages);
             if passed < train.length {
                 train.start += passed;
                 train.length -= passed;

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
 use crate::batch::UDP_GRO;
-pub use crate::batch::{Local, Outgoing, ReceiveBatch, Received, SendBatch};
+pub use crate::batch::{Local, Outgoing, ReceiveBatch, Received};
 use crate::option;
 
 /// Which internet protocol a socket speaks. A socket for IPv6 never sees IPv4 in disguise.

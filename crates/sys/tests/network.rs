@@ -55,7 +55,7 @@ fn link_local_addresses_keep_their_scope() {
         for (scope, source) in [(interface("left"), None), (0, source)] {
             let to = scoped(ip_b, bob.port().unwrap(), scope);
             let datagram = plain(to, b"hello");
-            send_one(&alice.handshake, Outgoing { source, ..datagram }).unwrap();
+            alice.handshake.send(&Outgoing { source, ..datagram }).unwrap();
             let from = scoped(ip_a, alice.port().unwrap(), interface("right"));
             let local = (ip_b.into(), interface("right"));
             receive_all(&bob.handshake, 5, |received| {
@@ -86,7 +86,7 @@ fn a_mark_is_what_the_routing_rules_see() {
                     alice.set_mark(mark).unwrap();
                 }
                 for socket in alice.sockets() {
-                    let sent = send_one(socket, plain(to, b"hello"));
+                    let sent = socket.send(&plain(to, b"hello"));
                     assert_eq!(sent.is_ok(), passes, "mark {mark:?}: {sent:?}");
                 }
             }
@@ -101,7 +101,7 @@ fn what_the_path_is_too_narrow_for_is_fragmented() {
         for (family, ip) in LOOPBACKS {
             let (alice, bob) = (group(family), group(family));
             let bytes = [1; 4000];
-            send_one(&alice.handshake, plain(address(ip, &bob), &bytes)).unwrap();
+            alice.handshake.send(&plain(address(ip, &bob), &bytes)).unwrap();
             receive_all(&bob.handshake, bytes.len(), |received| {
                 assert_eq!(received.bytes, bytes);
             });

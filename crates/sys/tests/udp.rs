@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 
 use support::*;
 use sys::namespace;
-use sys::udp::{Family, Group, Outgoing, ReceiveBatch, SendBatch, bind_pair};
+use sys::udp::{Family, Group, Outgoing, ReceiveBatch, bind_pair};
 
 const WILDCARDS: [(Family, IpAddr); 2] = [
     (Family::V4, IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
@@ -33,7 +33,7 @@ fn a_datagram_tells_where_it_was_addressed_to_and_how_it_was_marked() {
         let (alice, bob) = (group(family), group(family));
         let (from, to) = (address(ip, &alice), address(ip, &bob));
         let datagram = Outgoing { tos: 0b1010_1011, ..plain(to, b"hello") };
-        assert_eq!(send_one(&alice.handshake, datagram).unwrap(), 1);
+        assert_eq!(alice.handshake.send(&datagram).unwrap(), 5);
         receive_all(&bob.handshake, 5, |received| {
             assert_eq!(received.from, from);
             let (local, interface) = received.local.unwrap();
@@ -53,7 +53,7 @@ fn an_unmarked_datagram_is_received_as_such_after_a_marked_one() {
         let to = address(ip, &bob);
         let mut batch = ReceiveBatch::new(1, 100);
         for tos in [3, 0, 2, 0] {
-            send_one(&alice.handshake, Outgoing { tos, ..plain(to, b"hello") }).unwrap();
+            alice.handshake.send(&Outgoing { tos, ..plain(to, b"hello") }).unwrap();
             assert_eq!(bob.handshake.receive(&mut batch).unwrap(), 1);
             assert_eq!(batch.datagrams().next().unwrap().tos, tos);
         }
@@ -67,7 +67,7 @@ fn a_datagram_bears_the_source_address_that_was_asked_for() {
     let ours = IpAddr::from([127, 1, 2, 3]);
     // The interface is not this address's, which must not matter.
     let source = Some((ours, 12_345));
-    send_one(&alice.handshake, Outgoing { source, ..plain(to, b"hello") }).unwrap();
+    alice.handshake.send(&Outgoing { source, ..plain(to, b"hello") }).unwrap();
     receive_all(&bob.handshake, 5, |received| {
         assert_eq!(received.from, address(ours, &alice));
     });
@@ -81,7 +81,7 @@ fn an_address_that_is_not_ours_is_refused_as_a_source() {
         let (alice, bob) = (group(family), group(family));
         let source = Some((stranger, 0));
         let datagram = Outgoing { source, ..plain(address(ip, &bob), b"hello") };
-        let error = send_one(&alice.handshake, datagram).unwrap_err();
+        let error = alice.handshake.send(&datagram).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(errno), "{error}");
     }
 }
@@ -91,7 +91,7 @@ fn a_source_of_the_other_family_is_ignored() {
     for ((family, ip), (_, other)) in LOOPBACKS.into_iter().zip(LOOPBACKS.into_iter().rev()) {
         let (alice, bob) = (group(family), group(family));
         let source = Some((other, 1));
-        send_one(&alice.handshake, Outgoing { source, ..plain(address(ip, &bob), b"a") }).unwrap();
+        alice.handshake.send(&Outgoing { source, ..plain(address(ip, &bob), b"a") }).unwrap();
         receive_all(&bob.handshake, 1, |received| {
             assert_eq!(received.from.ip(), ip);
         });
@@ -109,24 +109,16 @@ fn every_size_arrives() {
         };
         let mut bytes: Vec<u8> = (0..=largest).map(|at| (at % 251) as u8).collect();
         bytes[0] = 1;
-        for length in [0, 1, 31, 32, 148, 1452, 9000, largest - 1, largest] {
-            send_one(&alice.handshake, plain(to, &bytes[..length])).unwrap();
+        for length in [1, 31, 32, 148, 1452, 9000, largest - 1, largest] {
+            alice.handshake.send(&plain(to, &bytes[..length])).unwrap();
             let mut arrived = 0;
-            if length == 0 {
-                // No byte says which socket an empty datagram is for.
-                receive_all(&bob.data[0], 0, |received| {
-                    assert_eq!(received.segment_size, 1);
-                    arrived += 1;
-                });
-            } else {
-                receive_all(&bob.handshake, length, |received| {
-                    assert_eq!(received.bytes, &bytes[..length]);
-                    arrived += 1;
-                });
-            }
+            receive_all(&bob.handshake, length, |received| {
+                assert_eq!(received.bytes, &bytes[..length]);
+                arrived += 1;
+            });
             assert_eq!(arrived, 1, "{length} bytes");
         }
-        let error = send_one(&alice.handshake, plain(to, &bytes)).unwrap_err();
+        let error = alice.handshake.send(&plain(to, &bytes)).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
     }
 }
@@ -137,8 +129,8 @@ fn a_train_arrives_whole_and_says_where_to_cut() {
         let (alice, bob) = (group(family), group(family));
         let train: Vec<u8> = (0..40 * 1000 + 10).map(|at| (at / 1000) as u8).collect();
         let datagram =
-            Outgoing { segment_size: Some(1000), tos: 2, ..plain(address(ip, &bob), &train) };
-        send_one(&alice.handshake, datagram).unwrap();
+            Outgoing { stride: 1000, is_train: true, tos: 2, ..plain(address(ip, &bob), &train) };
+        alice.handshake.send(&datagram).unwrap();
         let mut trains = 0;
         receive_all(&bob.handshake, train.len(), |received| {
             trains += 1;
@@ -156,8 +148,9 @@ fn a_train_arrives_in_pieces_where_nobody_asked_for_trains() {
         let (alice, bob) = (group(family), group(family));
         bob.sockets().try_for_each(|socket| socket.set_gro(false)).unwrap();
         let train = [1; 5 * 1000 + 10];
-        let datagram = Outgoing { segment_size: Some(1000), ..plain(address(ip, &bob), &train) };
-        send_one(&alice.handshake, datagram).unwrap();
+        let datagram =
+            Outgoing { stride: 1000, is_train: true, ..plain(address(ip, &bob), &train) };
+        alice.handshake.send(&datagram).unwrap();
         let mut lengths = Vec::new();
         receive_all(&bob.handshake, train.len(), |received| {
             assert_eq!(received.segment_size, received.bytes.len());
@@ -171,9 +164,9 @@ fn a_train_arrives_in_pieces_where_nobody_asked_for_trains() {
 fn a_train_of_one_is_a_datagram() {
     let (alice, bob) = (group(Family::V4), group(Family::V4));
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
-    for segment_size in [5, 6, u16::MAX] {
-        let datagram = Outgoing { segment_size: Some(segment_size), ..plain(to, b"hello") };
-        send_one(&alice.handshake, datagram).unwrap();
+    for stride in [5, 6, 65_535, 65_536] {
+        let datagram = Outgoing { stride, is_train: true, ..plain(to, b"hello") };
+        alice.handshake.send(&datagram).unwrap();
         receive_all(&bob.handshake, 5, |received| {
             assert_eq!(received.segment_size, 5);
         });
@@ -184,8 +177,9 @@ fn a_train_of_one_is_a_datagram() {
 fn a_datagram_larger_than_its_slot_is_left_out() {
     let (alice, bob) = (group(Family::V4), group(Family::V4));
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
-    let datagrams = [&[1; 10][..], &[1; 11], &[1; 9]].map(|bytes| plain(to, bytes));
-    assert_eq!(alice.handshake.send(&mut SendBatch::new(3), datagrams).unwrap(), 3);
+    for bytes in [&[1; 10][..], &[1; 11], &[1; 9]] {
+        alice.handshake.send(&plain(to, bytes)).unwrap();
+    }
     let mut batch = ReceiveBatch::new(8, 10);
     assert_eq!(bob.handshake.receive(&mut batch).unwrap(), 3);
     let lengths: Vec<_> = batch.datagrams().map(|received| received.bytes.len()).collect();
@@ -196,7 +190,7 @@ fn a_datagram_larger_than_its_slot_is_left_out() {
 fn nothing_there_is_would_block_and_empties_the_batch() {
     let (alice, bob) = (group(Family::V4), group(Family::V4));
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
-    send_one(&alice.handshake, plain(to, b"hello")).unwrap();
+    alice.handshake.send(&plain(to, b"hello")).unwrap();
     let mut batch = ReceiveBatch::new(8, 100);
     assert_eq!(bob.handshake.receive(&mut batch).unwrap(), 1);
     assert_eq!(batch.datagrams().count(), 1);
@@ -210,8 +204,7 @@ fn nothing_there_is_would_block_and_empties_the_batch() {
 fn datagrams_can_be_changed_in_place_and_held_together() {
     let (alice, bob) = (group(Family::V4), group(Family::V4));
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
-    let datagrams = [b"one", b"two"].map(|bytes| plain(to, bytes));
-    alice.handshake.send(&mut SendBatch::new(2), datagrams).unwrap();
+    alice.handshake.send(&Outgoing { stride: 3, ..plain(to, b"onetwo") }).unwrap();
     let mut batch = ReceiveBatch::new(2, 100);
     bob.handshake.receive(&mut batch).unwrap();
     let held: Vec<_> = batch.datagrams().collect();
@@ -223,48 +216,37 @@ fn datagrams_can_be_changed_in_place_and_held_together() {
 }
 
 #[test]
-fn a_send_stops_at_what_cannot_be_sent_and_names_it_next_time() {
+fn a_send_that_fails_sends_nothing_and_what_follows_can_be_sent() {
     let (alice, bob) = (group(Family::V4), group(Family::V4));
     let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
-    let too_large = vec![1; 65_508];
-    let datagrams = [plain(to, b"a"), plain(to, b"b"), plain(to, &too_large), plain(to, b"d")];
-    let mut batch = SendBatch::new(8);
-    assert_eq!(alice.handshake.send(&mut batch, datagrams).unwrap(), 2);
-    let error = alice.handshake.send(&mut batch, datagrams.into_iter().skip(2)).unwrap_err();
+    let bytes = vec![1; 65_508 + 7];
+    let datagrams = Outgoing { stride: 65_508, ..plain(to, &bytes) };
+    let error = alice.handshake.send(&datagrams).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
-    assert_eq!(alice.handshake.send(&mut batch, datagrams.into_iter().skip(3)).unwrap(), 1);
-    let mut arrived = Vec::new();
-    receive_all(&bob.handshake, 3, |received| {
-        arrived.extend_from_slice(received.bytes);
-    });
-    assert_eq!(arrived, b"abd");
+    let rest = Outgoing { bytes: &bytes[65_508..], ..datagrams };
+    assert_eq!(alice.handshake.send(&rest).unwrap(), 7);
+    receive_all(&bob.handshake, 7, |received| assert_eq!(received.bytes, [1; 7]));
 }
 
 #[test]
-fn a_send_takes_as_much_as_its_batch_has_room_for() {
-    let (alice, bob) = (group(Family::V4), group(Family::V4));
-    let to = address(Ipv4Addr::LOCALHOST.into(), &bob);
-    let mut batch = SendBatch::new(2);
-    assert_eq!(alice.handshake.send(&mut batch, [plain(to, b"x"); 5]).unwrap(), 2);
-    assert_eq!(alice.handshake.send(&mut batch, []).unwrap(), 0);
-    receive_all(&bob.handshake, 2, |received| {
-        assert_eq!(received.bytes, b"x");
-    });
-    assert!(!is_readable(&bob.handshake));
-}
-
-#[test]
-fn datagrams_of_one_send_may_go_to_different_places() {
-    let (alice, bob, carol) = (group(Family::V6), group(Family::V6), group(Family::V6));
-    let [to_bob, to_carol] = [&bob, &carol].map(|to| address(Ipv6Addr::LOCALHOST.into(), to));
-    let datagrams = [plain(to_bob, b"bob"), plain(to_carol, b"carol")];
-    assert_eq!(alice.handshake.send(&mut SendBatch::new(2), datagrams).unwrap(), 2);
-    receive_all(&bob.handshake, 3, |received| {
-        assert_eq!(received.bytes, b"bob");
-    });
-    receive_all(&carol.handshake, 5, |received| {
-        assert_eq!(received.bytes, b"carol");
-    });
+fn a_send_takes_64_datagrams_and_tells_how_many_bytes_they_were() {
+    for (family, ip) in LOOPBACKS {
+        let (alice, bob) = (group(family), group(family));
+        // Each begins with its number, which chooses no socket for data.
+        let bytes: Vec<u8> = (100..170).flat_map(|number| [number; 10]).collect();
+        let all = Outgoing { stride: 10, tos: 1, ..plain(address(ip, &bob), &bytes) };
+        assert_eq!(alice.handshake.send(&all).unwrap(), 640);
+        let rest = &bytes[640..699];
+        assert_eq!(alice.handshake.send(&Outgoing { bytes: rest, ..all }).unwrap(), 59);
+        assert_eq!(alice.handshake.send(&Outgoing { bytes: &[], ..all }).unwrap(), 0);
+        let mut arrived = Vec::new();
+        receive_all(&bob.handshake, 699, |received| {
+            assert_eq!((received.segment_size, received.tos), (received.bytes.len(), 1));
+            arrived.extend_from_slice(received.bytes);
+        });
+        assert_eq!(arrived, bytes[..699]);
+        assert!(!is_readable(&bob.handshake));
+    }
 }
 
 #[test]
@@ -301,6 +283,7 @@ fn the_first_bytes_choose_the_socket() {
                     sender.send_to(bytes, to).unwrap();
                     receive_all(&group.data[0], bytes.len(), |received| {
                         assert_eq!(received.bytes, bytes);
+                        assert_eq!(received.segment_size, bytes.len().max(1));
                     });
                 }
             }
@@ -443,7 +426,7 @@ fn ipv4_never_arrives_in_the_disguise_of_ipv6() {
     let v4 = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     let mapped =
         SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), v4.local_addr().unwrap().port());
-    assert!(send_one(&v6.handshake, plain(mapped, b"hello")).is_err());
+    assert!(v6.handshake.send(&plain(mapped, b"hello")).is_err());
 }
 
 #[test]
@@ -467,10 +450,10 @@ fn an_unreachable_port_does_not_disturb_the_socket() {
             gone.local_addr().unwrap()
         };
         for _ in 0..3 {
-            send_one(&alice.handshake, plain(nobody, b"hello")).unwrap();
+            alice.handshake.send(&plain(nobody, b"hello")).unwrap();
         }
         let error = alice.handshake.receive(&mut ReceiveBatch::new(1, 10)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
-        send_one(&alice.handshake, plain(address(ip, &bob), b"hello")).unwrap();
+        alice.handshake.send(&plain(address(ip, &bob), b"hello")).unwrap();
     }
 }

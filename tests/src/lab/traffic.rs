@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use sys::udp::{Family, Group, Outgoing, SendBatch, Udp};
+use sys::udp::{Family, Group, Outgoing, Udp};
 
 use super::{Namespace, PATIENCE, await_some};
 
@@ -217,15 +217,14 @@ pub fn flows_until(from: &Namespace, to: &Namespace, address: IpAddr, done: impl
     let (mut last, mut count, mut place, mut disorder) = (HashMap::new(), 0, [0; 8], None);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut batch = SendBatch::new(1);
             for (round, first) in (1_u64..).step_by(64).enumerate() {
                 let train: Vec<u8> = (first..first + 64).flat_map(u64::to_le_bytes).collect();
-                let (source, tos, segment_size) = (None, 0, Some(8));
-                let outgoing = Outgoing { to: target, source, tos, segment_size, bytes: &train };
+                let (to, bytes) = (target, &train);
+                let train = Outgoing { to, source: None, tos: 0, bytes, stride: 8, is_train: true };
                 // Another begins each time, or a full queue would always lose the same.
                 for sender in senders.iter().cycle().skip(round % 8).take(8) {
                     // A full queue may refuse it; that is loss like any other.
-                    let _ = sender.send(&mut batch, [outgoing]);
+                    let _ = sender.send(&train);
                 }
                 if enough.load(Ordering::Relaxed) {
                     break;
@@ -262,12 +261,12 @@ pub fn trains(from: &Namespace, to: &Namespace, address: IpAddr, segment: usize)
     let receiver = to.within(|| UdpSocket::bind((address, 0))).expect("a receiver");
     receiver.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let target = receiver.local_addr().expect("a bound address");
-    let (mut batch, mut place) = (SendBatch::new(1), vec![0; 1 << 16]);
+    let mut place = vec![0; 1 << 16];
     for count in [1, 2, 3, 17, LONGEST.min(65_000 / segment)] {
         let train = Stream::bytes(count as u64, segment * count - segment / 2);
-        let (source, tos, segment_size) = (None, 0, u16::try_from(segment).ok());
-        let outgoing = Outgoing { to: target, source, tos, segment_size, bytes: &train };
-        assert_eq!(sender.send(&mut batch, [outgoing]).expect("a train leaves"), 1);
+        let (source, tos, stride, is_train) = (None, 0, segment, true);
+        let outgoing = Outgoing { to: target, source, tos, bytes: &train, stride, is_train };
+        assert_eq!(sender.send(&outgoing).expect("a train leaves"), train.len());
         for (number, datagram) in train.chunks(segment).enumerate() {
             let got = receiver.recv(&mut place).unwrap_or_else(|error| {
                 panic!("datagram {number} of {count} with {segment} bytes: {error}")

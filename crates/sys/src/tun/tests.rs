@@ -12,7 +12,7 @@ use super::*;
 use crate::namespace;
 use crate::netlink::{Listener, News};
 use crate::poll::{Epoll, Events};
-use crate::udp::{Family, Group, Outgoing, ReceiveBatch, SendBatch};
+use crate::udp::{Family, Group, Outgoing, ReceiveBatch};
 
 /// Runs `work` in a fresh network namespace, or says why it cannot.
 fn in_a_namespace(work: impl FnOnce() + Send) {
@@ -265,10 +265,11 @@ fn what_is_offloaded_is_left_to_us() {
                 to: "10.9.0.2:2000".parse().unwrap(),
                 source: None,
                 tos: 0,
-                segment_size: Some(1000),
                 bytes: &[7; 4500],
+                stride: 1000,
+                is_train: true,
             };
-            group.handshake.send(&mut SendBatch::new(1), [train]).unwrap();
+            group.handshake.send(&train).unwrap();
             wait_for(&tun);
             for _ in 0..packets {
                 let length = tun.read(&mut buffer).unwrap();

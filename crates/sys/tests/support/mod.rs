@@ -1,13 +1,12 @@
 //! What the tests of UDP share.
 #![allow(dead_code)] // no test file needs all of it
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use sys::poll::{Epoll, Events};
-use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Received, SendBatch, Udp};
+use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Received, Udp};
 
 pub const LOOPBACKS: [(Family, IpAddr); 2] =
     [(Family::V4, IpAddr::V4(Ipv4Addr::LOCALHOST)), (Family::V6, IpAddr::V6(Ipv6Addr::LOCALHOST))];
@@ -22,11 +21,7 @@ pub fn address(ip: IpAddr, group: &Group) -> SocketAddr {
 }
 
 pub fn plain(to: SocketAddr, bytes: &[u8]) -> Outgoing<'_> {
-    Outgoing { to, source: None, tos: 0, segment_size: None, bytes }
-}
-
-pub fn send_one(from: &Udp, datagram: Outgoing<'_>) -> io::Result<usize> {
-    from.send(&mut SendBatch::new(1), [datagram])
+    Outgoing { to, source: None, tos: 0, bytes, stride: bytes.len(), is_train: false }
 }
 
 /// Whether there is something to read now. On the loopback link what was sent has arrived.
