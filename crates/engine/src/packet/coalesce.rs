@@ -41,29 +41,31 @@ pub struct Coalescer {
     /// for every flow.
     deliveries: Vec<Delivery>,
     used: usize,
-    /// The deliveries that may still grow, the most recent last: at most one for each flow.
-    open: Vec<(FlowKey, usize)>,
+    /// Those before are joined by nothing more, of whatever flow.
+    first: usize,
 }
 
 impl Coalescer {
-    /// How many flows may be mixed in a batch without being cut short by each other.
-    const OPEN_FLOWS: usize = 16;
+    /// How far back a packet looks for its flow: as many may be mixed without cutting each other short.
+    const REACH: usize = 32;
 
     /// An empty batch.
     pub fn new(joins: Offload) -> Self {
-        Self { joins, deliveries: Vec::new(), used: 0, open: Vec::with_capacity(Self::OPEN_FLOWS) }
+        Self { joins, deliveries: Vec::new(), used: 0, first: 0 }
     }
 
     /// Adds the next packet: `packet` is what lies at `place`, an IP packet without anything behind
     /// it. It must stay there unchanged until it was delivered.
     pub fn push(&mut self, place: Place, packet: &[u8]) {
         match Kind::of(packet, self.joins) {
-            Kind::Joinable(part) => return self.join(place, &part),
-            Kind::Single(flow) => self.open.retain(|(open, _)| *open != flow),
-            Kind::Flowless => {}
-            Kind::Obscure => self.open.clear(),
+            Kind::Joinable(part) => self.join(place, &part),
+            Kind::Single(flow) => self.start(place, Some(flow), None),
+            Kind::Flowless => self.start(place, None, None),
+            Kind::Obscure => {
+                self.start(place, None, None);
+                self.first = self.used;
+            }
         }
-        self.start(place, None);
     }
 
     /// Ends the batch: what is to be written to the TUN, in this order.
@@ -77,45 +79,27 @@ impl Coalescer {
 
     /// Forgets the batch, and keeps its memory for the next.
     pub fn clear(&mut self) {
-        self.open.clear();
-        self.used = 0;
+        (self.used, self.first) = (0, 0);
     }
 
     fn join(&mut self, place: Place, part: &Part<'_>) {
-        if let Some(at) = self.open.iter().rposition(|(flow, _)| *flow == part.flow) {
-            let recent = self.open.get_mut(at..).unwrap_or_default();
-            recent.rotate_left(1);
-            let index = recent.last().map(|(_, index)| *index);
-            let delivery = index.and_then(|index| self.deliveries.get_mut(index));
-            if let Some(delivery) = delivery.filter(|delivery| delivery.precedes(part)) {
-                delivery.append(place, part);
-                if part.pushes || part.payload < delivery.size {
-                    self.open.pop();
-                }
-                return;
-            }
-            self.open.pop();
-        }
-        let index = self.start(place, Some(part));
-        if !part.pushes {
-            if self.open.len() == Self::OPEN_FLOWS {
-                self.open.remove(0);
-            }
-            self.open.push((part.flow, index));
+        let growing = self.deliveries.get_mut(self.first..self.used).unwrap_or_default();
+        let mut recent = growing.iter_mut().rev().take(Self::REACH);
+        match recent.find(|delivery| delivery.flow == Some(part.flow)) {
+            Some(delivery) if delivery.precedes(part) => delivery.append(place, part),
+            _ => self.start(place, Some(part.flow), Some(part)),
         }
     }
 
     /// Starts a delivery with a packet that may be joined by others, or with any other.
-    fn start(&mut self, place: Place, part: Option<&Part<'_>>) -> usize {
-        let index = self.used;
-        if index == self.deliveries.len() {
+    fn start(&mut self, place: Place, flow: Option<FlowKey>, part: Option<&Part<'_>>) {
+        if self.used == self.deliveries.len() {
             self.deliveries.push(Delivery::default());
         }
-        if let Some(delivery) = self.deliveries.get_mut(index) {
-            delivery.begin(place, part);
+        if let Some(delivery) = self.deliveries.get_mut(self.used) {
+            delivery.begin(place, flow, part);
         }
         self.used += 1;
-        index
     }
 }
 
@@ -127,6 +111,9 @@ pub struct Delivery {
     head: Vec<u8>,
     /// What those headers are, if they are there.
     shape: Option<Shape>,
+    flow: Option<FlowKey>,
+    /// Its last packet was one that ends a run.
+    is_closed: bool,
     /// Payload bytes of the first packet, thus of each but the last.
     size: usize,
     packets: Vec<Place>,
@@ -162,15 +149,16 @@ impl Delivery {
         self.packets.iter().filter_map(|place| place.of(buffers))
     }
 
-    fn begin(&mut self, place: Place, part: Option<&Part<'_>>) {
+    fn begin(&mut self, place: Place, flow: Option<FlowKey>, part: Option<&Part<'_>>) {
         self.packets.clear();
         self.packets.push(place);
         self.head.clear();
         self.head.extend(VnetHeader::default().encode());
-        self.shape = part.map(|part| part.shape);
+        (self.flow, self.shape) = (flow, part.map(|part| part.shape));
         if let Some(part) = part {
             self.head.extend(part.headers);
             (self.size, self.joined) = (part.payload, part.payload);
+            self.is_closed = part.pushes;
         }
     }
 
@@ -182,6 +170,7 @@ impl Delivery {
     /// udp_gro_receive).
     fn precedes(&self, part: &Part<'_>) -> bool {
         self.shape == Some(part.shape)
+            && !self.is_closed
             && self.packets.len() < MOST_PACKETS
             && part.payload <= self.size
             && part.headers.len() + self.joined + part.payload <= usize::from(u16::MAX)
@@ -218,6 +207,7 @@ impl Delivery {
     fn append(&mut self, place: Place, part: &Part<'_>) {
         self.packets.push(place);
         self.joined += part.payload;
+        self.is_closed = part.pushes || part.payload < self.size;
         let flags = VnetHeader::LEN + part.shape.transport + tcp::FLAGS;
         if let Some(flags) = self.head.get_mut(flags).filter(|_| part.pushes) {
             *flags |= tcp::PSH;

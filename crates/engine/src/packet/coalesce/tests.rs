@@ -302,7 +302,7 @@ fn a_run_ends_where_a_super_packet_must() {
 
 #[test]
 fn mixed_flows_are_joined_each_for_itself() {
-    for (flows, expected) in [(1, 8), (2, 8), (16, 8), (17, 1)] {
+    for (flows, expected) in [(1, 8), (2, 8), (32, 8), (33, 1)] {
         let pieces: Vec<_> = (0..flows)
             .map(|host| Sample { hosts: [host, 9], ..Sample::tcp(&[host; 8000]) }.split(1000))
             .collect();
