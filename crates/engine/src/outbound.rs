@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, TAG};
-use proto::{Keypair, Report, padding};
-use sys::tun::{Tun, VnetHeader};
+use proto::{Bucket, Keypair, Report, padding};
+use sys::tun::VnetHeader;
 use sys::udp::Family;
 
 use crate::backlog::Backlog;
@@ -78,7 +78,8 @@ pub(crate) struct Outbound {
     /// The socket that has no room for the first of them; nothing is read until it has.
     pub full: Option<Family>,
     backlog: Backlog,
-    icmp: icmp::RateLimit,
+    /// Of answers by ICMP.
+    answers: Bucket,
 }
 
 impl Outbound {
@@ -90,7 +91,7 @@ impl Outbound {
             trains: VecDeque::with_capacity(MAX_BATCH),
             full: None,
             backlog: Backlog::default(),
-            icmp: icmp::RateLimit::default(),
+            answers: Bucket::default(),
         }
     }
 
@@ -133,7 +134,7 @@ impl Outbound {
         let Some(destination) = packet::destination(packet) else { return };
         let peer = round.routes.lookup(destination).filter(|peer| peer.endpoint.load().is_some());
         let Some(peer) = peer else {
-            return self.unreachable(&round.post.tun, packet);
+            return self.unreachable(round, packet);
         };
         let is_super_packet = header.gso_type != VnetHeader::GSO_NONE;
         // Who sends too much is told by a mark, or loses the first segment.
@@ -238,13 +239,13 @@ impl Outbound {
     }
 
     /// Answers a packet that nobody is there for, as a router would (spec §1.9).
-    fn unreachable(&mut self, tun: &Tun, packet: &[u8]) {
+    fn unreachable(&mut self, round: &Round<'_>, packet: &[u8]) {
         let mut answer = [0; icmp::LONGEST];
         let Some(answer) = icmp::unreachable(packet, &mut answer) else { return };
-        if self.icmp.allows(sys::clock::boottime()) {
+        if self.answers.spend(round.now, icmp::COST, icmp::FULL) {
             let header = VnetHeader::default().encode();
             // An error message may be lost like any other packet.
-            let _ = tun.write_vectored(&[IoSlice::new(&header), IoSlice::new(answer)]);
+            let _ = round.post.tun.write_vectored(&[&header[..], answer].map(IoSlice::new));
         }
     }
 }

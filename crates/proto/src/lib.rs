@@ -45,6 +45,7 @@ pub use endpoint::{Endpoint, Source};
 pub use inner::{Inner, inner_packet, padding};
 pub use keypair::{Authentic, Keypair};
 pub use keys::{PresharedKey, PrivateKey, PublicKey};
+pub use limiter::Bucket;
 pub use message::{Kind, SessionIndex, kind};
 pub use peer::PeerId;
 pub use random::Random;

@@ -1,4 +1,4 @@
-//! How many handshake messages a source may have answered while the device is under load.
+//! Token buckets, and how many handshake messages a source may have answered while the device is under load.
 
 use alloc::collections::BTreeMap;
 use core::net::IpAddr;
@@ -14,10 +14,27 @@ const FULL: Duration = Duration::from_millis(250);
 const SWEEP: Duration = Duration::from_secs(1);
 const CAPACITY: usize = 1 << 16;
 
-/// A token bucket per source address: when it will be full again. Bounded, and swept only when used.
+/// A token bucket: when it will be full again. At first it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bucket(Time);
+
+impl Bucket {
+    /// Spends a token at `now`, unless none is left. Each takes the time `cost` to come back, and `full`
+    /// is what all of them take.
+    pub fn spend(&mut self, now: Time, cost: Duration, full: Duration) -> bool {
+        let then = now.max(self.0) + cost;
+        let allowed = then <= now + full;
+        if allowed {
+            self.0 = then;
+        }
+        allowed
+    }
+}
+
+/// A bucket for each source address. Bounded, and swept only when used.
 #[derive(Default)]
 pub(crate) struct Limiter {
-    buckets: BTreeMap<u64, Time>,
+    buckets: BTreeMap<u64, Bucket>,
     swept: Time,
 }
 
@@ -27,19 +44,13 @@ impl Limiter {
         if now.since(self.swept) >= SWEEP {
             self.swept = now;
             // A bucket that is full is as good as none.
-            self.buckets.retain(|_, full| *full > now);
+            self.buckets.retain(|_, bucket| bucket.0 > now);
         }
         let source = key(source);
         if self.buckets.len() >= CAPACITY && !self.buckets.contains_key(&source) {
             return false;
         }
-        let full = self.buckets.entry(source).or_default();
-        let then = now.max(*full) + COST;
-        let allowed = then <= now + FULL;
-        if allowed {
-            *full = then;
-        }
-        allowed
+        self.buckets.entry(source).or_default().spend(now, COST, FULL)
     }
 }
 
@@ -126,5 +137,24 @@ mod tests {
         assert!(!limiter.allow(newcomer, at(900)));
         assert!(limiter.allow(newcomer, at(1_900)));
         assert_eq!(limiter.buckets.len(), 1);
+    }
+    #[test]
+    fn what_is_not_spent_comes_back_until_the_bucket_is_full() {
+        let [cost, full] = [1, 50].map(Duration::from_millis);
+        let mut bucket = Bucket::default();
+        for (micros, allowed) in [
+            (0, 50),
+            (999, 0),
+            (1000, 1),
+            (1500, 0),
+            (11_000, 10),
+            (1_000_000, 50),
+            (1_001_999, 1),
+            (1_002_000, 1),
+        ] {
+            let now = Time::from_start(Duration::from_micros(micros));
+            let count = (0..1000).filter(|_| bucket.spend(now, cost, full)).count();
+            assert_eq!(count, allowed, "at {micros} µs");
+        }
     }
 }

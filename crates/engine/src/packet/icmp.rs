@@ -10,6 +10,10 @@ use super::{Outline, Version, destination, number, protocol, pseudo_header, put}
 
 /// The longest answer: what every IPv6 link carries.
 pub const LONGEST: usize = 1280;
+/// No more are sent than the kernel would send (icmp_msgs_per_sec and icmp_msgs_burst): 1000 a second …
+pub const COST: Duration = Duration::from_millis(1);
+/// … after 50 at once.
+pub const FULL: Duration = Duration::from_millis(50);
 
 /// Writes to `answer` the error that tells the source of `packet` that nobody has its destination,
 /// and returns its length: ICMP host unreachable or ICMPv6 address unreachable, quoting `packet`.
@@ -76,29 +80,6 @@ fn is_error(outline: &Outline, packet: &[u8]) -> bool {
         (protocol::ICMP, kind) => matches!(kind, None | Some(3 | 4 | 5 | 11 | 12 | 19..)),
         (protocol::ICMPV6, kind) => matches!(kind, None | Some(0..128 | 137)),
         _ => false,
-    }
-}
-
-/// Lets the errors of a busy moment through, and then no more than the kernel would send
-/// (icmp_msgs_per_sec and icmp_msgs_burst): 50 at once and 1000 a second.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RateLimit {
-    /// When everything let through so far would have been sent at the steady rate.
-    settled: Duration,
-}
-
-impl RateLimit {
-    const INTERVAL: Duration = Duration::from_millis(1);
-    const BURST: u32 = 50;
-
-    /// Whether another error may go out at `now`, on a clock that does not go back.
-    pub fn allows(&mut self, now: Duration) -> bool {
-        let settled = self.settled.max(now) + Self::INTERVAL;
-        let allowed = settled <= now + Self::INTERVAL * Self::BURST;
-        if allowed {
-            self.settled = settled;
-        }
-        allowed
     }
 }
 
@@ -249,26 +230,6 @@ mod tests {
             if let Some(error) = answer(&packet) {
                 assert_eq!(proto::inner_packet(&error).unwrap().length, error.len());
             }
-        }
-    }
-
-    #[test]
-    fn a_burst_passes_and_then_one_each_millisecond() {
-        let mut limit = RateLimit::default();
-        let count = |limit: &mut RateLimit, at: u64| {
-            (0..1000).filter(|_| limit.allows(Duration::from_micros(at))).count()
-        };
-        for (at, allowed) in [
-            (0, 50),
-            (999, 0),
-            (1000, 1),
-            (1500, 0),
-            (11_000, 10),
-            (1_000_000, 50),
-            (1_001_999, 1),
-            (1_002_000, 1),
-        ] {
-            assert_eq!(count(&mut limit, at), allowed, "at {at} µs");
         }
     }
 }
