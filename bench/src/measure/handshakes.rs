@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use config::key::to_hex;
 use host::{Change, Prefix, Route};
 use proto::{Kind, PrivateKey, kind};
-use sys::poll::{Epoll, Events};
+use sys::poll::Epoll;
 use sys::udp::{Family, Group, Local, Outgoing, ReceiveBatch, Udp};
 
 use self::initiator::Initiator;
@@ -115,7 +115,6 @@ struct Exchange<'a> {
     socket: &'a Udp,
     to: SocketAddr,
     epoll: Epoll,
-    events: Events,
     inbox: ReceiveBatch,
     /// Who waits for an answer, and since when; who waits longest comes first.
     waiting: VecDeque<(usize, Instant)>,
@@ -130,7 +129,6 @@ impl<'a> Exchange<'a> {
             socket,
             to,
             epoll,
-            events: Events::new(1),
             inbox: ReceiveBatch::new(OUTSTANDING, 2048),
             waiting: VecDeque::new(),
             cookies: 0,
@@ -153,7 +151,7 @@ impl<'a> Exchange<'a> {
                 initiators.get_mut(number).map_or(Ok(()), Initiator::try_again)?;
                 self.send(initiators, number)?;
             }
-            self.epoll.wait(&mut self.events, Some(PATIENCE))?;
+            let _ = self.epoll.wait(Some(PATIENCE))?;
             completed += self.receive(initiators)?;
             if Instant::now() > deadline {
                 return Err(format!("{completed} handshakes within {LIMIT:?}").into());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
-use sys::poll::{Epoll, Events};
+use sys::poll::Epoll;
 use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Udp};
 
 use super::{Load, PATIENCE, Shared};
@@ -102,7 +102,6 @@ fn receive(socket: &Udp, shared: &Shared) -> io::Result<()> {
 /// What a socket receives.
 struct Inbox {
     epoll: Epoll,
-    events: Events,
     batch: ReceiveBatch,
     /// Of the last receipt.
     from: Option<SocketAddr>,
@@ -114,20 +113,13 @@ impl Inbox {
     fn new(socket: &Udp) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(socket, 0)?;
-        Ok(Self {
-            epoll,
-            events: Events::new(1),
-            batch: ReceiveBatch::new(8, 1 << 16),
-            from: None,
-            datagrams: 0,
-            bytes: 0,
-        })
+        Ok(Self { epoll, batch: ReceiveBatch::new(8, 1 << 16), from: None, datagrams: 0, bytes: 0 })
     }
 
     /// Receives what is there, waiting for it if need be; the highest number in it, or none if
     /// nothing came in time.
     fn await_highest(&mut self, socket: &Udp, patience: Duration) -> io::Result<Option<u64>> {
-        self.epoll.wait(&mut self.events, Some(patience))?;
+        let _ = self.epoll.wait(Some(patience))?;
         match socket.receive(&mut self.batch) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),

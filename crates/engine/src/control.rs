@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use proto::limits::HANDSHAKE_QUEUE;
 use proto::{Change, Device, DeviceState, Event, Now, PeerId, PublicKey, Report, Time};
 use sys::netlink::{Listener, News};
-use sys::poll::{Epoll, Events, Timer, quiesce};
+use sys::poll::{Epoll, Timer, quiesce};
 use sys::tun::Tun;
 use sys::udp::{Family, Outgoing, bind_pair};
 
@@ -91,10 +91,9 @@ impl Control {
 
     /// Works until told to stop, or until the interface is gone; then stops the workers.
     pub fn run(mut self) {
-        let mut events = Events::new(token::COUNT);
         let mut goes_on = self.follow_link();
-        while goes_on && self.epoll.wait(&mut events, None).is_ok() {
-            for readiness in events.iter() {
+        while goes_on && let Ok(events) = self.epoll.wait(None) {
+            for readiness in events {
                 match readiness.token {
                     token::MAILBOX => goes_on &= self.read_mail(),
                     token::LINK => goes_on &= self.follow_link(),

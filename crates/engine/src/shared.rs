@@ -71,7 +71,6 @@ pub(crate) mod token {
     pub const TIMER: u64 = 5;
     pub const LINK: u64 = 6;
     pub const PATHS: u64 = 7;
-    pub const COUNT: usize = 8;
 }
 
 impl Shared {

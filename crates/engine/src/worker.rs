@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use arc_swap::Guard;
 use proto::Time;
-use sys::poll::Events;
 use sys::udp::{Family, Udp};
 
 use crate::inbound::{Inbound, SLOTS, STRAYS};
@@ -54,18 +53,15 @@ impl<'a> Worker<'a> {
         }
         let (outbound, inbound) = (Outbound::new(), Inbound::new(SLOTS, STRAYS));
         let mut worker = Self { shared, post, outbound, inbound, blocked: false };
-        let mut events = Events::new(token::COUNT);
         let mut rest = Rest::begin(shared.clock.time());
         loop {
             let alone = shared.in_use() < shared.workers.len();
             let before = alone.then(|| shared.clock.time());
-            if post.epoll.wait(&mut events, None).is_err() {
-                return;
-            }
+            let Ok(events) = post.epoll.wait(None) else { return };
             if before.is_some_and(|before| rest.is_short(before, shared.clock.time())) {
                 shared.control.post(Letter::Saturated);
             }
-            for readiness in events.iter() {
+            for readiness in events {
                 let outcome = match readiness.token {
                     token::BELL => {
                         // Before anything is looked at: what changes later rings again.
@@ -119,18 +115,16 @@ impl<'a> Worker<'a> {
 
     /// Stops reading the TUN while a socket is full: its queue then tells the senders.
     fn block_or_unblock(&mut self, round: &Round<'_>) -> io::Result<()> {
-        let (before, full) = (self.blocked, self.outbound.full);
-        self.blocked = full.is_some();
-        match (before, self.blocked) {
-            (false, false) => return Ok(()),
-            (false, true) => self.post.epoll.remove(&self.post.tun)?,
-            (true, false) => self.post.epoll.add(&self.post.tun, token::TUN)?,
-            // Perhaps by another socket than before.
-            (true, true) => {}
+        let (full, epoll) = (self.outbound.full, &self.post.epoll);
+        let was_blocked = std::mem::replace(&mut self.blocked, full.is_some());
+        if !was_blocked && !self.blocked {
+            return Ok(());
         }
+        epoll.watch(&self.post.tun, token::TUN, !self.blocked, false)?;
+        // Perhaps by another than before.
         for family in [Family::V4, Family::V6] {
             if let Some(socket) = round.socket(family) {
-                self.post.epoll.await_room(socket, family as u64, full == Some(family))?;
+                epoll.watch(socket, family as u64, true, full == Some(family))?;
             }
         }
         Ok(())

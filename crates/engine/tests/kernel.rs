@@ -20,7 +20,7 @@ use engine::packet::coalesce::{Coalescer, MOST_PIECES, Place};
 use engine::packet::segment::Segments;
 use samples::{Random, Sample, Transport};
 use sys::namespace;
-use sys::poll::{Epoll, Events};
+use sys::poll::Epoll;
 use sys::tun::{Offload, Tun, VnetHeader};
 
 /// Two TUNs, up, and a kernel that forwards from the left to the right.
@@ -80,15 +80,15 @@ impl Router {
     /// are no more.
     fn read(&self, count: usize) -> Arrived {
         let mut arrived = Arrived::default();
-        let (mut buffer, mut events) = (vec![0; VnetHeader::LEN + 65_535], Events::new(1));
+        let mut buffer = vec![0; VnetHeader::LEN + 65_535];
         loop {
             match self.right.read(&mut buffer) {
                 Ok(length) => arrived.take(&buffer[..length]),
                 Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("{error}"),
                 Err(_) if arrived.packets.len() >= count => return arrived,
                 Err(_) => {
-                    self.epoll.wait(&mut events, Some(Duration::from_secs(5))).unwrap();
-                    assert_eq!(events.iter().count(), 1, "a packet is missing");
+                    let events = self.epoll.wait(Some(Duration::from_secs(5))).unwrap();
+                    assert_eq!(events.count(), 1, "a packet is missing");
                 }
             }
         }

@@ -11,7 +11,7 @@ use host::nft;
 use host::notice::{Deed, Event, Process, Watcher, What};
 use host::{Family, Prefix};
 use support::{a_namespace, prefix, said};
-use sys::poll::{Epoll, Events};
+use sys::poll::Epoll;
 
 /// All that comes until this does; fails when it does not come.
 fn heard(watcher: &mut Watcher, what: &What, deed: Deed) -> Event {
@@ -19,11 +19,10 @@ fn heard(watcher: &mut Watcher, what: &What, deed: Deed) -> Event {
     for (token, descriptor) in (0..).zip(watcher.descriptors()) {
         epoll.add(descriptor, token).unwrap();
     }
-    let mut ready = Events::new(2);
     let mut all = Vec::new();
     loop {
-        epoll.wait(&mut ready, Some(Duration::from_secs(20))).unwrap();
-        assert!(ready.iter().count() > 0, "{what:?} was not {deed}, but {all:?}");
+        let ready = epoll.wait(Some(Duration::from_secs(20))).unwrap();
+        assert!(ready.count() > 0, "{what:?} was not {deed}, but {all:?}");
         let events = watcher.receive().unwrap();
         if let Some(event) = events.iter().find(|it| it.what == *what && it.deed == deed) {
             return event.clone();

@@ -5,17 +5,14 @@ use std::process::{Command, id};
 use std::time::Duration;
 
 use host::signals::{Signal, Signals};
-use sys::poll::{Epoll, Events};
+use sys::poll::Epoll;
 
 #[test]
 fn signals_are_read_instead_of_ending_the_program() {
     let signals = Signals::new().unwrap();
-    let (epoll, mut events) = (Epoll::new().unwrap(), Events::new(1));
+    let epoll = Epoll::new().unwrap();
     epoll.add(&signals, 0).unwrap();
-    let mut is_readable = |time| {
-        epoll.wait(&mut events, Some(time)).unwrap();
-        events.iter().count() == 1
-    };
+    let is_readable = |time| epoll.wait(Some(time)).unwrap().count() == 1;
     assert!(!is_readable(Duration::ZERO));
     assert_eq!(signals.read(), None);
     let kill = |name: &str, process: u32| {

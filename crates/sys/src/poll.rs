@@ -25,9 +25,6 @@ pub struct Readiness {
     pub writable: bool,
 }
 
-/// Where [`Epoll::wait`] puts what it found. Allocated once, reused by every call.
-pub struct Events(Vec<epoll::Event>);
-
 impl Epoll {
     /// An empty set.
     ///
@@ -48,41 +45,49 @@ impl Epoll {
         Ok(epoll::add(&self.0, source, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?)
     }
 
-    /// Also waits for room to write on a descriptor that was added, or no more.
+    /// Waits for something `to_read` on a descriptor that was added, for room `to_write`, for both, or
+    /// for its end only.
     ///
     /// # Errors
     ///
     /// `ENOENT` if it was not added.
-    pub fn await_room(&self, source: impl AsFd, token: u64, awaited: bool) -> io::Result<()> {
-        let mut flags = epoll::EventFlags::IN;
-        flags.set(epoll::EventFlags::OUT, awaited);
+    pub fn watch(
+        &self,
+        source: impl AsFd,
+        token: u64,
+        to_read: bool,
+        to_write: bool,
+    ) -> io::Result<()> {
+        let mut flags = epoll::EventFlags::empty();
+        flags.set(epoll::EventFlags::IN, to_read);
+        flags.set(epoll::EventFlags::OUT, to_write);
         Ok(epoll::modify(&self.0, source, epoll::EventData::new_u64(token), flags)?)
     }
 
-    /// Removes a descriptor.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT` if it was not added.
-    pub fn remove(&self, source: impl AsFd) -> io::Result<()> {
-        Ok(epoll::delete(&self.0, source)?)
-    }
-
     /// Waits until a descriptor has something to say or `timeout` has passed; `None` waits forever.
-    /// It may also return early with no events, when a signal or a debugger interrupted it.
+    /// Returns up to eight that do, and the others by the next call. There may be none before the time,
+    /// when a signal or a debugger interrupted it.
     ///
     /// # Errors
     ///
     /// None that a caller could cause.
-    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn wait(
+        &self,
+        timeout: Option<Duration>,
+    ) -> io::Result<impl Iterator<Item = Readiness> + use<>> {
+        let (flags, data) = (epoll::EventFlags::empty(), epoll::EventData::new_u64(0));
+        let mut events = [epoll::Event { flags, data }; 8];
         // A timeout of more seconds than the kernel can count is forever.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        events.0.clear();
-        match epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut events.0), timeout.as_ref())
-        {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        let count = match epoll::wait(&self.0, &mut events, timeout.as_ref()) {
+            Err(Errno::INTR) => 0,
+            count => count?,
+        };
+        Ok(events.into_iter().take(count).map(|event| {
+            // An epoll_event is packed on x86-64, so its fields are copied out, not borrowed.
+            let (flags, data) = (event.flags, event.data);
+            Readiness { token: data.u64(), writable: flags.contains(epoll::EventFlags::OUT) }
+        }))
     }
 }
 
@@ -91,23 +96,6 @@ impl Epoll {
 /// period, membarrier(2)). Where the kernel cannot say, it does not wait.
 pub fn quiesce() {
     let _ = membarrier(MembarrierCommand::Global);
-}
-
-impl Events {
-    /// Room for `capacity` descriptors per wait (at least one); what does not fit is reported by
-    /// the next.
-    pub fn new(capacity: usize) -> Events {
-        Events(Vec::with_capacity(capacity.max(1)))
-    }
-
-    /// What the last wait found.
-    pub fn iter(&self) -> impl Iterator<Item = Readiness> + '_ {
-        self.0.iter().map(|event| {
-            // An epoll_event is packed on x86-64, so its fields are copied out, not borrowed.
-            let (flags, data) = (event.flags, event.data);
-            Readiness { token: data.u64(), writable: flags.contains(epoll::EventFlags::OUT) }
-        })
-    }
 }
 
 /// A wake-up that one thread sends to another (eventfd). Signals that meet before they are drained

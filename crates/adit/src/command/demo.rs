@@ -24,7 +24,7 @@ use std::thread;
 use host::isolation::{self, Isolation};
 use host::signals::Signals;
 use lexopt::{Arg, ValueExt};
-use sys::poll::{Epoll, Events};
+use sys::poll::Epoll;
 
 use self::report::Report;
 use super::words;
@@ -139,12 +139,10 @@ fn accompany(mut inner: Command) -> Outcome<ExitCode> {
         .map_err(|error| format!("start adit: {error}"))?;
     drop(inner); // and with it our copy of its end, whose closing says that the child has ended
 
-    let (epoll, mut events) = (Epoll::new()?, Events::new(2));
+    let epoll = Epoll::new()?;
     epoll.add(&signals, 0)?;
     epoll.add(&lifeline, 1)?;
-    while events.iter().next().is_none() {
-        epoll.wait(&mut events, None)?;
-    }
+    while epoll.wait(None)?.next().is_none() {}
     let interrupted = signals.read().is_some();
     if interrupted {
         child.kill()?;

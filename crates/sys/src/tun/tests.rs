@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::*;
 use crate::namespace;
 use crate::netlink::{Listener, News};
-use crate::poll::{Epoll, Events};
+use crate::poll::Epoll;
 use crate::udp::{Family, Group, Outgoing, ReceiveBatch};
 
 /// Runs `work` in a fresh network namespace, or says why it cannot.
@@ -50,9 +50,8 @@ fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> Option<i32> {
 fn wait_for(tun: &Tun) {
     let epoll = Epoll::new().unwrap();
     epoll.add(tun, 0).unwrap();
-    let mut events = Events::new(1);
-    epoll.wait(&mut events, Some(Duration::from_secs(5))).unwrap();
-    assert_eq!(events.iter().count(), 1, "no packet came");
+    let events = epoll.wait(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(events.count(), 1, "no packet came");
 }
 
 /// An IPv4 header without options, and UDP ports; checksums left to be completed.
@@ -137,11 +136,11 @@ fn news_of_a_link_or_a_path_is_heard_once() {
         let tun = Tun::create("tun0", 1).unwrap().remove(0);
         let [links, paths] = [News::Links, News::Paths].map(|news| Listener::open(news).unwrap());
         let heard = |listener: &Listener| {
-            let (epoll, mut events) = (Epoll::new().unwrap(), Events::new(1));
+            let epoll = Epoll::new().unwrap();
             epoll.add(listener, 0).unwrap();
-            epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
+            let events = epoll.wait(Some(Duration::ZERO)).unwrap();
             listener.drain();
-            events.iter().count() == 1
+            events.count() == 1
         };
         assert!(!heard(&links) && !heard(&paths));
         ip("link set tun0 mtu 1280");
@@ -183,9 +182,7 @@ fn a_queue_knows_whether_its_interface_is_up_there_or_gone() {
             assert_eq!(errno(tun.name()), Some(libc::EBADFD));
             let epoll = Epoll::new().unwrap();
             epoll.add(tun, 0).unwrap();
-            let mut events = Events::new(1);
-            epoll.wait(&mut events, Some(Duration::ZERO)).unwrap();
-            assert_eq!(events.iter().count(), 1);
+            assert_eq!(epoll.wait(Some(Duration::ZERO)).unwrap().count(), 1);
         }
     });
 }

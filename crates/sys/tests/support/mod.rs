@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use sys::poll::{Epoll, Events};
+use sys::poll::Epoll;
 use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Received, Udp};
 
 pub const LOOPBACKS: [(Family, IpAddr); 2] =
@@ -32,9 +32,7 @@ pub fn is_readable(socket: &Udp) -> bool {
 pub fn is_readable_within(socket: impl AsFd, time: Duration) -> bool {
     let epoll = Epoll::new().unwrap();
     epoll.add(socket, 0).unwrap();
-    let mut events = Events::new(1);
-    epoll.wait(&mut events, Some(time)).unwrap();
-    events.iter().count() == 1
+    epoll.wait(Some(time)).unwrap().count() == 1
 }
 
 /// Receives all that comes until `bytes` of payload are there, and gives each datagram to `look`.

@@ -12,7 +12,7 @@ use engine::Handle;
 use host::Network;
 use host::signals::{Signal, Signals};
 use host::watch::Watch;
-use sys::poll::{Epoll, Event, Events};
+use sys::poll::{Epoll, Event};
 
 use super::log::{Level, Log};
 use super::socket::Socket;
@@ -30,7 +30,6 @@ mod token {
     pub const WATCH: u64 = 1;
     pub const CLIENT: u64 = 2;
     pub const CLOSED: u64 = 3;
-    pub const COUNT: usize = 4;
 }
 
 /// Listens on behalf of one tunnel.
@@ -82,15 +81,18 @@ impl<'a> Door<'a> {
 
     /// Answers until [`Door::close`]; stops the tunnel when that is asked for.
     pub fn keep(&self) {
-        let mut events = Events::new(token::COUNT);
         // The file may have gone before it was watched.
         self.check_file();
         while !self.closed.drain() {
-            if let Err(error) = self.epoll.wait(&mut events, None) {
-                self.log.say(Level::Error, &format!("Cannot wait for clients: {}", words(&error)));
-                return self.handle.stop();
-            }
-            for event in events.iter() {
+            let events = match self.epoll.wait(None) {
+                Ok(events) => events,
+                Err(error) => {
+                    let why = format!("Cannot wait for clients: {}", words(&error));
+                    self.log.say(Level::Error, &why);
+                    return self.handle.stop();
+                }
+            };
+            for event in events {
                 match event.token {
                     token::SIGNALS => self.obey(),
                     token::WATCH if self.watch.drain() => self.check_file(),

@@ -8,7 +8,7 @@ use host::Network;
 use host::plan::Item;
 use host::signals::{Signal, Signals};
 use sys::clock::realtime;
-use sys::poll::{Epoll, Events};
+use sys::poll::Epoll;
 
 use super::converge::{Purpose, Tunnel};
 use super::failure::{Failure, Outcome};
@@ -66,7 +66,7 @@ impl Pauses {
         self.0 += 1;
         let epoll = Epoll::new().map_err(fail)?;
         epoll.add(signals.as_fd(), 0).map_err(fail)?;
-        epoll.wait(&mut Events::new(1), Some(pause)).map_err(fail)?;
+        let _ = epoll.wait(Some(pause)).map_err(fail)?;
         Ok(signals.read().is_some_and(|signal| signal != Signal::Hangup))
     }
 }

@@ -30,7 +30,7 @@ use host::{MAIN_TABLE, Prefix};
 use proto::PublicKey;
 use serde_json::{Map, Value, json};
 use sys::clock::realtime;
-use sys::poll::{Epoll, Events};
+use sys::poll::Epoll;
 
 use super::attempt;
 use super::converge::{Purpose, Tunnel};
@@ -196,17 +196,15 @@ impl Keeper {
 
     /// Until the tunnel is down, or a signal ends this process.
     fn stay(mut self) -> Outcome {
-        const TOKENS: usize = 8;
         let journal = tunnel::journal(&self.name)?;
         self.since = journal.map(|it| it.note.since).unwrap_or_default();
-        let mut events = Events::new(TOKENS);
         let mut still = self.look(&[]);
         let mut last_look = Instant::now();
         self.voice.notify("READY=1");
         while still == Still::Kept {
-            let wait = self.epoll.wait(&mut events, self.patience());
-            wait.map_err(|error| Failure::io("wait for changes", &error))?;
-            let tokens: Vec<u64> = events.iter().map(|event| event.token).collect();
+            let events = self.epoll.wait(self.patience());
+            let events = events.map_err(|error| Failure::io("wait for changes", &error))?;
+            let tokens: Vec<u64> = events.map(|event| event.token).collect();
             if tokens.contains(&SIGNALS)
                 && let Some(signal) = self.signals.read()
             {
