@@ -35,6 +35,11 @@ impl<'a> Round<'a> {
     }
 }
 
+/// Who has next to no rest for this long has work for another …
+const RESTLESS: Duration = Duration::from_millis(500);
+/// … where a rest makes good for work of so many times its length.
+const REST: u32 = 10;
+
 /// One of the threads that carry packets, from system call to system call.
 pub(crate) struct Worker<'a> {
     shared: &'a Shared,
@@ -53,13 +58,18 @@ impl<'a> Worker<'a> {
         }
         let (outbound, inbound) = (Outbound::new(), Inbound::new(SLOTS, STRAYS));
         let mut worker = Self { shared, post, outbound, inbound, blocked: false };
-        let mut rest = Rest::begin(shared.clock.time());
+        let mut restless_since = shared.clock.time();
         loop {
             let alone = shared.in_use() < shared.workers.len();
             let before = alone.then(|| shared.clock.time());
             let Ok(events) = post.epoll.wait(None) else { return };
-            if before.is_some_and(|before| rest.is_short(before, shared.clock.time())) {
-                shared.control.post(Letter::Saturated);
+            if let Some(before) = before {
+                let now = shared.clock.time();
+                restless_since = now.min(restless_since + now.since(before) * REST);
+                if now.since(restless_since) > RESTLESS {
+                    restless_since = now;
+                    shared.control.post(Letter::Saturated);
+                }
             }
             for readiness in events {
                 let outcome = match readiness.token {
@@ -164,30 +174,5 @@ impl<'a> Worker<'a> {
     /// Carries a batch from one of our sockets, if it is open. True if there may be more.
     fn receive(&mut self, round: &Round<'_>, family: Family) -> bool {
         round.socket(family).is_some_and(|socket| self.inbound.forward(round, socket))
-    }
-}
-
-/// How much rest a worker gets.
-struct Rest {
-    since: Time,
-    sum: Duration,
-}
-
-impl Rest {
-    fn begin(now: Time) -> Self {
-        Self { since: now, sum: Duration::ZERO }
-    }
-
-    /// Notes a rest. True if there was next to none for half a second: who rests for less than a
-    /// twentieth has work for another.
-    fn is_short(&mut self, from: Time, to: Time) -> bool {
-        const WHILE: Duration = Duration::from_millis(500);
-        self.sum += to.since(from);
-        let elapsed = to.since(self.since);
-        if elapsed < WHILE {
-            return false;
-        }
-        let rested = std::mem::replace(self, Self::begin(to)).sum;
-        rested < elapsed / 20
     }
 }
