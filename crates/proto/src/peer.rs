@@ -1,6 +1,7 @@
 //! One peer: who it is, where it is, and how far the handshake with it has come.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -15,7 +16,7 @@ use crate::noise::Initiated;
 use crate::primitives::{DhKey, Secret, Unauthentic};
 use crate::tai64n::Timestamp;
 use crate::time::Time;
-use crate::timers::{Timer, Timers};
+use crate::timers::Timer;
 use crate::traffic::Traffic;
 
 /// Names a peer of a device: greater for one that was created later, and never used again.
@@ -65,7 +66,8 @@ pub(crate) struct Peer {
     pub handshake: Option<Box<Initiated>>,
     pub keypairs: Keypairs,
     pub jar: Jar,
-    pub timers: Timers,
+    /// When each expires that is armed.
+    pub timers: BTreeMap<Timer, Time>,
     /// The deadline under which the device has filed this peer.
     pub filed: Option<(Time, Timer)>,
     /// Repetitions of the present initiation.
@@ -85,6 +87,19 @@ pub(crate) struct Peer {
 impl Peer {
     pub fn new(public_key: PublicKey) -> Self {
         Self { public_key, ..Self::default() }
+    }
+
+    /// Arms `timer` anew, or disarms it.
+    pub fn arm(&mut self, timer: Timer, deadline: Option<Time>) {
+        match deadline {
+            Some(deadline) => self.timers.insert(timer, deadline),
+            None => self.timers.remove(&timer),
+        };
+    }
+
+    /// The earliest deadline, and what it is for.
+    pub fn deadline(&self) -> Option<(Time, Timer)> {
+        self.timers.iter().map(|(timer, deadline)| (*deadline, *timer)).min()
     }
 
     /// The agreement of our long-term key with the peer's.

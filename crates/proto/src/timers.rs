@@ -2,8 +2,6 @@
 
 use core::time::Duration;
 
-use crate::time::Time;
-
 /// An initiator makes a new session when it sends on one older than this.
 pub const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
 /// Nothing is sent or accepted on a session older than this.
@@ -41,30 +39,4 @@ pub enum Timer {
     EraseKeys,
     /// T5: keep a mapping in some NAT alive.
     PersistentKeepalive,
-}
-
-/// When each timer expires, if it is armed.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Timers {
-    pub retransmit: Option<Time>,
-    pub keepalive: Option<Time>,
-    pub new_handshake: Option<Time>,
-    pub erase_keys: Option<Time>,
-    pub persistent_keepalive: Option<Time>,
-}
-
-impl Timers {
-    /// The earliest deadline and what it is for.
-    pub fn next(&self) -> Option<(Time, Timer)> {
-        [
-            (self.retransmit, Timer::Retransmit),
-            (self.keepalive, Timer::Keepalive),
-            (self.new_handshake, Timer::NewHandshake),
-            (self.erase_keys, Timer::EraseKeys),
-            (self.persistent_keepalive, Timer::PersistentKeepalive),
-        ]
-        .into_iter()
-        .filter_map(|(deadline, timer)| Some((deadline?, timer)))
-        .min()
-    }
 }

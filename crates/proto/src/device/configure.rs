@@ -14,7 +14,7 @@ use crate::limits::MAX_PEERS;
 use crate::peer::{Peer, PeerId};
 use crate::primitives::DhKey;
 use crate::time::{Now, Time};
-use crate::timers::Timers;
+use crate::timers::Timer;
 
 /// A change would lead to more than [`MAX_PEERS`] peers; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl Device {
         }
         self.with_all(now, |with| {
             with.abandon_handshake();
-            with.peer.timers.retransmit = None;
+            with.peer.arm(Timer::Retransmit, None);
             with.peer.forget_own_key();
             with.start_persistent_keepalive();
         });
@@ -222,7 +222,7 @@ impl Conversation<'_> {
     /// Ends every session and handshake, and stops every timer.
     fn end(&mut self) {
         self.erase_keys();
-        self.peer.timers = Timers::default();
+        self.peer.timers.clear();
         self.peer.quiet_until = Time::default();
         self.peer.attempts = 0;
         self.peer.traffic.reset();

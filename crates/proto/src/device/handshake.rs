@@ -15,7 +15,7 @@ use crate::peer::PeerId;
 use crate::primitives::DhKey;
 use crate::tai64n::Timestamp;
 use crate::time::Now;
-use crate::timers::{ERASE_KEYS, REKEY_TIMEOUT};
+use crate::timers::{ERASE_KEYS, REKEY_TIMEOUT, Timer};
 
 /// At most 50 initiations a second of one peer are answered.
 const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
@@ -158,7 +158,7 @@ impl Conversation<'_> {
         self.out.indices.insert(keypair.local_index(), self.id);
         self.out.events.push_back(Event::SessionAdded(self.id, Arc::clone(&keypair)));
         self.out.drop_keypairs(self.peer.keypairs.install(Arc::clone(&keypair)));
-        self.peer.timers.erase_keys = Some(self.now.time + ERASE_KEYS);
+        self.peer.arm(Timer::EraseKeys, Some(self.now.time + ERASE_KEYS));
         keypair
     }
 
@@ -183,8 +183,8 @@ impl Conversation<'_> {
             // The wish is granted then, unless a session comes first. Nobody may wish again. Two peers
             // on a slow path that answer each other in step need ever wider steps to fall out of it.
             let (out, spread) = (&mut self.out, self.peer.attempts + 1);
-            let retransmit = &mut self.peer.timers.retransmit;
-            retransmit.get_or_insert_with(|| earliest + out.jitter() * spread);
+            let retransmit = self.peer.timers.entry(Timer::Retransmit);
+            retransmit.or_insert_with(|| earliest + out.jitter() * spread);
             return;
         }
         // A key of low order may be configured, but is never spoken to.
@@ -201,7 +201,7 @@ impl Conversation<'_> {
         self.out.indices.insert(index, self.id);
         self.peer.handshake = Some(Box::new(initiated));
         self.send_handshake(endpoint, message.encode());
-        self.peer.timers.retransmit = Some(now + REKEY_TIMEOUT + self.out.jitter());
+        self.peer.arm(Timer::Retransmit, Some(now + REKEY_TIMEOUT + self.out.jitter()));
     }
 
     /// Queues a handshake message after adding its MACs.
@@ -220,7 +220,7 @@ impl Conversation<'_> {
 
     /// The session is usable on both sides.
     pub(super) fn complete_handshake(&mut self) {
-        self.peer.timers.retransmit = None;
+        self.peer.arm(Timer::Retransmit, None);
         self.peer.attempts = 0;
         self.peer.last_handshake = Some(self.now.wall);
         self.peer.last_discard = None;

@@ -233,7 +233,7 @@ impl Device {
         let Self { peers, out, identity, up, deadlines, .. } = self;
         let (peer, identity) = (peers.get_mut(&id)?, identity.as_ref());
         let outcome = speak(&mut Conversation { now, up: *up, identity, out, id, peer });
-        let next = peer.timers.next();
+        let next = peer.deadline();
         if next != peer.filed {
             let before = core::mem::replace(&mut peer.filed, next);
             before.map(|(deadline, timer)| deadlines.remove(&(deadline, id, timer)));

@@ -56,8 +56,8 @@ impl Conversation<'_> {
             Timer::PersistentKeepalive => {
                 self.arm_persistent_keepalive();
                 // The deadline of an idle peer is not in the future.
-                let deadline = &mut self.peer.timers.persistent_keepalive;
-                if deadline.take_if(|deadline| *deadline <= self.now.time).is_some() {
+                if self.peer.timers.get(&timer).is_some_and(|deadline| *deadline <= self.now.time) {
+                    self.peer.arm(timer, None);
                     self.keepalive();
                 }
             }
@@ -65,11 +65,11 @@ impl Conversation<'_> {
     }
 
     fn retransmit(&mut self) {
-        self.peer.timers.retransmit = None;
+        self.peer.arm(Timer::Retransmit, None);
         if self.peer.attempts > MAX_ATTEMPTS {
             self.peer.traffic.forgive();
-            self.peer.timers.keepalive = None;
-            self.peer.timers.erase_keys.get_or_insert(self.now.time + ERASE_KEYS);
+            self.peer.arm(Timer::Keepalive, None);
+            self.peer.timers.entry(Timer::EraseKeys).or_insert(self.now.time + ERASE_KEYS);
             self.out.events.push_back(Event::GaveUp(self.id));
         } else {
             self.peer.attempts += 1;
@@ -120,13 +120,13 @@ impl Conversation<'_> {
 
     /// T2, if a keepalive is owed.
     fn arm_keepalive(&mut self, owed_since: Option<Time>) {
-        self.peer.timers.keepalive = owed_since.map(|since| since + KEEPALIVE_TIMEOUT);
+        self.peer.arm(Timer::Keepalive, owed_since.map(|since| since + KEEPALIVE_TIMEOUT));
     }
 
     /// T3, if something is unanswered.
     fn arm_new_handshake(&mut self, unanswered_since: Option<Time>) {
         let deadline = |since| since + NEW_HANDSHAKE + self.out.jitter();
-        self.peer.timers.new_handshake = unanswered_since.map(deadline);
+        self.peer.arm(Timer::NewHandshake, unanswered_since.map(deadline));
     }
 
     /// T5, from the stamp of the last packet.
@@ -134,12 +134,12 @@ impl Conversation<'_> {
         let last = self.peer.traffic.last().unwrap_or(self.now.time);
         let seconds = self.peer.persistent_keepalive;
         let deadline = last + Duration::from_secs(seconds.into());
-        self.peer.timers.persistent_keepalive = (seconds != 0).then_some(deadline);
+        self.peer.arm(Timer::PersistentKeepalive, (seconds != 0).then_some(deadline));
     }
 
     /// Ends every session and handshake of the peer.
     pub(super) fn erase_keys(&mut self) {
-        self.peer.timers.erase_keys = None;
+        self.peer.arm(Timer::EraseKeys, None);
         self.abandon_handshake();
         let Keypairs { previous, current, next } = core::mem::take(&mut self.peer.keypairs);
         let keypairs = [previous, current, next];

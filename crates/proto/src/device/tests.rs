@@ -46,7 +46,7 @@ fn assert_nothing_is_left_behind(device: &Device) {
         let keypairs = [&peer.keypairs.previous, &peer.keypairs.current, &peer.keypairs.next];
         indices.extend(keypairs.into_iter().flatten().map(|keypair| keypair.local_index()));
         indices.extend(peer.handshake.as_ref().map(|handshake| handshake.index));
-        deadlines.extend(peer.timers.next().map(|(deadline, timer)| (deadline, id, timer)));
+        deadlines.extend(peer.deadline().map(|(deadline, timer)| (deadline, id, timer)));
     }
     assert_eq!(device.out.indices.keys().copied().collect::<BTreeSet<_>>(), indices);
     assert_eq!(device.deadlines, deadlines);
