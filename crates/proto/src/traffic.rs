@@ -5,7 +5,8 @@
 //! deadline comes: they tell whether it still holds. It must be told ([`crate::Report::Armed`]) only
 //! when a deadline begins that it is not watching yet.
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use core::time::Duration;
 
 use crate::discard::Discard;
@@ -14,65 +15,63 @@ use crate::time::Time;
 /// A wish for a session is passed on at most this often, however many packets wish it.
 const ASK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A stamp that starts a deadline, and whether the device watches that deadline.
+/// When a deadline started that the device watches; or [`QUIET`]; or [`UNWATCHED`]. Whatever changes it
+/// knows what it was before, so that no start goes unwatched.
 #[derive(Debug, Default)]
-pub(crate) struct Since {
-    stamp: AtomicU64,
-    watched: AtomicBool,
-}
+pub(crate) struct Since(AtomicU64);
+
+/// It does not run, and the device must be told when it does.
+const UNWATCHED: u64 = 0;
+/// It does not run, but the device is going to look at it.
+const QUIET: u64 = 1;
 
 impl Since {
-    /// Starts, unless it runs. True if it started and nobody watches: then the device must be told,
-    /// and watches from now on.
+    /// Starts, unless it runs. True if nobody watched: then the device must be told, and watches from now
+    /// on.
     pub fn start(&self, now: Time) -> bool {
-        // Both sides write one flag and then read the other's: that needs a single total order.
-        self.stamp.load(Ordering::Relaxed) == 0 && {
-            self.stamp.store(now.stamp(), Ordering::SeqCst);
-            !self.watched.swap(true, Ordering::SeqCst)
-        }
+        !self.runs() && self.0.swap(now.stamp().max(QUIET + 1), Relaxed) == UNWATCHED
     }
 
+    /// Stops, and is watched as before.
     pub fn clear(&self) {
-        // A store dirties the cache line that other workers read; mostly there is nothing to clear.
-        if self.stamp.load(Ordering::Relaxed) != 0 {
-            self.stamp.store(0, Ordering::Relaxed);
+        // To write dirties the cache line that other workers read; mostly there is nothing to clear.
+        let stamp = self.0.load(Relaxed);
+        if stamp > QUIET {
+            let _ = self.0.compare_exchange(stamp, QUIET, Relaxed, Relaxed);
         }
     }
 
     /// Stops, and is watched no more: the next start must be told.
     pub fn stop(&self) {
-        self.watched.store(false, Ordering::SeqCst);
-        self.stamp.store(0, Ordering::SeqCst);
+        self.0.store(UNWATCHED, Relaxed);
     }
 
     /// Whether it has run for `time`; then it stops.
     pub fn expire(&self, now: Time, time: Duration) -> bool {
-        let expired = self.since().is_some_and(|since| now.since(since) >= time);
-        if expired {
-            self.stop();
-        }
-        expired
+        let stamp = self.0.load(Relaxed);
+        started(stamp).is_some_and(|since| now.since(since) >= time)
+            && self.0.compare_exchange(stamp, UNWATCHED, Relaxed, Relaxed).is_ok()
     }
 
     /// When it started, if it is watched. One that was answered before the device heard of it counts
     /// from `now`: the next one comes soon, and need not be told.
     pub fn watched(&self, now: Time) -> Option<Time> {
-        self.watched.load(Ordering::SeqCst).then(|| self.since().unwrap_or(now))
+        let stamp = self.0.load(Relaxed);
+        (stamp != UNWATCHED).then(|| started(stamp).unwrap_or(now))
     }
 
     /// When it started, if it runs; from now on the device watches it exactly while it runs.
     pub fn watch(&self) -> Option<Time> {
-        self.watched.store(true, Ordering::SeqCst);
-        self.since().or_else(|| {
-            self.watched.store(false, Ordering::SeqCst);
-            // It may have started in between, seen itself watched and told nobody.
-            self.since().inspect(|_| self.watched.store(true, Ordering::SeqCst))
-        })
+        self.0.compare_exchange(QUIET, UNWATCHED, Relaxed, Relaxed).err().and_then(started)
     }
 
-    fn since(&self) -> Option<Time> {
-        Time::from_stamp(self.stamp.load(Ordering::SeqCst))
+    fn runs(&self) -> bool {
+        self.0.load(Relaxed) > QUIET
     }
+}
+
+fn started(stamp: u64) -> Option<Time> {
+    Time::from_stamp(stamp).filter(|_| stamp > QUIET)
 }
 
 /// Stamps and byte counts of one peer, shared between the device and the data plane.
@@ -97,10 +96,10 @@ impl Traffic {
     /// Something authenticated was sent; `data` unless keepalives only. True: report [`crate::Report::Armed`].
     #[must_use]
     pub fn sent(&self, now: Time, data: bool) -> bool {
-        self.last.store(now.stamp(), Ordering::Relaxed);
+        self.last.store(now.stamp(), Relaxed);
         self.owed.clear();
-        if self.more.load(Ordering::Relaxed) {
-            self.more.store(false, Ordering::Relaxed);
+        if self.more.load(Relaxed) {
+            self.more.store(false, Relaxed);
         }
         data && self.unanswered.start(now)
     }
@@ -108,14 +107,13 @@ impl Traffic {
     /// Something authentic was received; `data` unless keepalives only. True: report [`crate::Report::Armed`].
     #[must_use]
     pub fn received(&self, now: Time, data: bool) -> bool {
-        self.last.store(now.stamp(), Ordering::Relaxed);
+        self.last.store(now.stamp(), Relaxed);
         self.unanswered.clear();
         if !data {
             return false;
         }
-        let owed_before = self.owed.stamp.load(Ordering::Relaxed) != 0;
-        if owed_before && !self.more.load(Ordering::Relaxed) {
-            self.more.store(true, Ordering::Relaxed);
+        if self.owed.runs() && !self.more.load(Relaxed) {
+            self.more.store(true, Relaxed);
         }
         self.owed.start(now)
     }
@@ -123,48 +121,48 @@ impl Traffic {
     /// Whether to pass on the wish for a session ([`crate::Report::WantsSession`]) now.
     #[must_use]
     pub fn ask(&self, now: Time) -> bool {
-        let asked = Time::from_stamp(self.asked.load(Ordering::Relaxed));
+        let asked = Time::from_stamp(self.asked.load(Relaxed));
         let due = asked.is_none_or(|asked| now.since(asked) >= ASK_INTERVAL);
         if due {
-            self.asked.store(now.stamp(), Ordering::Relaxed);
+            self.asked.store(now.stamp(), Relaxed);
         }
         due
     }
 
     /// Adds to the bytes sent (UDP payload).
     pub fn count_tx(&self, bytes: u64) {
-        self.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.tx_bytes.fetch_add(bytes, Relaxed);
     }
 
     /// Adds to the bytes received (UDP payload).
     pub fn count_rx(&self, bytes: u64) {
-        self.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.rx_bytes.fetch_add(bytes, Relaxed);
     }
 
     /// Notes for which reason a packet of an authentic message was dropped; `None` forgets it.
     pub fn refuse(&self, reason: Option<Discard>) {
-        self.refused.store(reason.map_or(0, |reason| reason as u8 + 1), Ordering::Relaxed);
+        self.refused.store(reason.map_or(0, |reason| reason as u8 + 1), Relaxed);
     }
 
     /// Why a packet was refused last.
     pub(crate) fn refused(&self) -> Option<Discard> {
-        let number = usize::from(self.refused.load(Ordering::Relaxed)).checked_sub(1)?;
+        let number = usize::from(self.refused.load(Relaxed)).checked_sub(1)?;
         Discard::ALL.get(number).copied()
     }
 
     pub(crate) fn last(&self) -> Option<Time> {
-        Time::from_stamp(self.last.load(Ordering::Relaxed))
+        Time::from_stamp(self.last.load(Relaxed))
     }
 
     /// The next wish for a session is passed on at once.
     pub(crate) fn forget_ask(&self) {
-        self.asked.store(0, Ordering::Relaxed);
+        self.asked.store(0, Relaxed);
     }
 
     /// No keepalive is owed any more, and the device watches none. True if another was to follow it.
     pub(crate) fn forgive(&self) -> bool {
         self.owed.stop();
-        self.more.swap(false, Ordering::Relaxed)
+        self.more.swap(false, Relaxed)
     }
 
     /// Nothing is unanswered and nothing owed any more, and the device watches neither; byte counts stay.
@@ -172,5 +170,52 @@ impl Traffic {
         self.unanswered.stop();
         self.forgive();
         self.forget_ask();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use core::sync::atomic::Ordering::{Acquire, Release};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn no_start_goes_unwatched() {
+        let now = Time::from_start(Duration::from_secs(1));
+        for round in 0..200 {
+            let (since, told) = (Since::default(), AtomicBool::default());
+            // The device arms what it is told of, and looks again when that is due.
+            let device = |armed: bool, is_due: bool| {
+                if told.swap(false, Acquire) {
+                    since.watched(now).is_some()
+                } else if is_due && armed && since.expire(now, Duration::ZERO) {
+                    false
+                } else {
+                    armed && since.watch().is_some()
+                }
+            };
+            let armed = thread::scope(|scope| {
+                let worker = scope.spawn(|| {
+                    for _ in 0..200 {
+                        since.clear();
+                        if since.start(now) {
+                            told.store(true, Release);
+                        }
+                    }
+                });
+                let mut armed = false;
+                for step in 0.. {
+                    if worker.is_finished() {
+                        break;
+                    }
+                    armed = device(armed, (step + round) % 3 == 0);
+                }
+                armed
+            });
+            assert!(armed || told.into_inner() || !since.runs(), "round {round}");
+        }
     }
 }

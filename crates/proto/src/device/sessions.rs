@@ -93,7 +93,6 @@ impl Conversation<'_> {
     /// T3: what was sent may be unanswered since fifteen seconds.
     fn unanswered(&mut self) {
         let is_due = self.peer.traffic.unanswered.expire(self.now.time, NEW_HANDSHAKE);
-        // Also when it was due: a worker may have sent again in between, and told nobody.
         self.arm_new_handshake(self.peer.traffic.unanswered.watch());
         if is_due {
             self.forget_source();
