@@ -235,8 +235,13 @@ fn with_peer(own: PrivateKey, other: PublicKey) -> Option<(Device, PeerId)> {
     }
 }
 
-/// What a device has to send, after its events.
+/// What a device has to send.
 fn take_message(device: &mut Device) -> Option<Vec<u8>> {
-    while device.poll_event().is_some() {}
-    Some(device.poll_transmit()?.bytes)
+    let mut message = None;
+    while let Some(event) = device.poll_event() {
+        if let Event::Transmit(transmit) = event {
+            message = Some(transmit.bytes);
+        }
+    }
+    message
 }

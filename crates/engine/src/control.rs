@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proto::limits::HANDSHAKE_QUEUE;
-use proto::{Change, Device, DeviceState, Event, Now, PeerId, PublicKey, Report, Time};
+use proto::{Change, Device, DeviceState, Event, Now, PeerId, Progress, Report, Time, Transmit};
 use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Timer, quiesce};
 use sys::tun::Tun;
@@ -157,8 +157,7 @@ impl Control {
         true
     }
 
-    /// Does what the device wants done: events first, since a session must be known before the message
-    /// that lets the other side use it.
+    /// Does what the device wants done.
     fn settle(&mut self) {
         while let Some(event) = self.device.poll_event() {
             self.apply(event);
@@ -166,9 +165,6 @@ impl Control {
         if std::mem::take(&mut self.stale) {
             let routes = self.device.routes(|id| self.peer(id));
             self.shared.routes.store(Arc::new(routes));
-        }
-        while let Some(transmit) = self.device.poll_transmit() {
-            self.transmit(&transmit);
         }
         let deadline = self.device.poll_timeout().map(|(deadline, _)| deadline);
         if deadline != self.armed {
@@ -207,14 +203,14 @@ impl Control {
                 }
             }
             Event::SendOnNone(id) => self.with(id, |peer| peer.sending.store(None)),
-            Event::HandshakeCompleted(id) => self.tell(id, Notice::HandshakeCompleted),
-            Event::HandshakeFailed(id, reason) => {
-                self.tell(id, |key| Notice::HandshakeFailed(key, reason))
-            }
-            Event::CalledAgain(id) => self.tell(id, Notice::CalledAgain),
-            Event::GaveUp(id) => {
-                self.with(id, |peer| peer.staged().clear());
-                self.tell(id, Notice::GaveUp);
+            Event::Transmit(transmit) => self.transmit(&transmit),
+            Event::Handshake(id, progress) => {
+                if progress == Progress::GaveUp {
+                    self.with(id, |peer| peer.staged().clear());
+                }
+                if let Some(key) = self.device.public_key(id) {
+                    (self.observer)(Notice::Handshake(key, progress));
+                }
             }
         }
     }
@@ -230,12 +226,6 @@ impl Control {
     fn with(&self, id: PeerId, then: impl FnOnce(&Peer)) {
         if let Some(peer) = self.peer(id) {
             then(&peer);
-        }
-    }
-
-    fn tell(&self, id: PeerId, notice: impl FnOnce(PublicKey) -> Notice) {
-        if let Some(key) = self.device.public_key(id) {
-            (self.observer)(notice(key));
         }
     }
 
@@ -255,7 +245,7 @@ impl Control {
     }
 
     /// Sends a handshake message, cookie reply or keepalive.
-    fn transmit(&self, transmit: &proto::Transmit) {
+    fn transmit(&self, transmit: &Transmit) {
         let sockets = self.shared.sockets.load();
         let Some(group) = sockets.group(Family::of(transmit.to.remote)) else { return };
         let peer = transmit.peer.and_then(|id| self.peer(id));

@@ -26,7 +26,9 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
-use proto::{Change, Device, DeviceState, Discard, Keypair, PeerId, PublicKey, SessionIndex};
+use proto::{
+    Change, Device, DeviceState, Discard, Keypair, PeerId, Progress, PublicKey, SessionIndex,
+};
 use sys::tun::Tun;
 
 use control::Control;
@@ -59,14 +61,8 @@ pub enum Notice {
     Moved(OsString, OwnedFd),
     /// The interface is up, but the port could not be opened.
     PortRefused(u16, io::Error),
-    /// A session with this peer is ready.
-    HandshakeCompleted(PublicKey),
-    /// A handshake message of this peer was dropped.
-    HandshakeFailed(PublicKey, Discard),
-    /// This peer has not answered for 5 s, and is called again.
-    CalledAgain(PublicKey),
-    /// This peer has not answered for 90 s.
-    GaveUp(PublicKey),
+    /// How the handshake with this peer goes.
+    Handshake(PublicKey, Progress),
     /// A handshake message was dropped.
     Dropped(SocketAddr, Discard),
     /// An offload failed, and is not used any more; that of trains only not for this peer, for a minute.

@@ -39,7 +39,7 @@ mod window;
 
 pub use allowed_ips::{AllowedIps, Prefix};
 pub use change::{AllowedIpsChange, Change, DeviceState, PeerChange, PeerState};
-pub use device::{Device, Event, Report, TooManyPeers, Transmit};
+pub use device::{Device, Event, Progress, Report, TooManyPeers, Transmit};
 pub use discard::Discard;
 pub use endpoint::{Endpoint, Source};
 pub use inner::{Inner, inner_packet, padding};

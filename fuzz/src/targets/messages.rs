@@ -54,8 +54,13 @@ fn device(number: u8, peer: u8) -> Device {
 }
 
 fn sent(device: &mut Device) -> Vec<Vec<u8>> {
-    while device.poll_event().is_some() {}
-    std::iter::from_fn(|| device.poll_transmit()).map(|transmit| transmit.bytes).collect()
+    let events = std::iter::from_fn(|| device.poll_event());
+    events
+        .filter_map(|event| match event {
+            proto::Event::Transmit(transmit) => Some(transmit.bytes),
+            _ => None,
+        })
+        .collect()
 }
 
 impl Scene {

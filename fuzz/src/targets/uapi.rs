@@ -41,7 +41,6 @@ pub fn run(bytes: &[u8]) {
             device.configure(now, &change).expect("so few bytes hold no million peers");
         }
         while device.poll_event().is_some() {}
-        while device.poll_transmit().is_some() {}
     }
     let state = device.state();
     let mut answer = Vec::new();

@@ -8,8 +8,8 @@ use std::time::Duration;
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, MAX_STAGED, TAG};
 use proto::{
     AllowedIps, AllowedIpsChange, Authentic, Change, Device, Discard, Endpoint, Event, Keypair,
-    Kind, Now, PeerChange, PeerId, Prefix, PrivateKey, PublicKey, Report, SessionIndex, Time,
-    Traffic, Window, inner_packet, kind, padding,
+    Kind, Now, PeerChange, PeerId, Prefix, PrivateKey, Progress, PublicKey, Report, SessionIndex,
+    Time, Traffic, Transmit, Window, inner_packet, kind, padding,
 };
 
 use super::chance::Chance;
@@ -464,25 +464,26 @@ impl Node {
         }
     }
 
-    /// Does what the device wants done, events first.
+    /// Does what the device wants done.
     fn drain(&mut self) {
         while let Some(event) = self.device.poll_event() {
             self.apply(event);
         }
-        while let Some(transmit) = self.device.poll_transmit() {
-            let peer = transmit.peer.and_then(|id| self.peers.get(&id));
-            if let Some(peer) = peer {
-                peer.traffic.count_tx(transmit.bytes.len() as u64);
-            }
-            self.outbox.push(Outgoing {
-                from: leaves_from(&self.addresses, &transmit.to),
-                to: transmit.to.remote,
-                tos: transmit.tos,
-                bytes: transmit.bytes,
-                peer: peer.map(|peer| peer.key),
-                packet: None,
-            });
+    }
+
+    fn transmit(&mut self, transmit: Transmit) {
+        let peer = transmit.peer.and_then(|id| self.peers.get(&id));
+        if let Some(peer) = peer {
+            peer.traffic.count_tx(transmit.bytes.len() as u64);
         }
+        self.outbox.push(Outgoing {
+            from: leaves_from(&self.addresses, &transmit.to),
+            to: transmit.to.remote,
+            tos: transmit.tos,
+            bytes: transmit.bytes,
+            peer: peer.map(|peer| peer.key),
+            packet: None,
+        });
     }
 
     fn apply(&mut self, event: Event) {
@@ -524,16 +525,16 @@ impl Node {
                 }
             }
             Event::SendOnNone(id) => self.with(id, |peer| peer.sending = None),
-            Event::GaveUp(id) => {
+            Event::Transmit(transmit) => self.transmit(transmit),
+            Event::Handshake(id, progress) => {
                 let now = self.now.time;
-                self.with(id, |peer| {
-                    peer.staged.clear();
-                    peer.gave_up = Some(now);
-                });
+                if progress == Progress::GaveUp {
+                    self.with(id, |peer| {
+                        peer.staged.clear();
+                        peer.gave_up = Some(now);
+                    });
+                }
                 self.events.push(event);
-            }
-            Event::HandshakeCompleted(_) | Event::CalledAgain(_) | Event::HandshakeFailed(..) => {
-                self.events.push(event)
             }
         }
     }

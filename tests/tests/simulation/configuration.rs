@@ -1,7 +1,9 @@
 //! What a change of keys, peers and addresses does to sessions (spec §1.16, §2.6).
 
 use adit_tests::net::{ALICE, BOB, Chance, Fate, Net, Node, Seed, Weather, What, inner_addresses};
-use proto::{AllowedIpsChange, Discard, Event, PeerChange, Prefix, PresharedKey, PrivateKey};
+use proto::{
+    AllowedIpsChange, Discard, Event, PeerChange, Prefix, PresharedKey, PrivateKey, Progress,
+};
 
 use super::{ROUND_TRIP, change, intercept, millis, seconds};
 
@@ -38,10 +40,17 @@ fn a_preshared_key_that_only_one_side_has_ends_with_the_running_session() {
         net.run(seconds(1));
     }
     assert_eq!(net.bob.received().len(), 180);
-    let bad = |event: &Event| matches!(event, Event::HandshakeFailed(_, Discard::BadResponse));
+    let bad = |event: &Event| {
+        matches!(event, Event::Handshake(_, Progress::Failed(Discard::BadResponse)))
+    };
     assert!(net.alice.events.iter().any(bad));
     assert_eq!(net.alice.shown(net.bob.key).unwrap().last_discard, Some(Discard::BadResponse));
-    assert!(!net.bob.events.iter().any(|event| matches!(event, Event::HandshakeFailed(..))));
+    assert!(
+        !net.bob
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Handshake(_, Progress::Failed(_))))
+    );
 }
 
 #[test]

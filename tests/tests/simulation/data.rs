@@ -4,7 +4,8 @@ use adit_tests::net::{
     ALICE, BOB, Chance, Fate, Net, Node, Parcel, Seed, Weather, What, inner_addresses, packet,
 };
 use proto::{
-    AllowedIpsChange, Discard, Event, Keypair, PeerChange, Prefix, SessionIndex, Time, limits,
+    AllowedIpsChange, Discard, Event, Keypair, PeerChange, Prefix, Progress, SessionIndex, Time,
+    limits,
 };
 
 use super::{ROUND_TRIP, change, intercept, millis, seconds};
@@ -87,7 +88,9 @@ fn what_is_staged_is_dropped_when_the_peer_is_given_up() {
     net.weather = Weather::CUT;
     net.alice.send(b"x");
     net.run(seconds(110));
-    assert!(net.alice.events.iter().any(|event| matches!(event, Event::GaveUp(_))));
+    assert!(
+        net.alice.events.iter().any(|event| matches!(event, Event::Handshake(_, Progress::GaveUp)))
+    );
     net.weather = Weather::FAIR;
     net.alice.send(b"y");
     net.settle();

@@ -1,7 +1,7 @@
 //! Sessions: how they are made, and by whom (spec §1.3–1.5, §7.1).
 
 use adit_tests::net::{ALICE, BOB, Chance, Fate, Net, Node, Seed, Weather, What};
-use proto::{Discard, Event};
+use proto::{Discard, Event, Progress};
 
 use super::{ROUND_TRIP, assert_jittered, change, intercept, millis, run_until_sent, seconds};
 
@@ -300,7 +300,9 @@ fn an_initiator_whose_clock_went_back_is_refused_until_it_has_caught_up() {
     });
     net.alice.send(b"too early");
     net.run(seconds(30));
-    let refused = |event: &Event| matches!(event, Event::HandshakeFailed(_, Discard::OldTimestamp));
+    let refused = |event: &Event| {
+        matches!(event, Event::Handshake(_, Progress::Failed(Discard::OldTimestamp)))
+    };
     assert!(net.bob.events.iter().any(refused));
     assert!(net.bob.received().is_empty());
     net.run(seconds(3600));

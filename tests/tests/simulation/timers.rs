@@ -1,7 +1,7 @@
 //! Who speaks when (spec §1.10, §7.2).
 
 use adit_tests::net::{ALICE, BOB, Fate, Net, Node, Seed, Weather, What};
-use proto::{Discard, Event, limits};
+use proto::{Discard, Event, Progress, limits};
 
 use super::{JITTER, ROUND_TRIP, assert_jittered, change, millis, seconds};
 
@@ -21,8 +21,14 @@ fn twenty_initiations_in_98_seconds_and_then_silence() {
     let all = *sent.last().unwrap() - sent[0];
     assert!(all > seconds(95) && all < seconds(102), "{all:?}");
     let events = net.alice.events.iter();
-    assert_eq!(events.clone().filter(|event| matches!(event, Event::CalledAgain(_))).count(), 19);
-    assert!(events.clone().any(|event| matches!(event, Event::GaveUp(_))));
+    assert_eq!(
+        events
+            .clone()
+            .filter(|event| matches!(event, Event::Handshake(_, Progress::CalledAgain)))
+            .count(),
+        19
+    );
+    assert!(events.clone().any(|event| matches!(event, Event::Handshake(_, Progress::GaveUp))));
     assert!(net.alice.peers.values().all(|peer| peer.staged.is_empty()));
     assert_eq!(net.alice.device.poll_timeout(), None);
 }
@@ -55,9 +61,18 @@ fn who_keeps_talking_keeps_trying() {
     }
     let sent = net.sent(ALICE, What::Initiation).len();
     assert!((37..=40).contains(&sent), "{sent} initiations in 200 s");
-    let again = net.alice.events.iter().filter(|event| matches!(event, Event::CalledAgain(_)));
+    let again = net
+        .alice
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::Handshake(_, Progress::CalledAgain)));
     assert_eq!(again.count(), sent - 1);
-    assert!(!net.alice.events.iter().any(|event| matches!(event, Event::GaveUp(_))));
+    assert!(
+        !net.alice
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Handshake(_, Progress::GaveUp)))
+    );
 }
 
 #[test]

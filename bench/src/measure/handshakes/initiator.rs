@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proto::{Change, Device, Endpoint, Event, Now, PeerChange, PublicKey, Time};
+use proto::{Change, Device, Endpoint, Event, Now, PeerChange, Progress, PublicKey, Time};
 
 use crate::Outcome;
 use crate::lab::private_key;
@@ -80,7 +80,7 @@ impl Initiator {
             .handle_handshake(self.now, self.responder, &self.response)
             .map_err(|reason| format!("a response is wrong: {reason:?}"))?;
         while let Some(event) = self.device.poll_event() {
-            if let Event::HandshakeCompleted(_) = event {
+            if let Event::Handshake(_, Progress::Completed) = event {
                 return Ok(());
             }
         }
@@ -88,9 +88,12 @@ impl Initiator {
     }
 
     fn take_initiation(&mut self) -> Outcome<()> {
-        while self.device.poll_event().is_some() {}
-        let transmit = self.device.poll_transmit().ok_or("no initiation")?;
-        self.initiation = transmit.bytes;
-        Ok(())
+        while let Some(event) = self.device.poll_event() {
+            if let Event::Transmit(transmit) = event {
+                self.initiation = transmit.bytes;
+                return Ok(());
+            }
+        }
+        Err("no initiation".into())
     }
 }

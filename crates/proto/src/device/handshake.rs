@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Conversation, Device, Event, Identity, Transmit};
+use super::{Conversation, Device, Event, Identity, Progress, Transmit};
 use crate::discard::Discard;
 use crate::endpoint::Endpoint;
 use crate::keypair::Keypair;
@@ -94,7 +94,8 @@ impl Device {
             None => Err(Discard::Flood),
             Some(reply) => {
                 let bytes = reply.encode();
-                self.out.transmits.push_back(Transmit { peer: None, to: from, tos: 0, bytes });
+                let reply = Transmit { peer: None, to: from, tos: 0, bytes };
+                self.out.events.push_back(Event::Transmit(reply));
                 Err(Discard::CookieRequired)
             }
         }
@@ -190,7 +191,7 @@ impl Conversation<'_> {
         // A key of low order may be configured, but is never spoken to.
         let Ok(static_static) = self.peer.static_static(dh) else { return };
         if self.peer.handshake.is_some() {
-            self.out.events.push_back(Event::CalledAgain(self.id));
+            self.out.events.push_back(Event::Handshake(self.id, Progress::CalledAgain));
         }
         self.abandon_handshake();
         let (index, ephemeral) = self.out.draw();
@@ -225,12 +226,12 @@ impl Conversation<'_> {
         self.peer.last_handshake = Some(self.now.wall);
         self.peer.last_discard = None;
         self.peer.traffic.refuse(None);
-        self.out.events.push_back(Event::HandshakeCompleted(self.id));
+        self.out.events.push_back(Event::Handshake(self.id, Progress::Completed));
     }
 
     fn fail(&mut self, reason: Discard) -> Discard {
         self.peer.last_discard = Some(reason);
-        self.out.events.push_back(Event::HandshakeFailed(self.id, reason));
+        self.out.events.push_back(Event::Handshake(self.id, Progress::Failed(reason)));
         reason
     }
 }

@@ -1,9 +1,8 @@
 //! The control face of the protocol: one owner, everything by value.
 //!
 //! Inputs are [`Device::handle_handshake`], [`Device::handle_timeout`], [`Device::report`] and
-//! [`Device::configure`]. After each of them the owner drains [`Device::poll_event`] and *then*
-//! [`Device::poll_transmit`] (a session must be known before the message that lets the other side use
-//! it), and sleeps until [`Device::poll_timeout`].
+//! [`Device::configure`]. After each of them the owner drains [`Device::poll_event`], and sleeps until
+//! [`Device::poll_timeout`].
 
 #![allow(clippy::redundant_closure_for_method_calls)] // A method of one `Conversation` is no function of all.
 
@@ -82,7 +81,8 @@ struct Output {
     random: Box<Random>,
     /// Who uses an index, for a handshake under way or a session.
     indices: BTreeMap<SessionIndex, PeerId>,
-    transmits: VecDeque<Transmit>,
+    /// In the order in which they must be dealt with: a session is known before the message leaves
+    /// that lets the other side use it.
     events: VecDeque<Event>,
 }
 
@@ -119,14 +119,23 @@ pub enum Event {
     SendOn(PeerId, Arc<Keypair>),
     /// There is no session to send on any more.
     SendOnNone(PeerId),
-    /// A handshake was completed.
-    HandshakeCompleted(PeerId),
-    /// The peer has not answered the last initiation, and gets another.
-    CalledAgain(PeerId),
-    /// The peer has not answered for 90 s: drop what is staged for it.
-    GaveUp(PeerId),
-    /// A handshake message of this known peer was dropped.
-    HandshakeFailed(PeerId, Discard),
+    /// This datagram is to be sent.
+    Transmit(Transmit),
+    /// How the handshake with a peer goes. If it was given up, drop what is staged.
+    Handshake(PeerId, Progress),
+}
+
+/// How a handshake goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It was completed: a session is ready.
+    Completed,
+    /// A message of it was dropped.
+    Failed(Discard),
+    /// The peer has not answered the last initiation for 5 s, and gets another.
+    CalledAgain,
+    /// The peer has not answered for 90 s.
+    GaveUp,
 }
 
 /// What the data plane tells of a peer.
@@ -156,12 +165,7 @@ impl Device {
             limiter: Limiter::default(),
             loaded_until: Time::default(),
             last_discard: None,
-            out: Output {
-                random,
-                indices: BTreeMap::new(),
-                transmits: VecDeque::new(),
-                events: VecDeque::new(),
-            },
+            out: Output { random, indices: BTreeMap::new(), events: VecDeque::new() },
         }
     }
 
@@ -176,12 +180,7 @@ impl Device {
         self.peers.get(&peer).map(|peer| peer.public_key)
     }
 
-    /// The next datagram to send.
-    pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.out.transmits.pop_front()
-    }
-
-    /// The next thing that the data plane must know.
+    /// The next thing that the data plane must know or do.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.out.events.pop_front()
     }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Conversation, Event, Timer, Transmit};
+use super::{Conversation, Event, Progress, Timer, Transmit};
 use crate::endpoint::Endpoint;
 use crate::message::SessionIndex;
 use crate::peer::Keypairs;
@@ -43,7 +43,8 @@ impl Conversation<'_> {
     pub(super) fn send(&mut self, to: Endpoint, tos: u8, bytes: Vec<u8>) {
         let _ = self.peer.traffic.sent(self.now.time, false);
         self.arm_persistent_keepalive();
-        self.out.transmits.push_back(Transmit { peer: Some(self.id), to, tos, bytes });
+        let datagram = Transmit { peer: Some(self.id), to, tos, bytes };
+        self.out.events.push_back(Event::Transmit(datagram));
     }
 
     /// `timer` has expired; it is disarmed or armed anew.
@@ -70,7 +71,7 @@ impl Conversation<'_> {
             self.peer.traffic.forgive();
             self.peer.arm(Timer::Keepalive, None);
             self.peer.timers.entry(Timer::EraseKeys).or_insert(self.now.time + ERASE_KEYS);
-            self.out.events.push_back(Event::GaveUp(self.id));
+            self.out.events.push_back(Event::Handshake(self.id, Progress::GaveUp));
         } else {
             self.peer.attempts += 1;
             self.forget_source();

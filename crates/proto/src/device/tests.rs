@@ -72,13 +72,21 @@ fn beginning() -> Now {
     Now { time: Time::default(), wall: Duration::from_secs(1_700_000_000) }
 }
 
+/// The next datagram that `device` sends.
+fn transmit(device: &mut Device) -> Option<Transmit> {
+    core::iter::from_fn(|| device.poll_event()).find_map(|event| match event {
+        Event::Transmit(transmit) => Some(transmit),
+        _ => None,
+    })
+}
+
 /// The next initiation of `device` to its peer `id`, six seconds later.
 fn initiation(now: &mut Now, device: &mut Device, id: PeerId) -> Transmit {
     let pause = Duration::from_secs(6);
     (now.time, now.wall) = (now.time + pause, now.wall + pause);
     device.report(*now, id, Report::WantsSession);
     device.handle_timeout(*now);
-    device.poll_transmit().unwrap()
+    transmit(device).unwrap()
 }
 
 /// Only who knows our public key can make mac1, but that is no secret.
@@ -92,13 +100,13 @@ fn a_response_under_the_index_of_another_session_is_not_for_the_handshake() {
     let [a, b] = [0, 1].map(|number| Endpoint::new(place(number)));
     let first = initiation(&mut now, &mut alice, id);
     bob.handle_handshake(now, a, &first.bytes).unwrap();
-    alice.handle_handshake(now, b, &bob.poll_transmit().unwrap().bytes).unwrap();
+    alice.handle_handshake(now, b, &transmit(&mut bob).unwrap().bytes).unwrap();
     let current = alice.peers.get(&id).unwrap().keypairs.current.clone().unwrap();
 
     now.time = now.time + Duration::from_secs(130);
     let second = initiation(&mut now, &mut alice, id);
     bob.handle_handshake(now, a, &second.bytes).unwrap();
-    let genuine = bob.poll_transmit().unwrap();
+    let genuine = transmit(&mut bob).unwrap();
     let mut moved = genuine.bytes.clone();
     moved[8..12].copy_from_slice(&current.local_index().0.to_le_bytes());
     let mac1 = mac(&hash(&[b"mac1----", &alices.0]), &[&moved[..60]]);
@@ -151,7 +159,7 @@ fn a_peer_that_asks_again_and_again_is_reported_once_a_deadline() {
 
     // A keepalive that is owed now is remembered without another word, and sent in time: without a
     // session that means an initiation.
-    while alice.poll_transmit().is_some() {}
+    while transmit(&mut alice).is_some() {}
     if traffic.received(now.time, true) {
         alice.report(now, id, Report::Armed);
     }
@@ -159,7 +167,7 @@ fn a_peer_that_asks_again_and_again_is_reported_once_a_deadline() {
     while let Some((deadline, _)) = alice.poll_timeout().filter(|&(deadline, _)| deadline <= due) {
         alice.handle_timeout(Now { time: deadline, ..now });
     }
-    assert!(alice.poll_transmit().is_some(), "the keepalive is forgotten");
+    assert!(transmit(&mut alice).is_some(), "the keepalive is forgotten");
 }
 
 #[test]
@@ -187,9 +195,9 @@ fn no_index_or_deadline_outlives_its_peer_handshake_or_session() {
                 let index = next.map_or(SessionIndex(0), |next| next.local_index());
                 device.report(now, id, Report::Confirmed(index));
             }
-            (10, _) => while device.poll_transmit().is_some() {},
+            (10, _) => while transmit(device).is_some() {},
             _ => {
-                while let Some(message) = devices[number].poll_transmit() {
+                while let Some(message) = transmit(&mut devices[number]) {
                     let from = Endpoint::new(place(number));
                     let taken = devices[1 - number].handle_handshake(now, from, &message.bytes);
                     made += u32::from(taken.is_ok());

@@ -1,5 +1,6 @@
 //! What the daemon says while it runs, and how often.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use config::{discard, key};
 use engine::Notice;
-use proto::{Discard, PublicKey};
+use proto::{Discard, Progress, PublicKey};
 use sys::clock;
 
 use super::environment;
@@ -83,12 +84,13 @@ fn weigh(notice: &Notice) -> (Level, Option<Topic>) {
         Notice::Up
         | Notice::Down
         | Notice::Moved(..)
-        | Notice::HandshakeCompleted(_)
-        | Notice::CalledAgain(_)
+        | Notice::Handshake(_, Progress::Completed | Progress::CalledAgain)
         | Notice::OffloadLost(..) => (Level::Debug, None),
         Notice::PortRefused(..) => (Level::Error, None),
-        Notice::GaveUp(peer) => (Level::Error, Some((Some(*peer), None))),
-        Notice::HandshakeFailed(peer, reason) => (Level::Error, Some((Some(*peer), Some(*reason)))),
+        Notice::Handshake(peer, Progress::GaveUp) => (Level::Error, Some((Some(*peer), None))),
+        Notice::Handshake(peer, Progress::Failed(reason)) => {
+            (Level::Error, Some((Some(*peer), Some(*reason))))
+        }
         // Of what strangers send, only this looks like a mistake in somebody's configuration.
         Notice::Dropped(_, reason @ (Discard::BadMac | Discard::UnknownPeer)) => {
             (Level::Error, Some((None, Some(*reason))))
@@ -98,7 +100,6 @@ fn weigh(notice: &Notice) -> (Level, Option<Topic>) {
 }
 
 fn word(notice: &Notice) -> String {
-    let peer = |key| format!("peer({})", key::abbreviated(key));
     match notice {
         Notice::Up => "Interface is up".into(),
         Notice::Moved(..) => "Interface is in another network namespace".into(),
@@ -108,24 +109,26 @@ fn word(notice: &Notice) -> String {
              is changed or the interface set down and up again",
             words(error)
         ),
-        Notice::HandshakeCompleted(key) => format!("{} - Handshake completed", peer(key)),
-        Notice::HandshakeFailed(key, reason) => {
-            format!("{} - Handshake failed: {}", peer(key), discard::explain(*reason))
+        Notice::Handshake(key, progress) => {
+            format!("peer({}) - Handshake {}", key::abbreviated(key), outcome(*progress))
         }
-        Notice::CalledAgain(key) => {
-            format!("{} - Handshake did not complete after 5 seconds, retrying", peer(key))
-        }
-        Notice::GaveUp(key) => format!(
-            "{} - Handshake did not complete after 20 attempts, giving up: the peer does not \
-             answer; check its Endpoint and key, and the firewalls on the way",
-            peer(key)
-        ),
         Notice::Dropped(from, reason) => {
             format!("Dropped a message from {from}: {}", discard::explain(*reason))
         }
         Notice::OffloadLost(kind, error) => {
             format!("Doing without {}: {}", environment::name(*kind), words(error))
         }
+    }
+}
+
+fn outcome(progress: Progress) -> Cow<'static, str> {
+    match progress {
+        Progress::Completed => "completed".into(),
+        Progress::Failed(reason) => format!("failed: {}", discard::explain(reason)).into(),
+        Progress::CalledAgain => "did not complete after 5 seconds, retrying".into(),
+        Progress::GaveUp => "did not complete after 20 attempts, giving up: the peer does not \
+             answer; check its Endpoint and key, and the firewalls on the way"
+            .into(),
     }
 }
 
@@ -200,6 +203,9 @@ mod tests {
     #[test]
     fn a_peer_is_named_by_the_ends_of_its_key() {
         let key = PublicKey([0; 32]);
-        assert_eq!(word(&Notice::HandshakeCompleted(key)), "peer(AAAA…AAAA) - Handshake completed");
+        assert_eq!(
+            word(&Notice::Handshake(key, Progress::Completed)),
+            "peer(AAAA…AAAA) - Handshake completed"
+        );
     }
 }

@@ -19,6 +19,7 @@ use engine::{Notice, Tunnel};
 use host::signals::Signals;
 use host::{Change, Network, sysctl};
 use lexopt::Arg;
+use proto::Progress;
 use sys::descriptor::inherited;
 use sys::namespace::within;
 use sys::tun::Tun;
@@ -144,7 +145,7 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     let observer = {
         let (log, name) = (Arc::clone(&log), name.clone());
         Box::new(move |notice| {
-            if let Notice::CalledAgain(peer) = &notice {
+            if let Notice::Handshake(peer, Progress::CalledAgain) = &notice {
                 tell_of_silence(&name, peer);
             }
             if let Notice::Moved(name, namespace) = &notice {
