@@ -15,25 +15,27 @@ pub struct Inner {
 
 /// Reads the header of a decrypted packet, which must not claim more bytes than there are.
 pub fn inner_packet(plaintext: &[u8]) -> Result<Inner, Discard> {
-    let inner = match plaintext {
-        [first, _, high, low, _, _, _, _, _, _, _, _, a, b, c, d, _, _, _, _, ..]
-            if first >> 4 == 4 =>
-        {
-            Inner {
-                source: Ipv4Addr::new(*a, *b, *c, *d).into(),
-                length: usize::from(u16::from_be_bytes([*high, *low])),
-            }
-        }
-        [first, _, _, _, high, low, _, _, rest @ ..] if first >> 4 == 6 && rest.len() >= 32 => {
-            Inner {
-                source: Ipv6Addr::from(*rest.first_chunk::<16>().ok_or(Discard::BadPacket)?).into(),
-                length: 40 + usize::from(u16::from_be_bytes([*high, *low])),
-            }
-        }
-        _ => return Err(Discard::BadPacket),
+    read(plaintext).ok_or(Discard::BadPacket)
+}
+
+fn read(packet: &[u8]) -> Option<Inner> {
+    let (source, length): (IpAddr, usize) = match packet.first()? >> 4 {
+        4 => (Ipv4Addr::from(bytes_at(packet, 12)?).into(), u16_at(packet, 2)?.into()),
+        6 => (Ipv6Addr::from(bytes_at(packet, 8)?).into(), 40 + usize::from(u16_at(packet, 4)?)),
+        _ => return None,
     };
     // An IPv4 total length below its own header is as wrong as one beyond the message.
-    (20..=plaintext.len()).contains(&inner.length).then_some(inner).ok_or(Discard::BadPacket)
+    (20..=packet.len()).contains(&length).then_some(Inner { source, length })
+}
+
+/// The `N` bytes from `at` on.
+pub fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+/// The number in network byte order at `at`.
+pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes_at(bytes, at).map(u16::from_be_bytes)
 }
 
 /// Zero bytes to add to a packet of `length` bytes: to a multiple of 16, but never beyond the MTU.

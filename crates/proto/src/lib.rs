@@ -42,7 +42,7 @@ pub use change::{AllowedIpsChange, Change, DeviceState, PeerChange, PeerState};
 pub use device::{Device, Event, Progress, Report, TooManyPeers, Transmit};
 pub use discard::Discard;
 pub use endpoint::{Endpoint, Source};
-pub use inner::{Inner, inner_packet, padding};
+pub use inner::{Inner, bytes_at, inner_packet, padding, u16_at};
 pub use keypair::{Authentic, Keypair};
 pub use keys::{PresharedKey, PrivateKey, PublicKey};
 pub use limiter::Bucket;

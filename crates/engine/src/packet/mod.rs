@@ -8,6 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
+use proto::{bytes_at, u16_at};
 use sys::tun::VnetHeader;
 
 use checksum::Sum;
@@ -265,16 +266,6 @@ fn number(headers: &mut [u8], total: usize, index: usize) -> Option<()> {
     put(ip, 4, u16_at(ip, 4)?.wrapping_add(index as u16).to_be_bytes())?;
     put(ip, 10, [0; 2])?;
     put(ip, 10, Sum::of(ip).checksum())
-}
-
-/// The `N` bytes from `at` on.
-fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..)?.first_chunk().copied()
-}
-
-/// The number in network byte order at `at`.
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes_at(bytes, at).map(u16::from_be_bytes)
 }
 
 /// Overwrites the bytes from `at` on with `value`; `None` if they are not there.
