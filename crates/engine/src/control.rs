@@ -100,10 +100,8 @@ impl Control {
                     token::PATHS => self.follow_paths(),
                     token::V4 => self.receive(Family::V4),
                     token::V6 => self.receive(Family::V6),
-                    _ => {
-                        self.armed = None;
-                        let _ = self.timer.set(None);
-                    }
+                    // The time has come for what follows, and another deadline will be set then.
+                    _ => {}
                 }
             }
             self.device.handle_timeout(self.now());
