@@ -59,8 +59,7 @@ impl Coalescer {
     pub fn push(&mut self, place: Place, packet: &[u8]) {
         match Kind::of(packet, self.joins) {
             Kind::Joinable(part) => self.join(place, &part),
-            Kind::Single(flow) => self.start(place, Some(flow), None),
-            Kind::Flowless => self.start(place, None, None),
+            Kind::Single(flow) => self.start(place, flow, None),
             Kind::Obscure => {
                 self.start(place, None, None);
                 self.first = self.used;

@@ -10,10 +10,9 @@ use super::{FlowKey, Outline, Shape, Version, bytes_at, protocol, tcp, u16_at, u
 pub enum Kind<'p> {
     /// It may be joined.
     Joinable(Part<'p>),
-    /// It travels alone, and ends the run of its flow.
-    Single(FlowKey),
-    /// Nothing of its kind is ever joined, so there is no run that it could end.
-    Flowless,
+    /// It travels alone, and ends the run of its flow, if there can be one: of its kind, nothing may be
+    /// joined.
+    Single(Option<FlowKey>),
     /// It may be part of any flow.
     Obscure,
 }
@@ -39,7 +38,7 @@ impl<'p> Kind<'p> {
             _ => false,
         };
         if !may_join {
-            return Kind::Flowless;
+            return Kind::Single(None);
         }
         Self::of_flow(packet, outline).unwrap_or(Kind::Obscure)
     }
@@ -63,7 +62,7 @@ impl<'p> Kind<'p> {
             (is_whole && u16_at(segment, udp::CHECKSUM)? != 0, false)
         };
         if !is_plain || payload.is_empty() || !is_intact(packet, shape)? {
-            return Some(Kind::Single(flow));
+            return Some(Kind::Single(Some(flow)));
         }
         let payload = payload.len();
         Some(Kind::Joinable(Part { flow, shape, headers, payload, pushes }))
