@@ -66,10 +66,8 @@ pub(crate) struct Peer {
     pub handshake: Option<Box<Initiated>>,
     pub keypairs: Keypairs,
     pub jar: Jar,
-    /// When each expires that is armed.
+    /// When each expires that is armed. The device has them all in their order.
     pub timers: BTreeMap<Timer, Time>,
-    /// The deadline under which the device has filed this peer.
-    pub filed: Option<(Time, Timer)>,
     /// Repetitions of the present initiation.
     pub attempts: u32,
     /// No initiation is sent before: five seconds after the last handshake message.
@@ -87,19 +85,6 @@ pub(crate) struct Peer {
 impl Peer {
     pub fn new(public_key: PublicKey) -> Self {
         Self { public_key, ..Self::default() }
-    }
-
-    /// Arms `timer` anew, or disarms it.
-    pub fn arm(&mut self, timer: Timer, deadline: Option<Time>) {
-        match deadline {
-            Some(deadline) => self.timers.insert(timer, deadline),
-            None => self.timers.remove(&timer),
-        };
-    }
-
-    /// The earliest deadline, and what it is for.
-    pub fn deadline(&self) -> Option<(Time, Timer)> {
-        self.timers.iter().map(|(timer, deadline)| (*deadline, *timer)).min()
     }
 
     /// The agreement of our long-term key with the peer's.

@@ -114,7 +114,7 @@ impl Device {
         }
         self.with_all(now, |with| {
             with.abandon_handshake();
-            with.peer.arm(Timer::Retransmit, None);
+            with.arm(Timer::Retransmit, None);
             with.peer.forget_own_key();
             with.start_persistent_keepalive();
         });
@@ -222,7 +222,9 @@ impl Conversation<'_> {
     /// Ends every session and handshake, and stops every timer.
     fn end(&mut self) {
         self.erase_keys();
-        self.peer.timers.clear();
+        while let Some((&timer, _)) = self.peer.timers.first_key_value() {
+            self.arm(timer, None);
+        }
         self.peer.quiet_until = Time::default();
         self.peer.attempts = 0;
         self.peer.traffic.reset();

@@ -159,7 +159,7 @@ impl Conversation<'_> {
         self.out.indices.insert(keypair.local_index(), self.id);
         self.out.events.push_back(Event::SessionAdded(self.id, Arc::clone(&keypair)));
         self.out.drop_keypairs(self.peer.keypairs.install(Arc::clone(&keypair)));
-        self.peer.arm(Timer::EraseKeys, Some(self.now.time + ERASE_KEYS));
+        self.arm(Timer::EraseKeys, Some(self.now.time + ERASE_KEYS));
         keypair
     }
 
@@ -183,9 +183,10 @@ impl Conversation<'_> {
         if now < earliest {
             // The wish is granted then, unless a session comes first. Nobody may wish again. Two peers
             // on a slow path that answer each other in step need ever wider steps to fall out of it.
-            let (out, spread) = (&mut self.out, self.peer.attempts + 1);
-            let retransmit = self.peer.timers.entry(Timer::Retransmit);
-            retransmit.or_insert_with(|| earliest + out.jitter() * spread);
+            if !self.peer.timers.contains_key(&Timer::Retransmit) {
+                let deadline = earliest + self.out.jitter() * (self.peer.attempts + 1);
+                self.arm(Timer::Retransmit, Some(deadline));
+            }
             return;
         }
         // A key of low order may be configured, but is never spoken to.
@@ -202,7 +203,8 @@ impl Conversation<'_> {
         self.out.indices.insert(index, self.id);
         self.peer.handshake = Some(Box::new(initiated));
         self.send_handshake(endpoint, message.encode());
-        self.peer.arm(Timer::Retransmit, Some(now + REKEY_TIMEOUT + self.out.jitter()));
+        let deadline = now + REKEY_TIMEOUT + self.out.jitter();
+        self.arm(Timer::Retransmit, Some(deadline));
     }
 
     /// Queues a handshake message after adding its MACs.
@@ -221,7 +223,7 @@ impl Conversation<'_> {
 
     /// The session is usable on both sides.
     pub(super) fn complete_handshake(&mut self) {
-        self.peer.arm(Timer::Retransmit, None);
+        self.arm(Timer::Retransmit, None);
         self.peer.attempts = 0;
         self.peer.last_handshake = Some(self.now.wall);
         self.peer.last_discard = None;

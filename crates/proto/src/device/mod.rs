@@ -49,7 +49,7 @@ pub struct Device {
     created: u64,
     /// Whose each prefix is.
     owners: BTreeMap<Prefix, PeerId>,
-    /// The next deadline of every peer that has one, and what it is for.
+    /// When the timers of all peers expire.
     deadlines: BTreeSet<(Time, PeerId, Timer)>,
     limiter: Limiter,
     /// Until when senders must prove their address.
@@ -72,6 +72,7 @@ struct Conversation<'a> {
     up: bool,
     identity: Option<&'a Identity>,
     out: &'a mut Output,
+    deadlines: &'a mut BTreeSet<(Time, PeerId, Timer)>,
     id: PeerId,
     peer: &'a mut Peer,
 }
@@ -222,7 +223,7 @@ impl Device {
         }
     }
 
-    /// Does what may arm timers of a peer, and files it under its next deadline. `None` if it is gone.
+    /// Does something with a peer, and with all that it takes to speak with it. `None` if it is gone.
     fn with<T>(
         &mut self,
         now: Now,
@@ -231,14 +232,7 @@ impl Device {
     ) -> Option<T> {
         let Self { peers, out, identity, up, deadlines, .. } = self;
         let (peer, identity) = (peers.get_mut(&id)?, identity.as_ref());
-        let outcome = speak(&mut Conversation { now, up: *up, identity, out, id, peer });
-        let next = peer.deadline();
-        if next != peer.filed {
-            let before = core::mem::replace(&mut peer.filed, next);
-            before.map(|(deadline, timer)| deadlines.remove(&(deadline, id, timer)));
-            next.map(|(deadline, timer)| deadlines.insert((deadline, id, timer)));
-        }
-        Some(outcome)
+        Some(speak(&mut Conversation { now, up: *up, identity, out, deadlines, id, peer }))
     }
 
     fn with_all(&mut self, now: Now, mut speak: impl FnMut(&mut Conversation<'_>)) {

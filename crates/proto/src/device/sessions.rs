@@ -58,7 +58,7 @@ impl Conversation<'_> {
                 self.arm_persistent_keepalive();
                 // The deadline of an idle peer is not in the future.
                 if self.peer.timers.get(&timer).is_some_and(|deadline| *deadline <= self.now.time) {
-                    self.peer.arm(timer, None);
+                    self.arm(timer, None);
                     self.keepalive();
                 }
             }
@@ -66,11 +66,13 @@ impl Conversation<'_> {
     }
 
     fn retransmit(&mut self) {
-        self.peer.arm(Timer::Retransmit, None);
+        self.arm(Timer::Retransmit, None);
         if self.peer.attempts > MAX_ATTEMPTS {
             self.peer.traffic.forgive();
-            self.peer.arm(Timer::Keepalive, None);
-            self.peer.timers.entry(Timer::EraseKeys).or_insert(self.now.time + ERASE_KEYS);
+            self.arm(Timer::Keepalive, None);
+            if !self.peer.timers.contains_key(&Timer::EraseKeys) {
+                self.arm(Timer::EraseKeys, Some(self.now.time + ERASE_KEYS));
+            }
             self.out.events.push_back(Event::Handshake(self.id, Progress::GaveUp));
         } else {
             self.peer.attempts += 1;
@@ -118,15 +120,25 @@ impl Conversation<'_> {
         }
     }
 
+    /// Arms `timer` anew, or disarms it.
+    pub(super) fn arm(&mut self, timer: Timer, deadline: Option<Time>) {
+        let before = match deadline {
+            Some(deadline) => self.peer.timers.insert(timer, deadline),
+            None => self.peer.timers.remove(&timer),
+        };
+        before.map(|before| self.deadlines.remove(&(before, self.id, timer)));
+        deadline.map(|deadline| self.deadlines.insert((deadline, self.id, timer)));
+    }
+
     /// T2, if a keepalive is owed.
     fn arm_keepalive(&mut self, owed_since: Option<Time>) {
-        self.peer.arm(Timer::Keepalive, owed_since.map(|since| since + KEEPALIVE_TIMEOUT));
+        self.arm(Timer::Keepalive, owed_since.map(|since| since + KEEPALIVE_TIMEOUT));
     }
 
     /// T3, if something is unanswered.
     fn arm_new_handshake(&mut self, unanswered_since: Option<Time>) {
-        let deadline = |since| since + NEW_HANDSHAKE + self.out.jitter();
-        self.peer.arm(Timer::NewHandshake, unanswered_since.map(deadline));
+        let deadline = unanswered_since.map(|since| since + NEW_HANDSHAKE + self.out.jitter());
+        self.arm(Timer::NewHandshake, deadline);
     }
 
     /// T5, from the stamp of the last packet.
@@ -134,12 +146,12 @@ impl Conversation<'_> {
         let last = self.peer.traffic.last().unwrap_or(self.now.time);
         let seconds = self.peer.persistent_keepalive;
         let deadline = last + Duration::from_secs(seconds.into());
-        self.peer.arm(Timer::PersistentKeepalive, (seconds != 0).then_some(deadline));
+        self.arm(Timer::PersistentKeepalive, (seconds != 0).then_some(deadline));
     }
 
     /// Ends every session and handshake of the peer.
     pub(super) fn erase_keys(&mut self) {
-        self.peer.arm(Timer::EraseKeys, None);
+        self.arm(Timer::EraseKeys, None);
         self.abandon_handshake();
         let Keypairs { previous, current, next } = core::mem::take(&mut self.peer.keypairs);
         let keypairs = [previous, current, next];

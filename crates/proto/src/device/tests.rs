@@ -37,7 +37,7 @@ fn introduce(now: Now, device: &mut Device, other: PublicKey, number: usize, rem
     device.configure(now, &Change { peers: alloc::vec![peer], ..Change::default() }).unwrap();
 }
 
-/// Every index in use is that of a handshake under way or of a session, and every deadline is filed.
+/// Every index in use is that of a handshake under way or of a session, and every deadline is known.
 fn assert_nothing_is_left_behind(device: &Device) {
     let mut indices = BTreeSet::new();
     let mut deadlines = BTreeSet::new();
@@ -46,7 +46,7 @@ fn assert_nothing_is_left_behind(device: &Device) {
         let keypairs = [&peer.keypairs.previous, &peer.keypairs.current, &peer.keypairs.next];
         indices.extend(keypairs.into_iter().flatten().map(|keypair| keypair.local_index()));
         indices.extend(peer.handshake.as_ref().map(|handshake| handshake.index));
-        deadlines.extend(peer.deadline().map(|(deadline, timer)| (deadline, id, timer)));
+        deadlines.extend(peer.timers.iter().map(|(&timer, &deadline)| (deadline, id, timer)));
     }
     assert_eq!(device.out.indices.keys().copied().collect::<BTreeSet<_>>(), indices);
     assert_eq!(device.deadlines, deadlines);
