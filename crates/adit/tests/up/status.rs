@@ -121,10 +121,20 @@ END
         await test -S /run/told
         NOTIFY_SOCKET=/run/told "$ADIT" up --foreground wg0 & adit=$!
         await grep -q READY=1 /run/said
-        sed -i 's|10.9.0.2|10.9.0.4|' /etc/wireguard/wg0.conf
-        kill -HUP $adit
-        await sh -c 'ip addr show wg0 | grep -q 10.9.0.4'
-        adit status wg0 > /dev/null || fail 'nobody answers'
+        descriptors() { ls /proc/$adit/fd | wc -l; }
+        await eval 'adit status --json wg0 | grep -q "\"keeper\": {"'
+        before=$(descriptors)
+        for last in 4 5; do
+            sed -i "s|10.9.0.[0-9]*/24\$|10.9.0.$last/24|" /etc/wireguard/wg0.conf
+            SECONDS=0
+            kill -HUP $adit
+            await sh -c "ip addr show wg0 | grep -q 10.9.0.$last"
+            # It keeps the tunnel all the time, and waits for nobody, least of all for itself.
+            adit status --json wg0 | grep -q '"keeper": {' || fail 'nobody answers'
+            [ $SECONDS -lt 5 ] || fail "reloaded after $SECONDS s"
+            await eval '[ $(grep -c READY=1 /run/said) = $((last - 2)) ]'
+        done
+        [ "$(descriptors)" = $before ] || fail "$(ls -l /proc/$adit/fd)"
         kill -TERM $adit
         check wait $adit
         grep -q STOPPING=1 /run/said || fail "$(cat /run/said)"

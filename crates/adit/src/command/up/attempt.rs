@@ -22,9 +22,9 @@ pub fn up(options: &Options, must_run: bool) -> Outcome {
     // Before anything is made, so that none is missed.
     let signals = Signals::new().map_err(|error| Failure::io("watch signals", &error))?;
     let mut pauses = Pauses::default();
-    while let Some(lost) = attempt(&name, options, must_run, &signals)? {
+    while let Some(lost) = attempt(&name, options, must_run, Some(&signals))? {
         if !options.foreground {
-            return Err(lost.with("try again when there is a network"));
+            return Err(later(lost));
         }
         if pauses.is_first() {
             eprintln!("adit: {lost}: {name} comes up when one is found");
@@ -37,6 +37,21 @@ pub fn up(options: &Options, must_run: bool) -> Outcome {
     keep::tell_others(&name);
     // A keeper looks under the same lock.
     if options.foreground { keep::stay(&name, signals) } else { keep::ensure(&name) }
+}
+
+/// `adit reload` in the process that keeps the tunnel. A signal waits until it is done.
+pub fn reload(name: &str) -> Outcome {
+    match attempt(name, &Options::to_reload(name), true, None)? {
+        Some(lost) => Err(later(lost)),
+        None => {
+            keep::tell_others(name);
+            Ok(())
+        }
+    }
+}
+
+fn later(lost: Failure) -> Failure {
+    lost.with("try again when there is a network")
 }
 
 /// What that would do, as in a diff.
@@ -76,7 +91,7 @@ fn attempt(
     name: &str,
     options: &Options,
     must_run: bool,
-    signals: &Signals,
+    signals: Option<&Signals>,
 ) -> Outcome<Option<Failure>> {
     let _lock = Lock::of(name)?;
     tunnel::await_start(name)?;

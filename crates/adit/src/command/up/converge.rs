@@ -227,12 +227,12 @@ impl Tunnel {
         (!names.is_empty()).then(|| Failure::new(Kind::Failed, text))
     }
 
-    /// Brings it up, or to what its file wants now.
-    pub(super) fn make(&mut self, signals: &Signals) -> Outcome {
+    /// Brings it up, or to what its file wants now. A signal keeps the next step from being taken.
+    pub(super) fn make(&mut self, signals: Option<&Signals>) -> Outcome {
         // Where there is no room for it, nobody could keep the tunnel.
         let new = tunnel::prepare_file(&self.wish)?;
         let was_up = !self.journal.entries.is_empty();
-        let outcome = self.converge(Some(signals));
+        let outcome = self.converge(signals);
         let Err(failure) = outcome else {
             tunnel::keep_file(&self.wish.name, &new);
             return Ok(());
@@ -312,7 +312,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Makes it so, or leaves everything as it was. A signal keeps the next step from being taken.
+    /// Makes it so, or leaves everything as it was.
     pub fn converge(&mut self, signals: Option<&Signals>) -> Outcome {
         let entries = self.journal.entries.clone();
         let hooks = self.hooks();

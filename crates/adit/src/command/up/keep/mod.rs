@@ -34,10 +34,10 @@ use sys::poll::Epoll;
 
 use super::attempt;
 use super::converge::{Purpose, Tunnel};
+use super::down;
 use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Journal, Lock};
 use super::wish::Wish;
-use super::{Options, down};
 use names::Names;
 use vigil::Vigil;
 use voice::Voice;
@@ -274,8 +274,7 @@ impl Keeper {
             (Signal::Hangup, false) => Ok(Some(Still::Kept)),
             (Signal::Hangup, true) => {
                 self.voice.notify("RELOADING=1");
-                let options = Options::to_reload(&self.name);
-                if let Err(failure) = attempt::up(&options, true) {
+                if let Err(failure) = attempt::reload(&self.name) {
                     self.voice.say(&format!("cannot reload: {failure}"));
                 }
                 self.voice.notify("READY=1");
