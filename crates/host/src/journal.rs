@@ -51,14 +51,16 @@ impl<N> Journal<N> {
         &self.path
     }
 
-    /// Deletes it.
+    /// Deletes it: nothing is left to tell of.
     ///
     /// # Errors
     ///
     /// Why it is still there.
     pub fn delete(&mut self) -> Result<(), Error> {
         remove(&self.path)
-            .map_err(|error| Error::new(format!("delete {}", self.path.display()), error))
+            .map_err(|error| Error::new(format!("delete {}", self.path.display()), error))?;
+        self.entries.clear();
+        Ok(())
     }
 }
 
@@ -195,6 +197,7 @@ mod tests {
         assert_eq!((&read.note, &read.entries), (&journal.note, &journal.entries));
         journal.delete().unwrap();
         assert!(Journal::<String>::read(&path).unwrap().is_none());
+        assert!(journal.entries.is_empty());
         journal.delete().unwrap();
         remove(&path);
     }

@@ -149,6 +149,17 @@ impl Step {
         }
     }
 
+    /// Whether what it would have taken back, but has not, is this entry, or goes with a link.
+    fn leaves(&self, entry: &Entry) -> bool {
+        match self {
+            Self::Make(_) => false,
+            Self::Change(item, _) | Self::Remove(item) => {
+                let is_it = entry.item == *item || entry.until_now.as_ref() == Some(item);
+                is_it || link(item).is_some_and(|link| entry.item.goes_with(link))
+            }
+        }
+    }
+
     /// Whether it must not be taken where this one has failed, or would be in vain.
     fn needs(&self, failed: &Self) -> bool {
         match (self, failed.item()) {

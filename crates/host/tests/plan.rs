@@ -45,10 +45,12 @@ fn all() -> Vec<Wanted> {
 struct Refusing {
     step: Option<usize>,
     asked: std::cell::Cell<usize>,
+    /// Nor is a link ended.
+    keeps_link: bool,
 }
 
 fn refusing(step: Option<usize>) -> Refusing {
-    Refusing { step, asked: std::cell::Cell::new(0) }
+    Refusing { step, asked: std::cell::Cell::new(0), keeps_link: false }
 }
 
 impl Carrier for Refusing {
@@ -65,7 +67,10 @@ impl Carrier for Refusing {
     }
 
     fn end(&mut self, link: &str, network: &mut Network) -> Result<(), Error> {
-        network.apply(Change::DeleteLink(link))
+        match self.keeps_link {
+            true => Err(Error::new("end it", io::ErrorKind::Other.into())),
+            false => network.apply(Change::DeleteLink(link)),
+        }
     }
 }
 
@@ -145,6 +150,32 @@ fn whichever_step_fails_the_others_are_taken_and_the_journal_tells_of_all_of_the
             stage.undo();
             assert_eq!(stage.observe(), before, "step {refused}");
         }
+    };
+    namespace::within(namespace.as_fd(), play).unwrap();
+}
+
+#[test]
+fn the_journal_tells_of_nothing_but_what_could_not_be_taken_back() {
+    let Some(namespace) = a_namespace() else { return };
+    let play = || {
+        let mut stage = Stage::new("left");
+        let before = stage.observe();
+        assert!(stage.apply(None));
+        let mut journal = stage.journal();
+        let mut carrier = Refusing { keeps_link: true, ..refusing(None) };
+        let failed = stage.machine.undo(&mut journal, Vec::new(), &mut carrier).unwrap_err();
+        assert_eq!(failed.len(), 1, "{failed:?}");
+        let left: Vec<_> = stage.journal().entries.iter().map(|it| it.item.to_string()).collect();
+        let link_and_its_own = [
+            "link a",
+            "address 192.0.2.1/24 dev a",
+            "MTU 1400 of a",
+            "a up",
+            "route 0.0.0.0/0 dev a table 7",
+        ];
+        assert_eq!(left, link_and_its_own);
+        stage.undo();
+        assert_eq!(stage.observe(), before);
     };
     namespace::within(namespace.as_fd(), play).unwrap();
 }

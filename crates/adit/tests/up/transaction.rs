@@ -1,6 +1,6 @@
 //! Plans, carried out or not: everything, or nothing.
 
-use crate::stage::Stage;
+use crate::stage::{OPENRESOLV, Stage};
 
 #[test]
 fn a_dry_run_tells_everything_and_changes_nothing() {
@@ -266,6 +266,43 @@ fn a_hook_that_fails_keeps_nothing_up() {
         same before 'after a hook failed'
         "##,
     );
+}
+
+#[test]
+fn what_cannot_be_taken_back_does_not_bring_the_rest_back() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(&format!(
+        "{OPENRESOLV}{}",
+        r##"
+        full 'PostDown = touch /run/gone' ''
+        snapshot > before
+        check adit up wg0
+        touch /run/stuck
+        code 1 adit down wg0
+        grep -q 'undo the DNS of wg0: .*not today; what is left will be tried again by .adit down' errors ||
+            fail "$(cat errors)"
+        left() { grep -v '^nameserver\|^search\|resolv.conf\|wg0.journal$' "$1"; }
+        # Also if others do something that a keeper would hear of.
+        for n in {1..10}; do
+            ip addr add 192.168.7.$((n + 2))/24 dev eth1; ip addr del 192.168.7.$((n + 2))/24 dev eth1
+            diff <(left before) <(snapshot | left -) || fail 'somebody put something back'
+        done
+        [ ! -e /run/gone ] || fail 'not everything is gone'
+        code 1 adit down wg0
+        rm /run/stuck
+        check adit down wg0
+        [ -e /run/gone ] || fail 'PostDown did not run'
+        diff <(grep -v ' /etc/resolv.conf$' before) <(snapshot | grep -v ' /etc/resolv.conf$') || fail 'something is left'
+        # Or it comes up again, and takes back all the rest when it goes.
+        check adit up wg0
+        touch /run/stuck
+        code 1 adit down wg0
+        rm /run/stuck
+        check adit up wg0
+        check adit down wg0
+        diff <(grep -v ' /etc/resolv.conf$' before) <(snapshot | grep -v ' /etc/resolv.conf$') || fail 'something is left'
+        "##,
+    ));
 }
 
 #[test]

@@ -161,7 +161,8 @@ impl Machine {
         journal: &mut Journal<N>,
         carrier: &mut dyn Carrier,
     ) -> Vec<Error> {
-        let mut errors = self.take_all(&way, carrier);
+        let failed = self.take_all(&way, carrier);
+        let mut errors: Vec<_> = failed.into_iter().map(|(_, error)| error).collect();
         if errors.is_empty() {
             journal.entries = made;
         }
@@ -172,7 +173,7 @@ impl Machine {
 
     /// Takes everything back that a journal tells of and that is still as it was made, and then
     /// deletes the journal. What other tunnels have made, too (`shared`), stays. What fails does not
-    /// keep the rest, but the journal.
+    /// keep the rest, and is all that the journal tells of then.
     pub fn undo<N: Serialize>(
         &mut self,
         journal: &mut Journal<N>,
@@ -184,13 +185,23 @@ impl Machine {
         observed.shared = shared;
         let plan = Plan::undo(&journal.entries, &observed);
         let steps: Vec<Step> = plan.steps.into_iter().map(|(step, _)| step).collect();
-        let left = self.take_all(&steps, carrier);
-        if left.is_empty() { journal.delete().map_err(|error| vec![error]) } else { Err(left) }
+        let failed = self.take_all(&steps, carrier);
+        if failed.is_empty() {
+            return journal.delete().map_err(|error| vec![error]);
+        }
+        journal.entries.retain(|entry| failed.iter().any(|(step, _)| step.leaves(entry)));
+        let written = journal.write().err();
+        Err(failed.into_iter().map(|(_, error)| error).chain(written).collect())
     }
 
     /// Takes every step, and tells which failed.
-    fn take_all(&mut self, steps: &[Step], carrier: &mut dyn Carrier) -> Vec<Error> {
-        steps.iter().filter_map(|step| self.take(step, carrier).err()).collect()
+    fn take_all<'a>(
+        &mut self,
+        steps: &'a [Step],
+        carrier: &mut dyn Carrier,
+    ) -> Vec<(&'a Step, Error)> {
+        let take = |step| Some((step, self.take(step, carrier).err()?));
+        steps.iter().filter_map(take).collect()
     }
 
     fn take(&mut self, step: &Step, carrier: &mut dyn Carrier) -> Result<(), Error> {

@@ -38,7 +38,7 @@ pub fn tell(argument: &OsStr) -> Outcome<String> {
 }
 
 /// Takes a tunnel down. A hook that fails keeps nothing up, but is told, and so is a file that cannot
-/// be saved.
+/// be saved. Of what cannot be taken back the journal goes on telling, and nobody puts the rest back.
 pub fn down(argument: &OsStr) -> Outcome {
     let name = wish::name(argument)?;
     let lock = Lock::of(&name)?;
@@ -59,17 +59,23 @@ pub fn down(argument: &OsStr) -> Outcome {
         failures.extend(save::save(&name, &journal.note).err());
     }
     let is_ours = tunnel::has_link(&journal, &name) && !journal.note.kernel;
-    tunnel::undo(&mut machine, &mut journal)?;
-    if is_ours {
-        // Its link may be in another network namespace by now.
-        carrier::dismiss(&name);
+    let undone = tunnel::undo(&mut machine, &mut journal);
+    if undone.is_ok() {
+        if is_ours {
+            // Its link may be in another network namespace by now.
+            carrier::dismiss(&name);
+        }
+        let hooks = carrier::hooks("PostDown", &hooks.post_down, &name);
+        failures.extend(hooks.err().map(Failure::from));
+        daemon::sweep(&name);
     }
-    let hooks = carrier::hooks("PostDown", &hooks.post_down, &name);
-    failures.extend(hooks.err().map(Failure::from));
-    daemon::sweep(&name);
     drop(lock);
+    if tunnel::has_link(&journal, &name) {
+        return undone;
+    }
     sweep(&name);
     keep::tell_others(&name);
+    undone?;
     match failures.into_iter().next() {
         Some(failure) => Err(failure.with(&format!("{name} is down all the same"))),
         None => Ok(()),

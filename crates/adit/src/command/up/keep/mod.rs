@@ -337,8 +337,11 @@ impl Keeper {
 
     fn restore(&mut self, word: &[Event]) -> Outcome<Still> {
         let _lock = Lock::of(&self.name)?;
-        let Some(journal) = tunnel::journal(&self.name)?.filter(|it| it.note.since == self.since)
-        else {
+        // Where only the link is not in the journal any more, somebody has taken the tunnel down, but
+        // not all of it could be taken back.
+        let is_kept =
+            |it: &Journal| it.note.since == self.since && tunnel::has_link(it, &self.name);
+        let Some(journal) = tunnel::journal(&self.name)?.filter(is_kept) else {
             return Ok(Still::Gone);
         };
         self.watch_dns(&journal)?;
