@@ -1,0 +1,211 @@
+//! What a tunnel is, and what it ought to be.
+
+use std::net::IpAddr;
+
+use host::plan::{Carrier as _, Item, Machine, OnFailure};
+use host::{Family, dns, guard};
+use proto::{DeviceState, PublicKey};
+
+use super::Tunnel;
+use crate::command::up::carrier::{self, End};
+use crate::command::up::failure::{Failure, Kind, Outcome};
+use crate::command::up::sync::{self, Found};
+use crate::command::up::tunnel::{self, Journal, Lock, Note};
+use crate::command::up::want::{self, Circumstances};
+use crate::command::up::wish::Wish;
+use crate::command::up::{endpoints, numbers};
+use crate::command::wg::interface;
+
+/// What a look at a tunnel is for.
+pub enum Purpose {
+    /// To bring it up, or to reload it.
+    Make,
+    /// To tell what that would do.
+    Tell,
+    /// To put back what others have changed, with the names that have been found meanwhile. Nobody
+    /// is asked for others.
+    Restore(Found),
+}
+
+impl Tunnel {
+    /// Looks at everything, and changes nothing but the name of its link, if somebody else has, and
+    /// the journal, where the number of a table is reserved.
+    pub fn look(wish: Wish, mut journal: Journal, purpose: Purpose) -> Outcome<Self> {
+        let mut machine = Machine::open()?;
+        let former = journal.note.clone();
+        let name = wish.name.as_str();
+        let called = match purpose {
+            Purpose::Tell => None,
+            _ => tunnel::call_back(&mut machine.network, name, &journal)?,
+        };
+        let present = present(name, &journal, &mut machine, &purpose)?;
+        // Checked before anything is touched.
+        let dns = wish.dns.as_ref().map(|settings| dns::choose(name, settings)).transpose();
+        let on_failure = match purpose {
+            Purpose::Restore(_) => OnFailure::GoOn,
+            Purpose::Make | Purpose::Tell => OnFailure::GoBack,
+        };
+        let (dns, mute) = match (dns, on_failure, told_before(&journal)) {
+            (Ok(dns), _, _) => (dns, None),
+            (Err(error), OnFailure::GoOn, Some(before)) => (Some(before), Some(error.into())),
+            (Err(error), _, _) => return Err(error.into()),
+        };
+        if let (Purpose::Make, None, Some(port)) = (&purpose, &present, wish.settings.listen_port) {
+            numbers::await_free(port)?;
+        }
+        let may_set = numbers::may_set();
+        if !may_set && want::full(&wish).contains(&Family::V4) {
+            numbers::check_reverse_path()?;
+        }
+        let is_told = matches!(purpose, Purpose::Tell);
+        let found = found(&wish, &journal.note, present.as_ref(), purpose);
+        // Until the number is in the journal, nobody else may find it free.
+        let lock = if is_told { None } else { Some(Lock::of_all()?) };
+        let before = (journal.note.table, journal.note.resolvers.clone());
+        let table = numbers::table(&wish, &mut machine, &journal.note)?;
+        journal.note.table = table;
+        remember_resolvers(&wish, &mut journal);
+        let settings = sync::everything(&wish, &found, table);
+        let wanted_port = settings.listen_port.filter(|port| *port != 0);
+        let circumstances = Circumstances {
+            mtu: numbers::mtu(&wish, &mut machine.network, &found, table)
+                .map_err(|failure| wish.with_line(failure))?,
+            table,
+            guard: journal.note.guard.or(wish.extensions.guard).unwrap_or(true),
+            port: wanted_port.or(present.as_ref().map(|it| it.listen_port)),
+            others: others(name),
+            resolvers: journal.note.resolvers.clone(),
+            on_link: guard::on_link(&mut machine.network, name)?,
+            dns,
+            may_set,
+        };
+        let wanted =
+            want::wanted(&wish, &circumstances).map_err(|failure| wish.with_line(failure))?;
+        if !is_told && (table, &journal.note.resolvers) != (before.0, &before.1) {
+            journal.write()?;
+        }
+        drop(lock);
+        Ok(Self {
+            wish,
+            journal,
+            present,
+            former,
+            called,
+            done: Vec::new(),
+            left: Vec::new(),
+            is_mute: mute.is_some(),
+            failures: mute.into_iter().collect(),
+            on_failure,
+            machine,
+            circumstances,
+            wanted,
+            settings,
+        })
+    }
+}
+
+/// What a tunnel has told of its name servers.
+fn told_before(journal: &Journal) -> Option<dns::Plan> {
+    journal.entries.iter().find_map(|entry| match &entry.item {
+        Item::Dns(settings, record) => Some(dns::Plan::again(settings, record)),
+        _ => None,
+    })
+}
+
+/// The other full tunnels that are up.
+fn others(name: &str) -> Vec<want::Other> {
+    let names = tunnel::names().into_iter().filter(|other| other != name);
+    let others = names.filter_map(|name| {
+        let journal = tunnel::journal(&name).ok()??;
+        let mark = journal.note.table.filter(|_| !journal.entries.is_empty())?;
+        let state = interface::state(name.as_ref()).ok();
+        let port = state.map(|it| it.listen_port).filter(|port| *port != 0);
+        Some(want::Other { name, mark, port })
+    });
+    others.collect()
+}
+
+/// Takes note of whom the network has to ask for names, if a full tunnel has to ask for any. When it
+/// is up, the files may tell of its own servers alone.
+fn remember_resolvers(wish: &Wish, journal: &mut Journal) {
+    let mut resolvers = Vec::new();
+    if journal.note.table.is_some() && wish.endpoints.values().any(|it| !it.is_address()) {
+        let made = journal.entries.iter().cloned().chain(tunnel::made_by_others(&wish.name));
+        let of_tunnels = made.filter_map(|entry| match entry.item {
+            Item::Dns(settings, _) => Some(settings.servers),
+            _ => None,
+        });
+        let wanted = wish.dns.iter().map(|settings| settings.servers.clone());
+        let own: Vec<IpAddr> = of_tunnels.chain(wanted).flatten().collect();
+        resolvers = dns::servers_besides(&own);
+        if resolvers.is_empty() {
+            resolvers = std::mem::take(&mut journal.note.resolvers);
+        }
+    }
+    journal.note.resolvers = resolvers;
+}
+
+/// The interface as it is now; none if it is not there.
+fn present(
+    name: &str,
+    journal: &Journal,
+    machine: &mut Machine,
+    purpose: &Purpose,
+) -> Outcome<Option<DeviceState>> {
+    let is_made = tunnel::has_link(journal, name);
+    if !machine.network.has_link(name)? {
+        if is_made && !journal.note.kernel && carrier::serves_elsewhere(name) {
+            let text = format!(
+                "the link {name} is in another network namespace, and goes on there: `adit down \
+                 {name}' ends it"
+            );
+            return Err(Failure::new(Kind::Failed, text));
+        }
+        return Ok(None);
+    }
+    if !is_made {
+        let instead = match machine.network.link(name)?.is_tunnel() {
+            true => format!("end it first, by `wg-quick down {name}' or `ip link delete {name}'"),
+            false => "it is no tunnel: give the file another name".to_owned(),
+        };
+        let text = format!("{name} is there already, and not by `adit up': {instead}");
+        return Err(Failure::new(Kind::Failed, text));
+    }
+    match (interface::state(name.as_ref()), purpose) {
+        (Ok(state), _) => Ok(Some(state)),
+        (Err(error), Purpose::Tell) => Err(Failure::io(
+            format!("ask {name} for its state (`adit up {name}' heals it)"),
+            &error,
+        )),
+        // Its daemon is dead or dying, and the link goes with it.
+        (Err(_), _) => match End.end(name, &mut machine.network) {
+            Err(error) if machine.network.has_link(name)? => Err(error.into()),
+            _ => Ok(None),
+        },
+    }
+}
+
+/// The addresses of the endpoints that are to be set.
+fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpose) -> Found {
+    let present = present.map(sync::by_key).unwrap_or_default();
+    let stays = |peer: &PublicKey, text: &str| {
+        let known = present.get(peer).and_then(|it| it.endpoint);
+        known.filter(|_| note.endpoint(peer) == Some(text))
+    };
+    let unknown = wish.endpoints.iter().filter(|(peer, it)| stays(peer, &it.text).is_none());
+    let (mut found, news) = match purpose {
+        Purpose::Make | Purpose::Tell => (endpoints::find(unknown), Found::new()),
+        Purpose::Restore(news) => {
+            (endpoints::find(unknown.filter(|(_, it)| it.is_address())), news)
+        }
+    };
+    for (peer, endpoint) in &wish.endpoints {
+        let known = stays(peer, &endpoint.text).or_else(|| match found.contains_key(peer) {
+            true => None,
+            false => note.found(peer, &endpoint.text),
+        });
+        found.extend(known.map(|address| (*peer, address)));
+    }
+    found.extend(news);
+    found
+}
