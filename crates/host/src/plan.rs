@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Prefix, Route, Rule, dns, nft};
 
-pub use apply::{Carrier, Failure, Machine, OnFailure};
+pub use apply::{Carrier, Failure, Machine, Noted, OnFailure};
 pub use observed::Observed;
 
 /// One thing that the machine has or has not.
@@ -55,6 +55,12 @@ impl Item {
 
     /// Whether it is in a file, and therefore still there when the machine starts again.
     pub(crate) fn outlives_the_kernel(&self) -> bool {
+        matches!(self, Self::Dns(..))
+    }
+
+    /// Whether it is about name servers.
+    #[must_use]
+    pub fn is_dns(&self) -> bool {
         matches!(self, Self::Dns(..))
     }
 
@@ -291,6 +297,10 @@ impl Plan {
                 (Step::Change(from, to), Some(known), Some(entry)) if from != to => {
                     let ours = [Some(&known.item), known.until_now.as_ref()];
                     entry.until_now = ours.contains(&Some(from)).then(|| from.clone());
+                }
+                // Nothing new to tell, so that a full disk does not keep it from being put back.
+                (Step::Make(_), Some(known), Some(entry)) => {
+                    entry.until_now.clone_from(&known.until_now);
                 }
                 _ => {}
             }

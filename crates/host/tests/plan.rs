@@ -105,7 +105,8 @@ impl Stage {
         let (mut journal, observed) = (self.journal(), self.observe());
         let plan = Plan::new(&all(), &journal.entries, &observed);
         let carrier = &mut refusing(refused);
-        self.machine.apply(&plan, &mut journal, carrier, OnFailure::GoOn).is_ok()
+        let noted = plan.note(&mut journal).unwrap();
+        self.machine.apply(noted, &mut journal, carrier, OnFailure::GoOn).is_ok()
     }
 
     fn missing(&mut self) -> Vec<String> {

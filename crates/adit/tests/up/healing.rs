@@ -152,6 +152,64 @@ fn a_step_that_fails_keeps_none_of_the_others_from_being_put_back() {
 }
 
 #[test]
+fn the_guard_is_put_back_though_the_disk_is_full() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        mkdir -p /var/lib/adit
+        mount -t tmpfs -o size=64k none /var/lib/adit
+        full '' ''
+        sed -i 's/192.0.2.1:51820/peer.test:51820/; /^DNS/d' /etc/wireguard/wg0.conf
+        servers() { printf 'nameserver %s\noptions timeout:1 attempts:1\n' $1 > /etc/resolv.conf; }
+        servers 192.0.2.53
+        check adit up wg0
+        cat /dev/zero > /var/lib/adit/full 2> /dev/null
+        # The journal could not tell of the guard that it would be now.
+        servers 192.0.2.54
+        guarded() { nft list table inet adit-wg0; }
+        for round in 1 2; do
+            check nft flush ruleset
+            await guarded
+        done
+        adit status wg0 | grep -q 'cannot be put back: write .*No space left' || fail "$(adit status wg0)"
+        guarded | grep -q 192.0.2.54 && fail 'more was made than is noted'
+        rm /var/lib/adit/full
+        changed() { guarded | grep 192.0.2.54; }
+        await changed
+        whole() { adit status --json wg0 | grep '"failure": null'; }
+        await whole
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
+fn an_attempt_to_bring_a_dead_tunnel_back_leaves_nothing_half_alive() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full $'PreUp = echo preup >> /run/hooks\nPostUp = [ ! -e /run/refuse ]' ''
+        snapshot > before
+        check adit up wg0
+        pkill -9 -f 'adit keep wg0'; pkill -9 -f 'adit daemon -- wg0'
+        await eval '! ip link show wg0'
+        touch /run/refuse
+        code 1 adit up wg0
+        grep -q 'PostUp hook of wg0: .*; what was done before has been taken back' errors || fail "$(cat errors)"
+        ip link show wg0 > /dev/null 2>&1 && fail "$(adit status wg0)"
+        nft list table inet adit-wg0 > /dev/null || fail 'it opened'
+        rm /run/refuse
+        # The hooks are made up for.
+        check adit up wg0
+        [ $(wc -l < /run/hooks) = 3 ] || fail "$(cat /run/hooks)"
+        adit status wg0 | grep 'nobody keeps it' && fail 'nobody keeps it'
+        check adit down wg0
+        same before 'after all'
+        "##,
+    );
+}
+
+#[test]
 fn a_daemon_that_was_killed_is_started_again_and_nothing_opens() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

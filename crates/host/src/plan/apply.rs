@@ -46,6 +46,32 @@ pub trait Carrier {
     fn end(&mut self, link: &str, network: &mut Network) -> Result<(), Error>;
 }
 
+/// A plan that the journal tells of, on the disk, with its inverse: only such a one is carried out.
+#[derive(Debug)]
+pub struct Noted<'a> {
+    plan: &'a Plan,
+    /// What was made before.
+    made: Vec<Entry>,
+}
+
+impl Plan {
+    /// Writes down what there may be while it is carried out.
+    ///
+    /// # Errors
+    ///
+    /// Why the journal is as it was. Whatever it tells of can still be put back.
+    pub fn note<N: Serialize>(&self, journal: &mut Journal<N>) -> Result<Noted<'_>, Error> {
+        let made = journal.entries.clone();
+        match write(journal, self.under_way(&made)) {
+            Ok(()) => Ok(Noted { plan: self, made }),
+            Err(error) => {
+                journal.entries = made;
+                Err(error)
+            }
+        }
+    }
+}
+
 /// What becomes of a plan when one of its steps fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
@@ -115,22 +141,14 @@ impl Machine {
         })
     }
 
-    /// Carries out a plan. Its inverse is in the journal, on the disk, before the first step is
-    /// taken.
+    /// Carries out a plan that this journal tells of.
     pub fn apply<N: Serialize>(
         &mut self,
-        plan: &Plan,
+        Noted { plan, made }: Noted<'_>,
         journal: &mut Journal<N>,
         carrier: &mut dyn Carrier,
         on_failure: OnFailure,
     ) -> Result<(), Failure> {
-        let made = journal.entries.clone();
-        let steps = || plan.steps.iter().map(|(step, _)| step.clone()).collect();
-        note(journal, plan.under_way(&made)).map_err(|cause| Failure {
-            cause,
-            others: Vec::new(),
-            left: steps(),
-        })?;
         let mut left = Plan { steps: Vec::new(), entries: plan.entries.clone() };
         let mut errors = Vec::new();
         for (number, (step, why)) in (1..).zip(&plan.steps) {
@@ -146,7 +164,7 @@ impl Machine {
             }
             left.steps.push((step.clone(), why));
         }
-        errors.extend(note(journal, left.under_way(&made)).err());
+        errors.extend(write(journal, left.under_way(&made)).err());
         let mut errors = errors.into_iter();
         let Some(cause) = errors.next() else { return Ok(()) };
         let left = left.steps.into_iter().map(|(step, _)| step).collect();
@@ -269,7 +287,7 @@ impl Machine {
 
 /// Writes down what there may be, if that is something else than before: a full disk keeps nothing
 /// from being put back.
-fn note<N: Serialize>(journal: &mut Journal<N>, entries: Vec<Entry>) -> Result<(), Error> {
+fn write<N: Serialize>(journal: &mut Journal<N>, entries: Vec<Entry>) -> Result<(), Error> {
     if journal.entries == entries {
         return Ok(());
     }

@@ -210,6 +210,10 @@ fn a_change_that_failed_is_made_again_and_until_then_what_was_there_is_ours() {
     let again = Plan::new(&wanted, &left, &after());
     assert_eq!((&again.steps, again.under_way(&left)), (&plan.steps, left.clone()));
     assert_eq!(words(&Plan::undo(&left, &after())), words(&Plan::undo(&made, &after())));
+    // What was taken away meanwhile is put back, though nothing could be written down.
+    let gone = Plan::new(&wanted, &left, &Observed { filters: Vec::new(), ..after() });
+    assert_eq!(words(&gone)[0], "+ packet filter adit-wg0");
+    assert_eq!(gone.under_way(&left), left);
     // What has succeeded is certain.
     assert_eq!(Plan { steps: Vec::new(), ..plan }.under_way(&left), again.entries);
 }

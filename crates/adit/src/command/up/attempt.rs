@@ -7,7 +7,6 @@ use std::time::Duration;
 use host::Network;
 use host::plan::Item;
 use host::signals::{Signal, Signals};
-use sys::clock::realtime;
 use sys::poll::Epoll;
 
 use super::converge::{Purpose, Tunnel};
@@ -57,12 +56,11 @@ fn later(lost: Failure) -> Failure {
 /// What that would do, as in a diff.
 pub fn tell(options: &Options, must_run: bool) -> Outcome<String> {
     let name = wish::name(&options.argument)?;
-    let (wish, mut journal) = read(&name, options, must_run)?;
-    apply_options(&mut journal, options);
+    let (wish, journal) = read(&name, options, must_run)?;
     if let Some(link) = tunnel::renamed(&mut Network::open()?, &name, &journal)? {
         return Ok(told_of_name(&name, &link));
     }
-    Tunnel::look(wish, journal, Purpose::Tell)?.tell()
+    Tunnel::look(wish, journal, Purpose::Tell(options))?.tell()
 }
 
 /// How long to wait between attempts.
@@ -95,12 +93,9 @@ fn attempt(
 ) -> Outcome<Option<Failure>> {
     let _lock = Lock::of(name)?;
     tunnel::await_start(name)?;
-    let (wish, mut journal) = read(name, options, must_run)?;
+    let (wish, journal) = read(name, options, must_run)?;
     ask_outside(name, &journal)?;
-    let former = journal.note.clone();
-    apply_options(&mut journal, options);
-    let mut tunnel = Tunnel::look(wish, journal, Purpose::Make)?;
-    tunnel.former = former;
+    let mut tunnel = Tunnel::look(wish, journal, Purpose::Make(options))?;
     for warning in tunnel.wish.warnings() {
         eprintln!("adit: {warning}");
     }
@@ -140,16 +135,6 @@ fn read(name: &str, options: &Options, must_run: bool) -> Outcome<(Wish, Journal
     let wish = Wish::read(&options.argument, journal.as_ref().map(|it| it.note.file.as_path()))?;
     let journal = journal.unwrap_or_else(|| tunnel::new_journal(&wish));
     Ok((wish, journal))
-}
-
-/// What was said besides the file.
-fn apply_options(journal: &mut Journal, options: &Options) {
-    journal.note.guard = options.guard.or(journal.note.guard);
-    // What an earlier start of the machine has left is no tunnel any more.
-    if !journal.entries.iter().any(|entry| entry.item.is_link()) {
-        journal.note.kernel = options.kernel;
-        journal.note.since = realtime().as_secs();
-    }
 }
 
 /// Once the link has gone by itself, as in a power cut, nobody answers for it any more: names of

@@ -12,7 +12,7 @@ use config::wg::Settings;
 use host::signals::Signals;
 use host::{Change, Error, Network, plan};
 
-use super::tunnel::{self, Hooks};
+use super::tunnel;
 use crate::command::quick::transcript::{Transcript, run};
 use crate::command::quick::up::ourselves;
 use crate::command::wg::interface;
@@ -22,7 +22,7 @@ pub struct Carrier<'a> {
     /// All that its interface is given.
     pub settings: &'a Settings,
     /// What runs before that.
-    pub hooks: &'a Hooks,
+    pub pre_up: &'a [Vec<u8>],
     /// Whether the kernel carries the packets.
     pub kernel: bool,
     /// What keeps the next step from being taken.
@@ -85,7 +85,7 @@ impl plan::Carrier for Carrier<'_> {
         } else {
             self.start_daemon(link)?;
         }
-        hooks("PreUp", &self.hooks.pre_up, link)?;
+        hooks("PreUp", self.pre_up, link)?;
         interface::configure(link.as_ref(), self.settings)
             .map_err(|error| Error::new(format!("set keys and peers of {link}"), error))
     }

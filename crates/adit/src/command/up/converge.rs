@@ -5,15 +5,15 @@ mod look;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
-use config::wg::{PeerSettings, Settings};
+use config::wg::Settings;
 use host::dns::Outside;
-use host::plan::{Entry, Item, Machine, Observed, OnFailure, Plan, Step, Wanted};
+use host::plan::{Entry, Item, Machine, Noted, Observed, OnFailure, Plan, Step, Wanted};
 use host::signals::Signals;
 use host::{Route, plan};
 use proto::{DeviceState, PublicKey};
 
 use super::carrier::{self, Carrier, End};
-use super::failure::{Failure, Kind, Outcome};
+use super::failure::{Failure, Failures, Kind, Outcome};
 use super::sync;
 use super::tunnel::{self, Hooks, Journal, Note};
 use super::want::{self, Circumstances};
@@ -31,7 +31,7 @@ pub struct Tunnel {
     /// What it has, if its link is there.
     pub present: Option<DeviceState>,
     /// What its journal told before.
-    pub(super) former: Note,
+    former: Note,
     /// What its link was called until now, if it had another name.
     pub called: Option<String>,
     /// What has been done.
@@ -39,8 +39,7 @@ pub struct Tunnel {
     /// What a repair could not do.
     left: Vec<Step>,
     /// Why it could not.
-    failures: Vec<Failure>,
-    on_failure: OnFailure,
+    failures: Failures,
     /// Whether nobody can be told of name servers now: what was told is left as it is.
     is_mute: bool,
     machine: Machine,
@@ -55,7 +54,7 @@ impl Tunnel {
         let wanted = self.wanted.iter().map(|wanted| &wanted.item);
         let made = self.journal.entries.iter().map(|entry| &entry.item);
         let (told, items): (Vec<_>, Vec<_>) =
-            wanted.chain(made).partition(|it| self.is_mute && matches!(it, Item::Dns(..)));
+            wanted.chain(made).partition(|it| self.is_mute && it.is_dns());
         let mut observed = self.machine.observe(items)?;
         observed.dns.extend(told.into_iter().cloned());
         observed.shared = tunnel::made_by_others(&self.wish.name);
@@ -82,7 +81,7 @@ impl Tunnel {
         let settings = change.as_ref().unwrap_or(&self.settings);
         let lines = sync::lines(settings, &self.wish, self.present.as_ref());
         let hooks = self.hooks();
-        let hooks = hooks.iter().flat_map(|(when, commands)| {
+        let hooks = hooks.all().flat_map(|(when, commands)| {
             commands.iter().map(move |it| format!("! {when}: {}", String::from_utf8_lossy(it)))
         });
         for line in lines.into_iter().chain(hooks) {
@@ -92,24 +91,22 @@ impl Tunnel {
         Ok(text)
     }
 
-    /// The hooks that are going to run, in their order.
-    fn hooks(&self) -> Vec<(&'static str, Vec<Vec<u8>>)> {
-        let (old, new) = (&self.journal.note.hooks, Hooks::from(&self.wish.file.hooks));
+    fn hooks(&self) -> Coming {
+        let (old, new) = (self.journal.note.hooks.clone(), Hooks::from(&self.wish.file.hooks));
         let was_there = tunnel::has_link(&self.journal, &self.wish.name);
-        let up = [("PreUp", new.pre_up.clone()), ("PostUp", new.post_up.clone())];
-        match (&self.present, was_there) {
-            (None, false) => up.into(),
-            // The link has gone by itself.
-            (None, true) => [("PostDown", old.post_down.clone())].into_iter().chain(up).collect(),
-            (Some(_), _) if *old == new => Vec::new(),
+        let (before, pre_up) = match (&self.present, was_there) {
+            (Some(_), _) if old == new => return Coming::default(),
             // One often takes back what another has done, whichever they are.
             (Some(_), _) => {
-                [("PreDown", old.pre_down.clone()), ("PostDown", old.post_down.clone())]
-                    .into_iter()
-                    .chain(up)
-                    .collect()
+                let before =
+                    [("PreDown", old.pre_down), ("PostDown", old.post_down), ("PreUp", new.pre_up)];
+                (before.into(), Vec::new())
             }
-        }
+            // The link has gone by itself.
+            (None, true) => (vec![("PostDown", old.post_down)], new.pre_up),
+            (None, false) => (Vec::new(), new.pre_up),
+        };
+        Coming { before, pre_up, post_up: new.post_up }
     }
 
     /// Whom to ask for names while the tunnel carries everything, itself included.
@@ -153,53 +150,54 @@ impl Tunnel {
             return Ok(());
         };
         tunnel::drop_file(&new);
-        if was_up {
-            // It goes on as it was, with the mark that it had.
-            self.journal.note = self.former.clone();
-            self.journal.write()?;
+        if !was_up {
+            return Err(failure);
         }
-        Err(failure)
+        // It goes on as it was, with the mark that it had.
+        self.journal.note = self.former.clone();
+        match self.journal.write() {
+            Ok(()) => Err(failure),
+            Err(error) => Err(failure.with(&error.to_string())),
+        }
     }
 
     /// Puts back what others have changed, keys and peers apart, and tells peers' endpoints that
     /// have been found, which are told. Hooks run only if the link itself has gone. What fails does
-    /// not keep the rest.
-    pub fn restore(&mut self) -> Outcome<Vec<String>> {
+    /// not keep the rest: see [`Self::failure`].
+    pub fn restore(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        let repaired = self.repair(&mut told);
+        self.failures.keep(repaired);
+        told
+    }
+
+    fn repair(&mut self, told: &mut Vec<String>) -> Outcome {
         if self.present.is_none() {
-            return self.converge(None).map(|()| Vec::new());
+            return self.converge(None);
         }
-        let present = self.present.as_ref().map(sync::by_key).unwrap_or_default();
-        let is_elsewhere = |peer: &PeerSettings| {
-            present.get(&peer.public_key).is_some_and(|known| known.endpoint != peer.endpoint)
-        };
-        let found = self.settings.peers.iter().filter(|it| it.endpoint.is_some());
-        let found = found
-            .filter(|it| is_elsewhere(it))
-            .map(|it| PeerSettings { endpoint: it.endpoint, ..PeerSettings::new(it.public_key) });
-        let peers: Vec<_> = found.collect();
+        let moved = self.call_where_found();
+        told.extend(self.failures.endure(moved)?.into_iter().flatten());
+        let marked = self.mark_again();
+        told.extend(self.failures.endure(marked)?.flatten());
+        self.apply(None)
+    }
+
+    /// Tells the interface where peers have been found, those that are elsewhere by now.
+    fn call_where_found(&mut self) -> Outcome<Vec<String>> {
+        let present = self.present.iter();
+        let peers: Vec<_> = present.flat_map(|it| sync::moved(&self.settings, it)).collect();
+        if peers.is_empty() {
+            return Ok(Vec::new());
+        }
         let told = peers.iter().filter_map(|peer| {
             let written = &self.wish.endpoints.get(&peer.public_key)?.text;
             let name = self.wish.name_of(&peer.public_key);
             Some(format!("found {name} at {}, which is {written}", peer.endpoint?))
         });
-        let mut told: Vec<_> = told.collect();
-        if !peers.is_empty() {
-            match self.set(&Settings { peers, ..Settings::default() }) {
-                Ok(()) => {
-                    self.journal.note.follow(&self.wish, &self.settings);
-                    self.journal.write()?;
-                }
-                Err(failure) => {
-                    told.clear();
-                    self.failures.push(failure);
-                }
-            }
-        }
-        match self.mark_again() {
-            Ok(marked) => told.extend(marked),
-            Err(failure) => self.failures.push(failure),
-        }
-        self.apply(None)?;
+        let told = told.collect();
+        self.set(&Settings { peers, ..Settings::default() })?;
+        self.journal.note.follow(&self.wish, &self.settings);
+        self.failures.endure(self.journal.write())?;
         Ok(told)
     }
 
@@ -213,99 +211,106 @@ impl Tunnel {
 
     /// Why a repair is not complete, if it is not.
     pub fn failure(&mut self) -> Option<Failure> {
-        let mut failures = self.failures.drain(..);
-        let first = failures.next()?;
-        Some(failures.fold(first, |all, failure| all.with(&failure.to_string())))
-    }
-
-    /// What fails does not stop a repair, but is told.
-    fn endure(&mut self, outcome: Outcome) -> Outcome {
-        match (outcome, self.on_failure) {
-            (Err(failure), OnFailure::GoOn) => self.failures.push(failure),
-            (outcome, _) => return outcome,
-        }
-        Ok(())
+        self.failures.take()
     }
 
     /// Makes it so, or leaves everything as it was.
-    pub fn converge(&mut self, signals: Option<&Signals>) -> Outcome {
-        let entries = self.journal.entries.clone();
+    fn converge(&mut self, signals: Option<&Signals>) -> Outcome {
+        let made = self.journal.entries.clone();
         let hooks = self.hooks();
-        // A new link's own are run when it is made.
-        let was_there = self.present.is_some();
-        let is_early = |when: &str| if was_there { when != "PostUp" } else { when == "PostDown" };
-        for (when, commands) in hooks.iter().filter(|(when, _)| is_early(when)) {
-            let ran = carrier::hooks(when, commands, &self.wish.name);
-            self.endure(ran.map_err(Failure::from))?;
+        for (when, commands) in &hooks.before {
+            self.failures.endure(carrier::hooks(when, commands, &self.wish.name))?;
         }
-        let mut change = self.change();
-        // Until the rule and the guard of a full tunnel are gone, datagrams need its mark.
-        let unmarked = change.as_mut().and_then(|it| it.fwmark.take_if(|mark| *mark == 0));
-        if let Some(change) = &change {
-            self.set(change)?;
-        }
-        let late = hooks.iter().filter(|(when, _)| *when == "PostUp");
-        let late: Vec<_> = late.flat_map(|(_, commands)| commands.clone()).collect();
-        let outcome = self.apply(signals).and_then(|()| {
-            if self.left.iter().any(|step| step.item().is_link()) {
-                return Ok(());
-            }
-            if let Some(fwmark) = unmarked {
-                self.set(&Settings { fwmark: Some(fwmark), ..Settings::default() })?;
-            }
-            self.journal.note.follow(&self.wish, &self.settings);
-            self.journal.write()?;
-            let ran = carrier::hooks("PostUp", &late, &self.wish.name);
-            self.endure(ran.map_err(|error| self.with_way_back(error.into())))
-        });
+        let change = self.change();
+        let outcome = self.take_every_step(change.clone(), &hooks.post_up, signals);
         tunnel::tell_remarks(&mut self.machine);
-        let Err(failure) = outcome else { return Ok(()) };
-        if entries.is_empty() {
-            tunnel::undo(&mut self.machine, &mut self.journal)?;
-        } else if let (Some(change), Some(present)) = (change, self.present.clone()) {
-            let mut back = sync::inverse(&change, &present);
-            back.fwmark = back.fwmark.or(unmarked.map(|_| present.fwmark));
-            self.go_back(back, entries)?;
-        }
-        Err(failure)
+        outcome.map_err(|failure| match self.failures.on_failure() {
+            OnFailure::GoOn => failure,
+            OnFailure::GoBack => match self.go_back(change, made) {
+                Err(more) if more != failure => failure.with(&more.to_string()),
+                // What fails in the same way again was not there before either.
+                _ => failure.with("what was done before has been taken back"),
+            },
+        })
     }
 
-    /// Back to a tunnel that had made this, after a reload that failed.
-    fn go_back(&mut self, mut settings: Settings, entries: Vec<Entry>) -> Outcome {
-        let unmarked = settings.fwmark.take_if(|mark| *mark == 0);
-        self.set(&settings)?;
+    fn take_every_step(
+        &mut self,
+        change: Option<Settings>,
+        post_up: &[Vec<u8>],
+        signals: Option<&Signals>,
+    ) -> Outcome {
+        self.set_around(change, |it| it.apply(signals))?;
+        if self.left.iter().any(|step| step.item().is_link()) {
+            return Ok(());
+        }
+        self.journal.note.follow(&self.wish, &self.settings);
+        self.failures.endure(self.journal.write())?;
+        self.failures.endure(carrier::hooks("PostUp", post_up, &self.wish.name)).map(drop)
+    }
+
+    /// Back to a tunnel that had made this.
+    fn go_back(&mut self, change: Option<Settings>, made: Vec<Entry>) -> Outcome {
+        let (name, link) = (&self.wish.name, Item::Link(self.wish.name.clone()));
+        if !made.iter().any(|entry| entry.item == link) {
+            return tunnel::undo(&mut self.machine, &mut self.journal);
+        }
+        if let Some((change, present)) = change.zip(self.present.as_ref()) {
+            let back = sync::inverse(&change, present);
+            self.want_again(made);
+            return self.set_around(Some(back), Self::apply_again);
+        }
+        // Its link had gone by itself, and goes again, with name servers that are behind it. What
+        // keeps everything in stays, and the next attempt finds all of it in the journal.
+        let goes = |item: &Item| *item == link || item.goes_with(name) || item.is_dns();
+        let rest: Vec<_> = made.iter().filter(|entry| !goes(&entry.item)).cloned().collect();
+        self.want_again(rest);
+        let back = self.apply_again();
+        self.journal.entries = made;
+        back
+    }
+
+    /// Wants what there was before, and nothing else.
+    fn want_again(&mut self, entries: Vec<Entry>) {
         let why = "it was so before";
         self.wanted = entries.into_iter().map(|it| Wanted { item: it.item, why }).collect();
+    }
+
+    fn apply_again(&mut self) -> Outcome {
         let plan = self.plan()?;
-        self.machine
-            .apply(&plan, &mut self.journal, &mut End, OnFailure::GoBack)
-            .map_err(|failure| self.told(failure, &plan))?;
+        let noted = plan.note(&mut self.journal)?;
+        let applied = self.machine.apply(noted, &mut self.journal, &mut End, OnFailure::GoOn);
+        applied.map_err(|failure| self.explain(failure, &plan))
+    }
+
+    /// Sets this before some steps are taken; but until the rule and the guard of a full tunnel are
+    /// gone, datagrams need its mark.
+    fn set_around(
+        &mut self,
+        change: Option<Settings>,
+        take_steps: impl FnOnce(&mut Self) -> Outcome,
+    ) -> Outcome {
+        let Some(mut change) = change else { return take_steps(self) };
+        let unmarked = change.fwmark.take_if(|mark| *mark == 0);
+        self.set(&change)?;
+        take_steps(self)?;
         match unmarked {
             Some(_) => self.set(&Settings { fwmark: unmarked, ..Settings::default() }),
             None => Ok(()),
         }
     }
 
-    fn with_way_back(&self, failure: Failure) -> Failure {
-        match self.on_failure {
-            OnFailure::GoBack => failure.with("what was done before has been taken back"),
-            OnFailure::GoOn => failure,
-        }
-    }
-
-    fn told(&mut self, failure: plan::Failure, plan: &Plan) -> Failure {
-        let is_there = failure.cause.cause().kind() == ErrorKind::AlreadyExists;
-        let in_the_way = self.in_the_way(plan).filter(|_| is_there);
-        let is_back = failure.others.is_empty();
-        let told = Failure::from_step(failure.cause, &failure.others);
-        let told = in_the_way.into_iter().fold(told, |told, why| told.with(&why));
-        if is_back { self.with_way_back(told) } else { told }
-    }
-
     fn set(&self, settings: &Settings) -> Outcome {
         let name = &self.wish.name;
         interface::configure(name.as_ref(), settings)
             .map_err(|error| Failure::io(format!("set keys and peers of {name}"), &error))
+    }
+
+    fn explain(&mut self, failure: plan::Failure, plan: &Plan) -> Failure {
+        let is_there = failure.cause.cause().kind() == ErrorKind::AlreadyExists;
+        let in_the_way = if is_there { self.in_the_way(plan) } else { None };
+        let told = Failure::from_step(failure.cause, &failure.others);
+        in_the_way.into_iter().fold(told, |told, why| told.with(&why))
     }
 
     /// A route of another link that has the place of one in this plan.
@@ -330,15 +335,16 @@ impl Tunnel {
     /// things along with others, and the port of a new interface is known when it is there.
     fn apply(&mut self, signals: Option<&Signals>) -> Outcome {
         const ROUNDS: usize = 4;
+        let link = Step::Make(Item::Link(self.wish.name.clone()));
         let mut outcome = Ok(());
         for _ in 0..ROUNDS {
             let plan = self.plan()?;
             if plan.steps.iter().all(|(step, _)| self.left.contains(step)) {
                 break;
             }
-            let link = Step::Make(Item::Link(self.wish.name.clone()));
             if plan.steps.iter().any(|(step, _)| *step == link) {
-                if self.on_failure == OnFailure::GoOn && self.present.take().is_some() {
+                let is_repair = self.failures.on_failure() == OnFailure::GoOn;
+                if is_repair && self.present.take().is_some() {
                     // It went a moment ago, and hooks go with it.
                     return self.converge(None);
                 }
@@ -349,35 +355,74 @@ impl Tunnel {
                     continue;
                 }
             }
-            let mut carrier = Carrier {
-                settings: &self.settings,
-                hooks: &Hooks::from(&self.wish.file.hooks),
-                kernel: self.journal.note.kernel,
-                signals,
-                foreign: false,
+            let Some(noted) = self.failures.endure(plan.note(&mut self.journal))? else {
+                // What nobody could take back is not made; what the journal tells of is put back.
+                self.want_again(self.journal.entries.clone());
+                continue;
             };
-            let applied =
-                self.machine.apply(&plan, &mut self.journal, &mut carrier, self.on_failure);
-            self.left.clear();
-            outcome = applied.map_err(|mut failure| {
-                self.left = std::mem::take(&mut failure.left);
-                self.told(failure, &plan)
-            });
-            let taken = plan.steps.iter().map(|(step, _)| step);
-            self.done.extend(taken.filter(|step| !self.left.contains(step)).cloned());
-            let is_over = self.on_failure == OnFailure::GoBack || self.left.contains(&link);
+            outcome = self.carry_out(noted, &plan, signals);
+            let is_over =
+                self.failures.on_failure() == OnFailure::GoBack || self.left.contains(&link);
             if outcome.is_err() && is_over {
-                return self.endure(outcome);
+                return self.failures.endure(outcome).map(drop);
             }
-            let state = interface::state(self.wish.name.as_ref());
-            self.circumstances.port = state.ok().map(|it| it.listen_port).filter(|it| *it != 0);
-            self.wanted = want::wanted(&self.wish, &self.circumstances)?;
+            self.look_for_port()?;
         }
-        self.endure(outcome)?;
+        self.failures.endure(outcome)?;
         let link = self.machine.network.link(&self.wish.name)?.index;
         if self.journal.note.link.replace(link) != Some(link) {
-            self.journal.write()?;
+            self.failures.endure(self.journal.write())?;
         }
         Ok(())
+    }
+
+    fn carry_out(&mut self, noted: Noted<'_>, plan: &Plan, signals: Option<&Signals>) -> Outcome {
+        let mut carrier = Carrier {
+            settings: &self.settings,
+            pre_up: &self.wish.file.hooks.pre_up,
+            kernel: self.journal.note.kernel,
+            signals,
+            foreign: false,
+        };
+        let on_failure = self.failures.on_failure();
+        let applied = self.machine.apply(noted, &mut self.journal, &mut carrier, on_failure);
+        self.left.clear();
+        let outcome = applied.map_err(|mut failure| {
+            self.left = std::mem::take(&mut failure.left);
+            self.explain(failure, plan)
+        });
+        let taken = plan.steps.iter().map(|(step, _)| step);
+        self.done.extend(taken.filter(|step| !self.left.contains(step)).cloned());
+        outcome
+    }
+
+    /// The guard goes by it.
+    fn look_for_port(&mut self) -> Outcome {
+        let state = interface::state(self.wish.name.as_ref()).ok();
+        let port = state.map(|it| it.listen_port).filter(|port| *port != 0);
+        if self.circumstances.port != port {
+            self.circumstances.port = port;
+            self.wanted = want::wanted(&self.wish, &self.circumstances)?;
+        }
+        Ok(())
+    }
+}
+
+/// Hooks that are going to run.
+#[derive(Default)]
+struct Coming {
+    /// Before anything else, in their order, by their names.
+    before: Vec<(&'static str, Vec<Vec<u8>>)>,
+    /// When there is a new link.
+    pre_up: Vec<Vec<u8>>,
+    /// When everything is there.
+    post_up: Vec<Vec<u8>>,
+}
+
+impl Coming {
+    /// In their order.
+    fn all(&self) -> impl Iterator<Item = (&'static str, &Vec<Vec<u8>>)> {
+        let before = self.before.iter().map(|(when, commands)| (*when, commands));
+        before.chain([("PreUp", &self.pre_up), ("PostUp", &self.post_up)])
     }
 }

@@ -2,9 +2,9 @@
 
 use std::ffi::OsStr;
 
-use host::plan::{Machine, Plan};
+use host::plan::{Machine, OnFailure, Plan};
 
-use super::failure::{Failure, Outcome};
+use super::failure::{Failures, Outcome};
 use super::tunnel::{self, Lock};
 use super::{carrier, keep, not_running, save, told_of_name, wish};
 use crate::command::daemon;
@@ -52,11 +52,10 @@ pub fn down(argument: &OsStr) -> Outcome {
     let mut machine = Machine::open()?;
     tunnel::call_back(&mut machine.network, &name, &journal)?;
     let hooks = journal.note.hooks.clone();
-    let mut failures: Vec<Failure> = Vec::new();
+    let mut failures = Failures::new(OnFailure::GoOn);
     if machine.network.has_link(&name)? {
-        let hooks = carrier::hooks("PreDown", &hooks.pre_down, &name);
-        failures.extend(hooks.err().map(Failure::from));
-        failures.extend(save::save(&name, &journal.note).err());
+        failures.keep(carrier::hooks("PreDown", &hooks.pre_down, &name));
+        failures.keep(save::save(&name, &journal.note));
     }
     let is_ours = tunnel::has_link(&journal, &name) && !journal.note.kernel;
     let undone = tunnel::undo(&mut machine, &mut journal);
@@ -65,8 +64,7 @@ pub fn down(argument: &OsStr) -> Outcome {
             // Its link may be in another network namespace by now.
             carrier::dismiss(&name);
         }
-        let hooks = carrier::hooks("PostDown", &hooks.post_down, &name);
-        failures.extend(hooks.err().map(Failure::from));
+        failures.keep(carrier::hooks("PostDown", &hooks.post_down, &name));
         daemon::sweep(&name);
     }
     drop(lock);
@@ -76,7 +74,7 @@ pub fn down(argument: &OsStr) -> Outcome {
     sweep(&name);
     keep::tell_others(&name);
     undone?;
-    match failures.into_iter().next() {
+    match failures.take() {
         Some(failure) => Err(failure.with(&format!("{name} is down all the same"))),
         None => Ok(()),
     }

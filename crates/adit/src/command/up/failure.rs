@@ -4,13 +4,15 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
+use host::plan::OnFailure;
+
 use crate::command::words;
 
 /// What came of something.
 pub type Outcome<T = ()> = Result<T, Failure>;
 
 /// One line that says what to do, and the kind of failure for scripts.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Failure {
     kind: Kind,
     text: String,
@@ -64,6 +66,54 @@ impl Failure {
     pub fn tell(&self) -> ExitCode {
         eprintln!("adit: {}", self.text);
         ExitCode::from(self.kind as u8)
+    }
+}
+
+/// What fails on the way to something: the first failure ends it, or it goes on without, and all of
+/// them are told at its end.
+#[derive(Debug)]
+pub struct Failures {
+    on_failure: OnFailure,
+    all: Vec<Failure>,
+}
+
+impl Failures {
+    /// None yet.
+    pub fn new(on_failure: OnFailure) -> Self {
+        Self { on_failure, all: Vec::new() }
+    }
+
+    /// What came of a part, unless that has failed. It may be tried more than once, and is told once.
+    pub fn keep<T>(&mut self, outcome: Result<T, impl Into<Failure>>) -> Option<T> {
+        match outcome.map_err(Into::into) {
+            Ok(value) => Some(value),
+            Err(failure) => {
+                if !self.all.contains(&failure) {
+                    self.all.push(failure);
+                }
+                None
+            }
+        }
+    }
+
+    /// The same, where it goes on.
+    pub fn endure<T>(&mut self, outcome: Result<T, impl Into<Failure>>) -> Outcome<Option<T>> {
+        match self.on_failure {
+            OnFailure::GoBack => outcome.map(Some).map_err(Into::into),
+            OnFailure::GoOn => Ok(self.keep(outcome)),
+        }
+    }
+
+    /// What becomes of it.
+    pub fn on_failure(&self) -> OnFailure {
+        self.on_failure
+    }
+
+    /// All of them, the first in front.
+    pub fn take(&mut self) -> Option<Failure> {
+        let mut all = self.all.drain(..);
+        let first = all.next()?;
+        Some(all.fold(first, |failure, more| failure.with(&more.text)))
     }
 }
 

@@ -61,6 +61,17 @@ pub fn by_key(state: &DeviceState) -> BTreeMap<PublicKey, &PeerState> {
     state.peers.iter().map(|peer| (peer.public_key, peer)).collect()
 }
 
+/// Whom it would call elsewhere than an interface does, and where.
+pub fn moved(wanted: &Settings, present: &DeviceState) -> Vec<PeerSettings> {
+    let present = by_key(present);
+    let moved = wanted.peers.iter().filter_map(|peer| {
+        let known = present.get(&peer.public_key)?;
+        let endpoint = peer.endpoint.filter(|endpoint| known.endpoint != Some(*endpoint))?;
+        Some(PeerSettings { endpoint: Some(endpoint), ..PeerSettings::new(peer.public_key) })
+    });
+    moved.collect()
+}
+
 fn only_changes(peer: &mut PeerSettings, known: &PeerState) {
     peer.preshared_key.take_if(|key| PresharedKey::new(*key.0) == known.preshared_key);
     peer.persistent_keepalive.take_if(|seconds| *seconds == known.persistent_keepalive);

@@ -5,74 +5,82 @@ use std::net::IpAddr;
 use host::plan::{Carrier as _, Item, Machine, OnFailure};
 use host::{Family, dns, guard};
 use proto::{DeviceState, PublicKey};
+use sys::clock::realtime;
 
 use super::Tunnel;
 use crate::command::up::carrier::{self, End};
-use crate::command::up::failure::{Failure, Kind, Outcome};
+use crate::command::up::failure::{Failure, Failures, Kind, Outcome};
 use crate::command::up::sync::{self, Found};
 use crate::command::up::tunnel::{self, Journal, Lock, Note};
 use crate::command::up::want::{self, Circumstances};
 use crate::command::up::wish::Wish;
-use crate::command::up::{endpoints, numbers};
+use crate::command::up::{Options, endpoints, numbers};
 use crate::command::wg::interface;
 
 /// What a look at a tunnel is for.
-pub enum Purpose {
-    /// To bring it up, or to reload it.
-    Make,
+pub enum Purpose<'a> {
+    /// To bring it up, or to reload it, as a command line wants it.
+    Make(&'a Options),
     /// To tell what that would do.
-    Tell,
+    Tell(&'a Options),
     /// To put back what others have changed, with the names that have been found meanwhile. Nobody
     /// is asked for others.
     Restore(Found),
 }
 
+impl Purpose<'_> {
+    fn on_failure(&self) -> OnFailure {
+        match self {
+            Self::Make(_) | Self::Tell(_) => OnFailure::GoBack,
+            Self::Restore(_) => OnFailure::GoOn,
+        }
+    }
+}
+
 impl Tunnel {
     /// Looks at everything, and changes nothing but the name of its link, if somebody else has, and
     /// the journal, where the number of a table is reserved.
-    pub fn look(wish: Wish, mut journal: Journal, purpose: Purpose) -> Outcome<Self> {
+    pub fn look(wish: Wish, mut journal: Journal, purpose: Purpose<'_>) -> Outcome<Self> {
+        let mut failures = Failures::new(purpose.on_failure());
         let mut machine = Machine::open()?;
         let former = journal.note.clone();
         let name = wish.name.as_str();
-        let called = match purpose {
-            Purpose::Tell => None,
-            _ => tunnel::call_back(&mut machine.network, name, &journal)?,
+        if let Purpose::Make(options) | Purpose::Tell(options) = purpose {
+            follow(options, &mut journal);
+        }
+        let only_tells = matches!(purpose, Purpose::Tell(_));
+        let called = match only_tells {
+            true => None,
+            false => tunnel::call_back(&mut machine.network, name, &journal)?,
         };
-        let present = present(name, &journal, &mut machine, &purpose)?;
+        let present = present(name, &journal, &mut machine, only_tells)?;
         // Checked before anything is touched.
-        let dns = wish.dns.as_ref().map(|settings| dns::choose(name, settings)).transpose();
-        let on_failure = match purpose {
-            Purpose::Restore(_) => OnFailure::GoOn,
-            Purpose::Make | Purpose::Tell => OnFailure::GoBack,
+        let (dns, is_mute) = match failures.endure(chosen(&wish))? {
+            Some(dns) => (dns, false),
+            None => (told_before(&journal), true),
         };
-        let (dns, mute) = match (dns, on_failure, told_before(&journal)) {
-            (Ok(dns), _, _) => (dns, None),
-            (Err(error), OnFailure::GoOn, Some(before)) => (Some(before), Some(error.into())),
-            (Err(error), _, _) => return Err(error.into()),
-        };
-        if let (Purpose::Make, None, Some(port)) = (&purpose, &present, wish.settings.listen_port) {
+        let port = wish.settings.listen_port.filter(|port| *port != 0);
+        if let (Purpose::Make(_), None, Some(port)) = (&purpose, &present, port) {
             numbers::await_free(port)?;
         }
         let may_set = numbers::may_set();
         if !may_set && want::full(&wish).contains(&Family::V4) {
-            numbers::check_reverse_path()?;
+            failures.endure(numbers::check_reverse_path())?;
         }
-        let is_told = matches!(purpose, Purpose::Tell);
         let found = found(&wish, &journal.note, present.as_ref(), purpose);
         // Until the number is in the journal, nobody else may find it free.
-        let lock = if is_told { None } else { Some(Lock::of_all()?) };
+        let lock = if only_tells { None } else { Some(Lock::of_all()?) };
         let before = (journal.note.table, journal.note.resolvers.clone());
         let table = numbers::table(&wish, &mut machine, &journal.note)?;
         journal.note.table = table;
         remember_resolvers(&wish, &mut journal);
         let settings = sync::everything(&wish, &found, table);
-        let wanted_port = settings.listen_port.filter(|port| *port != 0);
         let circumstances = Circumstances {
             mtu: numbers::mtu(&wish, &mut machine.network, &found, table)
                 .map_err(|failure| wish.with_line(failure))?,
             table,
             guard: journal.note.guard.or(wish.extensions.guard).unwrap_or(true),
-            port: wanted_port.or(present.as_ref().map(|it| it.listen_port)),
+            port: port.or(present.as_ref().map(|it| it.listen_port)),
             others: others(name),
             resolvers: journal.note.resolvers.clone(),
             on_link: guard::on_link(&mut machine.network, name)?,
@@ -81,8 +89,8 @@ impl Tunnel {
         };
         let wanted =
             want::wanted(&wish, &circumstances).map_err(|failure| wish.with_line(failure))?;
-        if !is_told && (table, &journal.note.resolvers) != (before.0, &before.1) {
-            journal.write()?;
+        if !only_tells && (table, &journal.note.resolvers) != (before.0, &before.1) {
+            failures.endure(journal.write())?;
         }
         drop(lock);
         Ok(Self {
@@ -93,15 +101,29 @@ impl Tunnel {
             called,
             done: Vec::new(),
             left: Vec::new(),
-            is_mute: mute.is_some(),
-            failures: mute.into_iter().collect(),
-            on_failure,
+            is_mute,
+            failures,
             machine,
             circumstances,
             wanted,
             settings,
         })
     }
+}
+
+/// What was said besides the file.
+fn follow(options: &Options, journal: &mut Journal) {
+    journal.note.guard = options.guard.or(journal.note.guard);
+    // What an earlier start of the machine has left is no tunnel any more.
+    if !journal.entries.iter().any(|entry| entry.item.is_link()) {
+        journal.note.kernel = options.kernel;
+        journal.note.since = realtime().as_secs();
+    }
+}
+
+/// Who will be asked for names, if the file wants that.
+fn chosen(wish: &Wish) -> Result<Option<dns::Plan>, host::Error> {
+    wish.dns.as_ref().map(|settings| dns::choose(&wish.name, settings)).transpose()
 }
 
 /// What a tunnel has told of its name servers.
@@ -150,7 +172,7 @@ fn present(
     name: &str,
     journal: &Journal,
     machine: &mut Machine,
-    purpose: &Purpose,
+    only_tells: bool,
 ) -> Outcome<Option<DeviceState>> {
     let is_made = tunnel::has_link(journal, name);
     if !machine.network.has_link(name)? {
@@ -171,14 +193,14 @@ fn present(
         let text = format!("{name} is there already, and not by `adit up': {instead}");
         return Err(Failure::new(Kind::Failed, text));
     }
-    match (interface::state(name.as_ref()), purpose) {
+    match (interface::state(name.as_ref()), only_tells) {
         (Ok(state), _) => Ok(Some(state)),
-        (Err(error), Purpose::Tell) => Err(Failure::io(
+        (Err(error), true) => Err(Failure::io(
             format!("ask {name} for its state (`adit up {name}' heals it)"),
             &error,
         )),
         // Its daemon is dead or dying, and the link goes with it.
-        (Err(_), _) => match End.end(name, &mut machine.network) {
+        (Err(_), false) => match End.end(name, &mut machine.network) {
             Err(error) if machine.network.has_link(name)? => Err(error.into()),
             _ => Ok(None),
         },
@@ -186,7 +208,7 @@ fn present(
 }
 
 /// The addresses of the endpoints that are to be set.
-fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpose) -> Found {
+fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpose<'_>) -> Found {
     let present = present.map(sync::by_key).unwrap_or_default();
     let stays = |peer: &PublicKey, text: &str| {
         let known = present.get(peer).and_then(|it| it.endpoint);
@@ -194,7 +216,7 @@ fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpo
     };
     let unknown = wish.endpoints.iter().filter(|(peer, it)| stays(peer, &it.text).is_none());
     let (mut found, news) = match purpose {
-        Purpose::Make | Purpose::Tell => (endpoints::find(unknown), Found::new()),
+        Purpose::Make(_) | Purpose::Tell(_) => (endpoints::find(unknown), Found::new()),
         Purpose::Restore(news) => {
             (endpoints::find(unknown.filter(|(_, it)| it.is_address())), news)
         }

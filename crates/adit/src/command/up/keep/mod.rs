@@ -349,10 +349,9 @@ impl Keeper {
         wish.path.clone_from(&journal.note.file);
         let found = self.names.found(&wish);
         let mut tunnel = Tunnel::look(wish, journal, Purpose::Restore(found))?;
-        tunnel.plan()?;
         // Somebody may do many things one after the other, the last ones while we look.
         self.late = self.hear();
-        let moved = tunnel.restore()?;
+        let moved = tunnel.restore();
         self.names.outside = tunnel.outside();
         self.names.wait_for(tunnel.waiting());
         self.vigil.watch(&tunnel.wish, tunnel.journal.note.kernel);
