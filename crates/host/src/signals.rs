@@ -27,7 +27,8 @@ impl Signal {
         [(Self::Hangup, SIGHUP), (Self::Interrupt, SIGINT), (Self::Terminate, SIGTERM)];
 }
 
-/// A descriptor that is readable when a signal has come. Read until there is none.
+/// A descriptor that is readable from when a signal has come until all that have come are read, and
+/// that is seen.
 #[derive(Debug)]
 pub struct Signals {
     news: UnixStream,
@@ -59,7 +60,14 @@ impl Signals {
     /// The next signal that has come, if there is one.
     #[must_use]
     pub fn read(&self) -> Option<Signal> {
-        while (&self.news).read(&mut [0; 64]).is_ok_and(|length| length > 0) {}
+        self.next().or_else(|| {
+            while (&self.news).read(&mut [0; 64]).is_ok_and(|length| length > 0) {}
+            // One may have come meanwhile.
+            self.next()
+        })
+    }
+
+    fn next(&self) -> Option<Signal> {
         let mut signals = Signal::ALL.into_iter().zip(&self.come);
         let ((signal, _), _) = signals.find(|(_, come)| come.swap(false, Ordering::SeqCst))?;
         Some(signal)

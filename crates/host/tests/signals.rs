@@ -27,6 +27,15 @@ fn signals_are_read_instead_of_ending_the_program() {
         assert_eq!([signals.read(), signals.read()], [Some(signal), None]);
         assert!(!is_readable(Duration::ZERO));
     }
+    // Whoever reads one of two is called again.
+    kill("-HUP", id());
+    kill("-TERM", id());
+    for signal in [Signal::Hangup, Signal::Terminate] {
+        assert!(is_readable(Duration::from_secs(10)));
+        assert_eq!(signals.read(), Some(signal));
+    }
+    assert_eq!(signals.read(), None);
+    assert!(!is_readable(Duration::ZERO));
     // A child is ended by them as ever.
     let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
     kill("-TERM", child.id());

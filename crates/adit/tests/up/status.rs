@@ -135,7 +135,8 @@ END
             await eval '[ $(grep -c READY=1 /run/said) = $((last - 2)) ]'
         done
         [ "$(descriptors)" = $before ] || fail "$(ls -l /proc/$adit/fd)"
-        kill -TERM $adit
+        # As systemd does, one right after the other.
+        kill -STOP $adit; kill -HUP $adit; kill -TERM $adit; kill -CONT $adit
         check wait $adit
         grep -q STOPPING=1 /run/said || fail "$(cat /run/said)"
         kill $manager; wait $manager 2> /dev/null || true
