@@ -1,35 +1,37 @@
 //! `adit up` and `adit reload` as they are called: what is said besides the file, and attempts
 //! until there is a way to a peer.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use host::Network;
-use host::plan::Item;
 use host::signals::{Signal, Signals};
 use sys::poll::Epoll;
 
 use super::converge::{Purpose, Tunnel};
 use super::failure::{Failure, Outcome};
+use super::pauses::Pauses;
 use super::tunnel::{self, Journal, Lock};
 use super::wish::{self, Wish};
 use super::{Options, keep, not_running, told_of_name};
+
+/// Between two attempts to find a way to a peer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// `adit up`, and `adit reload` for a tunnel that must be up.
 pub fn up(options: &Options, must_run: bool) -> Outcome {
     let name = wish::name(&options.argument)?;
     // Before anything is made, so that none is missed.
     let signals = Signals::new().map_err(|error| Failure::io("watch signals", &error))?;
-    let mut pauses = Pauses::default();
+    let mut pauses = Pauses::up_to(LONGEST_PAUSE);
     while let Some(lost) = attempt(&name, options, must_run, Some(&signals))? {
         if !options.foreground {
             return Err(later(lost));
         }
-        if pauses.is_first() {
+        if pauses.are_new() {
             eprintln!("adit: {lost}: {name} comes up when one is found");
         }
         // Nothing has been made yet, and nobody else is kept from making it.
-        if pauses.next(&signals)? {
+        if is_ended_within(pauses.take(), &signals)? {
             return Ok(());
         }
     }
@@ -63,25 +65,13 @@ pub fn tell(options: &Options, must_run: bool) -> Outcome<String> {
     Tunnel::look(wish, journal, Purpose::Tell(options))?.tell()
 }
 
-/// How long to wait between attempts.
-#[derive(Default)]
-struct Pauses(u32);
-
-impl Pauses {
-    fn is_first(&self) -> bool {
-        self.0 == 0
-    }
-
-    /// Waits, each time longer, up to eight seconds. Whether a signal has asked for the end.
-    fn next(&mut self, signals: &Signals) -> Outcome<bool> {
-        let fail = |error| Failure::io("wait", &error);
-        let pause = Duration::from_secs(1 << self.0.min(3));
-        self.0 += 1;
-        let epoll = Epoll::new().map_err(fail)?;
-        epoll.add(signals.as_fd(), 0).map_err(fail)?;
-        let _ = epoll.wait(Some(pause)).map_err(fail)?;
-        Ok(signals.read().is_some_and(|signal| signal != Signal::Hangup))
-    }
+/// Waits for so long, unless a signal comes. Whether it has asked for the end.
+fn is_ended_within(pause: Duration, signals: &Signals) -> Outcome<bool> {
+    let fail = |error| Failure::io("wait", &error);
+    let epoll = Epoll::new().map_err(fail)?;
+    epoll.add(signals, 0).map_err(fail)?;
+    let _ = epoll.wait(Some(pause)).map_err(fail)?;
+    Ok(signals.read().is_some_and(|signal| signal != Signal::Hangup))
 }
 
 /// Brings it up, unless that would lead nowhere, for this reason.
@@ -143,10 +133,8 @@ fn ask_outside(name: &str, journal: &Journal) -> Outcome {
     if Network::open()?.has_link(name)? {
         return Ok(());
     }
-    for entry in &journal.entries {
-        if let Item::Dns(_, record) = &entry.item {
-            record.undo()?;
-        }
+    if let Some((_, record)) = tunnel::dns(&journal.entries) {
+        record.undo()?;
     }
     Ok(())
 }

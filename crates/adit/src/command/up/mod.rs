@@ -9,6 +9,7 @@ mod endpoints;
 mod failure;
 mod keep;
 mod numbers;
+mod pauses;
 mod save;
 mod status;
 mod sync;

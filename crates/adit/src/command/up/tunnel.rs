@@ -14,7 +14,7 @@ use config::key::to_base64;
 use config::quick;
 use config::wg::Settings;
 use host::plan::{Entry, Item, Machine};
-use host::{Change, Link, Network, Whereabouts};
+use host::{Change, Link, Network, Whereabouts, dns};
 use proto::PublicKey;
 use serde::{Deserialize, Serialize};
 
@@ -167,6 +167,14 @@ pub fn has_made(name: &str) -> bool {
 /// Whether the link of a tunnel is among what its journal tells of.
 pub fn has_link(journal: &Journal, name: &str) -> bool {
     journal.entries.iter().any(|entry| entry.item == Item::Link(name.to_owned()))
+}
+
+/// What whoever answers for names was told, if there is such an entry.
+pub fn dns(entries: &[Entry]) -> Option<(&dns::Settings, &dns::Record)> {
+    entries.iter().find_map(|entry| match &entry.item {
+        Item::Dns(settings, record) => Some((settings, record)),
+        _ => None,
+    })
 }
 
 /// That of a tunnel that comes up now, not written yet.

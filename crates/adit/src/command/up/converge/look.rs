@@ -57,7 +57,10 @@ impl Tunnel {
         // Checked before anything is touched.
         let (dns, is_mute) = match failures.endure(chosen(&wish))? {
             Some(dns) => (dns, false),
-            None => (told_before(&journal), true),
+            None => {
+                let told = tunnel::dns(&journal.entries);
+                (told.map(|(settings, record)| dns::Plan::again(settings, record)), true)
+            }
         };
         let port = wish.settings.listen_port.filter(|port| *port != 0);
         if let (Purpose::Make(_), None, Some(port)) = (&purpose, &present, port) {
@@ -124,14 +127,6 @@ fn follow(options: &Options, journal: &mut Journal) {
 /// Who will be asked for names, if the file wants that.
 fn chosen(wish: &Wish) -> Result<Option<dns::Plan>, host::Error> {
     wish.dns.as_ref().map(|settings| dns::choose(&wish.name, settings)).transpose()
-}
-
-/// What a tunnel has told of its name servers.
-fn told_before(journal: &Journal) -> Option<dns::Plan> {
-    journal.entries.iter().find_map(|entry| match &entry.item {
-        Item::Dns(settings, record) => Some(dns::Plan::again(settings, record)),
-        _ => None,
-    })
 }
 
 /// The other full tunnels that are up.

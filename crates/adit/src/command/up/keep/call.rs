@@ -13,13 +13,13 @@ use proto::PublicKey;
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
 };
-use serde_json::Value;
 
+use super::known::Known;
 use crate::command::quick::up::ourselves;
 use crate::command::up::failure::{Failure, Kind, Outcome};
 use crate::command::up::tunnel::{self, Lock};
 
-/// What a keeper says when it keeps.
+/// What a keeper says to whoever started it when it keeps.
 const READY: &str = "ready";
 /// What it is told when something has changed: it looks, or ends with its tunnel.
 pub const LOOK: &str = "look";
@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Starts a keeper unless there is one, which is told to look.
 pub fn ensure(name: &str) -> Outcome {
     let _lock = Lock::of_keeper(name)?;
-    if call(name, LOOK).is_some_and(|answer| answer.is_none_or(|answer| !answer.is_empty())) {
+    if let Answer::Late | Answer::Said(_) = call(name, LOOK) {
         return Ok(());
     }
     let fail = |text: String| {
@@ -67,56 +67,69 @@ pub fn tell_starter() {
 pub fn end(name: &str) {
     // Another that is starting meanwhile has a file, too. Without the lock it can lose that.
     let _lock = Lock::of_keeper(name).ok();
-    let has_ended = match call(name, LOOK) {
-        // If it takes too long, it will end when it looks the next time.
-        Some(None) => false,
-        Some(Some(answer)) => answer.is_empty(),
-        None => true,
-    };
-    if has_ended {
-        // It was killed, perhaps just now, and left its file behind.
-        let _ = fs::remove_file(tunnel::keeper_socket(name));
+    match call(name, LOOK) {
+        // It will end when it looks the next time.
+        Answer::Late | Answer::Said(_) => {}
+        // Perhaps it was killed, and left its file behind.
+        Answer::Nobody | Answer::Ends => drop(fs::remove_file(tunnel::keeper_socket(name))),
     }
 }
 
-/// Tells the keepers of all other tunnels to look, and waits for none of them: what this one has
-/// changed may concern them, and they may say so at the same time.
+/// Tells the keepers of all other tunnels to look: what this one has changed may concern them, and
+/// they may say so at the same time.
 pub fn tell_others(name: &str) {
     for other in tunnel::names().iter().filter(|other| *other != name) {
         // Where there is no keeper, nobody has to know.
-        let _ = UnixStream::connect(tunnel::keeper_socket(other))
-            .and_then(|mut stream| writeln!(stream, "{LOOK}"));
+        let _ = say(other, LOOK);
     }
 }
 
-/// Tells the keeper of a tunnel, if there is one, that a peer does not answer. Never waits, since
-/// packets do.
+/// Tells the keeper of a tunnel, if there is one, that a peer does not answer.
 pub fn tell_of_silence(name: &str, peer: &PublicKey) {
-    let told = || {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        connect(&socket, &SocketAddrUnix::new(tunnel::keeper_socket(name))?)?;
-        let word = format!("{SILENT}{}\n", *to_base64(&peer.0));
-        send(&socket, word.as_bytes(), SendFlags::NOSIGNAL)
-    };
     // One that has no time is told again with the next call.
-    let _ = told();
+    let _ = say(name, &format!("{SILENT}{}", *to_base64(&peer.0)));
 }
 
-/// What the keeper knows.
-pub fn ask(name: &str) -> Option<Value> {
-    serde_json::from_str(&call(name, TELL)??).ok()
+/// Says a word, and never waits: packets do, or others who say something here.
+fn say(name: &str, word: &str) -> io::Result<()> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(tunnel::keeper_socket(name))?)?;
+    send(&socket, format!("{word}\n").as_bytes(), SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
-/// Its answer, which is empty if it ends, and none if it takes too long; none at all if there is no
-/// keeper.
-fn call(name: &str, word: &str) -> Option<Option<String>> {
-    let mut stream = UnixStream::connect(tunnel::keeper_socket(name)).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+/// What the keeper knows; none if there is none, or it takes too long.
+pub fn ask(name: &str) -> Option<Known> {
+    match call(name, TELL) {
+        Answer::Said(known) => serde_json::from_str(&known).ok(),
+        Answer::Nobody | Answer::Late | Answer::Ends => None,
+    }
+}
+
+/// What comes of a call.
+enum Answer {
+    /// There is no keeper.
+    Nobody,
+    /// It takes too long.
+    Late,
+    /// It ends without a word.
+    Ends,
+    Said(String),
+}
+
+fn call(name: &str, word: &str) -> Answer {
+    let Ok(mut stream) = UnixStream::connect(tunnel::keeper_socket(name)) else {
+        return Answer::Nobody;
+    };
     let mut answer = String::new();
-    let asked = writeln!(stream, "{word}").and_then(|()| stream.read_to_string(&mut answer));
+    let asked = stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| writeln!(stream, "{word}"))
+        .and_then(|()| stream.read_to_string(&mut answer));
     match asked {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Some(None),
-        _ => Some(Some(answer)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Answer::Late,
+        _ if answer.is_empty() => Answer::Ends,
+        _ => Answer::Said(answer),
     }
 }

@@ -14,11 +14,13 @@ use host::dns::Outside;
 use proto::PublicKey;
 use sys::poll::Event;
 
+use crate::command::up::pauses::Pauses;
 use crate::command::up::sync::Found;
 use crate::command::up::wish::{Endpoint, Wish};
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A route comes soon after an address.
+const SOON: Duration = Duration::from_secs(1);
 
 /// What was asked for, and by which peer's endpoint.
 type Answer = (PublicKey, String, Option<SocketAddr>);
@@ -31,7 +33,7 @@ pub struct Names {
     found: BTreeMap<PublicKey, (String, SocketAddr)>,
     /// How many questions are out.
     out: usize,
-    pause: Duration,
+    pauses: Pauses,
     next: Option<Instant>,
     answers: (Sender<Answer>, Receiver<Answer>),
     bell: Arc<Event>,
@@ -45,7 +47,7 @@ impl Names {
             waiting: BTreeMap::new(),
             found: BTreeMap::new(),
             out: 0,
-            pause: FIRST_PAUSE,
+            pauses: Pauses::up_to(LONGEST_PAUSE),
             next: None,
             answers: mpsc::channel(),
             bell: Arc::new(Event::new()?),
@@ -55,7 +57,7 @@ impl Names {
     /// These are waited for from now on, and no others.
     pub fn wait_for(&mut self, waiting: BTreeMap<PublicKey, Endpoint>) {
         if waiting != self.waiting {
-            self.pause = FIRST_PAUSE;
+            self.pauses.restart();
             self.next = Some(Instant::now());
         }
         if waiting.is_empty() {
@@ -64,18 +66,18 @@ impl Names {
         self.waiting = waiting;
     }
 
-    /// The network has changed: somebody may know now. Soon, since a route comes after an address.
+    /// The network has changed: somebody may know now.
     pub fn hurry(&mut self) {
-        let soon = Instant::now() + FIRST_PAUSE;
+        let soon = Instant::now() + SOON;
         if self.next.is_some_and(|next| next > soon) {
             self.next = Some(soon);
-            self.pause = FIRST_PAUSE;
+            self.pauses.restart();
         }
     }
 
     /// As they are written.
-    pub fn waiting(&self) -> Vec<&str> {
-        self.waiting.values().map(|endpoint| endpoint.text.as_str()).collect()
+    pub fn waiting(&self) -> Vec<String> {
+        self.waiting.values().map(|endpoint| endpoint.text.clone()).collect()
     }
 
     /// When to ask again, unless questions are out.
@@ -96,8 +98,7 @@ impl Names {
         for (peer, endpoint) in self.waiting.clone() {
             self.ask(peer, endpoint);
         }
-        self.next = Some(Instant::now() + self.pause);
-        self.pause = LONGEST_PAUSE.min(self.pause * 2);
+        self.next = Some(Instant::now() + self.pauses.take());
     }
 
     /// Asks for one.

@@ -1,0 +1,124 @@
+//! What a keeper hears: of the network, of name servers, of signals and of callers.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
+
+use host::dns::{self, Record};
+use host::notice::{Event, Watcher};
+use host::signals::{Signal, Signals};
+use host::watch::Watch;
+use sys::poll::Epoll;
+
+use super::concerns::Concerns;
+use crate::command::up::failure::{Failure, Outcome};
+use crate::command::up::tunnel;
+
+/// What an event of epoll is about. Whatever else is heard of is asked for each time.
+const CALLER: u64 = 0;
+const ANYTHING: u64 = 1;
+/// What programs read to find name servers.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Listens for one tunnel.
+pub struct Ears {
+    epoll: Epoll,
+    signals: Signals,
+    listener: UnixListener,
+    watcher: Watcher,
+    /// What was heard, and has not been looked at since.
+    late: Vec<Event>,
+    /// Of the file that others write over.
+    file: Option<Watch>,
+    /// Of the service that was told of name servers.
+    service: Option<dns::Watch>,
+}
+
+impl Ears {
+    /// Begins to listen, also to whoever rings `bell`. In the foreground whoever started it watches
+    /// signals already.
+    pub fn open(name: &str, signals: Option<Signals>, bell: &impl AsFd) -> Outcome<Self> {
+        let fail = |error: io::Error| Failure::io(format!("keep {name}"), &error);
+        let path = tunnel::keeper_socket(name);
+        // Nobody listens there any more, or nobody would start another.
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).map_err(fail)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(fail)?;
+        listener.set_nonblocking(true).map_err(fail)?;
+        let signals = signals.map_or_else(Signals::new, Ok).map_err(fail)?;
+        let (epoll, watcher) = (Epoll::new().map_err(fail)?, Watcher::open()?);
+        epoll.add(&listener, CALLER).map_err(fail)?;
+        epoll.add(&signals, ANYTHING).map_err(fail)?;
+        epoll.add(bell, ANYTHING).map_err(fail)?;
+        for descriptor in watcher.descriptors() {
+            epoll.add(descriptor, ANYTHING).map_err(fail)?;
+        }
+        Ok(Self { epoll, signals, listener, watcher, late: Vec::new(), file: None, service: None })
+    }
+
+    /// Waits until there is something, or for so long. Whether somebody calls.
+    pub fn wait(&mut self, patience: Option<Duration>) -> Outcome<bool> {
+        let patience = if self.late.is_empty() { patience } else { Some(Duration::ZERO) };
+        let events = self.epoll.wait(patience);
+        let mut events = events.map_err(|error| Failure::io("wait for changes", &error))?;
+        Ok(events.any(|event| event.token == CALLER))
+    }
+
+    /// A signal that has come.
+    pub fn signal(&self) -> Option<Signal> {
+        self.signals.read()
+    }
+
+    /// Somebody who calls.
+    pub fn caller(&self) -> Option<UnixStream> {
+        self.listener.accept().ok().map(|(caller, _)| caller)
+    }
+
+    /// What others have done since the last time.
+    pub fn word(&mut self, concerns: &Concerns) -> Vec<Event> {
+        self.hear_more(concerns);
+        std::mem::take(&mut self.late)
+    }
+
+    /// The same, which is handed over at the next time, and at once.
+    pub fn hear_more(&mut self, concerns: &Concerns) -> &[Event] {
+        let word = self.watcher.receive().unwrap_or_default();
+        self.late.extend(word.into_iter().filter(|event| concerns.include(event)));
+        &self.late
+    }
+
+    /// Listens to what becomes of the name servers that a tunnel has set, if it has.
+    pub fn follow(&mut self, record: Option<&Record>) -> Outcome {
+        let fail = |error: io::Error| Failure::io("watch who answers names", &error);
+        self.file = record.and_then(|_| Watch::new(RESOLV_CONF).ok());
+        if let Some(file) = &self.file {
+            self.epoll.add(file, ANYTHING).map_err(fail)?;
+        }
+        self.service = match (record, self.service.take()) {
+            (None, _) => None,
+            (Some(_), Some(service)) => Some(service),
+            (Some(record), None) => {
+                // Without a bus there is nobody who could forget anything.
+                let service = record.watch().unwrap_or_default();
+                if let Some(service) = &service {
+                    self.epoll.add(service, ANYTHING).map_err(fail)?;
+                }
+                service
+            }
+        };
+        Ok(())
+    }
+
+    /// Whether others may have written over name servers, or forgotten them.
+    pub fn names_are_disturbed(&mut self) -> bool {
+        let is_rewritten = self.file.as_ref().is_some_and(Watch::drain);
+        let heard = self.service.as_mut().map_or(Ok(false), dns::Watch::drain);
+        if heard.is_err() {
+            self.service = None;
+        }
+        is_rewritten || heard.unwrap_or(true)
+    }
+}

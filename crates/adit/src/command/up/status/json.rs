@@ -1,0 +1,64 @@
+//! A tunnel as an object, for programs (docs/up.md).
+
+use config::discard;
+use config::key::to_base64;
+use host::plan::Item;
+use serde_json::{Map, Value, json};
+
+use super::{Peer, Tunnel, shown};
+
+impl Tunnel {
+    pub(super) fn json(&self) -> Value {
+        let peers: Map<_, _> = self.peers().map(|peer| (peer.key(), peer.json())).collect();
+        let addresses: Vec<_> = self
+            .entries
+            .iter()
+            .filter_map(|entry| match &entry.item {
+                Item::Address(_, address) => Some(address.to_string()),
+                _ => None,
+            })
+            .collect();
+        json!({
+            "file": self.note.file,
+            "since": self.note.since,
+            "uptime": self.uptime(),
+            "backend": self.backend(),
+            "up": self.state.is_some(),
+            "link": self.link,
+            "mtu": self.mtu(),
+            "addresses": addresses,
+            "publicKey": self.public_key().map(|key| to_base64(&key.0).to_string()),
+            "listenPort": self.state.as_ref().map(|state| state.listen_port),
+            "fwmark": self.state.as_ref().map(|state| state.fwmark),
+            "guard": self.guard(),
+            "dns": self.dns().map(|(servers, holds)| json!({ "servers": servers, "holds": holds })),
+            "missing": self.missing(),
+            "lastFailure": self.state.as_ref().and_then(|it| it.last_discard).map(discard::name),
+            "keeper": self.keeper,
+            "peers": peers,
+        })
+    }
+}
+
+impl Peer<'_> {
+    fn json(&self) -> Value {
+        let state = self.state;
+        let allowed_ips = state.allowed_ips.iter();
+        let allowed_ips = allowed_ips.map(|it| format!("{}/{}", it.address(), it.length()));
+        json!({
+            "name": self.name,
+            "endpoint": state.endpoint.map(shown),
+            "endpointInFile": self.written,
+            "latestHandshake": state.last_handshake.map(|time| time.as_secs()),
+            "allowedIps": allowed_ips.collect::<Vec<_>>(),
+            "persistentKeepalive": state.persistent_keepalive,
+            "transferRx": state.rx_bytes,
+            "transferTx": state.tx_bytes,
+            "handshaked": self.lights.handshaked,
+            "receives": self.lights.receives,
+            "isAnswered": self.lights.is_answered,
+            "unansweredSince": self.unanswered_since,
+            "lastFailure": state.last_discard.map(discard::name),
+        })
+    }
+}

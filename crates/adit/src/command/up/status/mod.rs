@@ -1,0 +1,312 @@
+//! `adit status`: what is up, and how it is (docs/up.md).
+
+mod json;
+mod text;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use config::key::to_base64;
+use config::wg::{Names, peer_names};
+use host::Network;
+use host::plan::{Entry, Item, Machine, Observed};
+use host::resolve::interface_name;
+use lexopt::Arg;
+use proto::{DeviceState, PeerState, PrivateKey, PublicKey};
+use serde_json::{Map, Value};
+use sys::clock::realtime;
+
+use super::failure::{Failure, Outcome};
+use super::tunnel::{self, Note};
+use super::ways::{Fault, Ways};
+use super::{keep, must_be_root, not_running, of_others, wish};
+use crate::command::say;
+use crate::command::wg::interface;
+
+const USAGE: &str = "\
+Usage: adit status [--json] [FILE | NAME]
+
+Shows one tunnel, or all that `adit up' has brought up. Of each peer: whether a handshake was
+completed in the last three minutes, whether data comes, and whether what was sent is answered.
+
+  --json   prints one object, by interface (docs/up.md)
+";
+
+/// A session is over when its handshake is this old (REJECT_AFTER_TIME).
+const LIFETIME: Duration = Duration::from_secs(180);
+/// What one handshake costs either side at most: an initiation and a keepalive, in bytes of UDP.
+const HANDSHAKE: u64 = 148 + 32;
+
+/// Runs `adit status`.
+pub fn status(arguments: Vec<OsString>) -> ExitCode {
+    let shown = parse(arguments).and_then(|wanting| match wanting {
+        None => Ok((USAGE.to_owned(), Vec::new())),
+        Some((argument, as_json)) => {
+            must_be_root("look at its tunnels, as with `wg show'")?;
+            show(argument, as_json)
+        }
+    });
+    let (text, failures) = match shown {
+        Ok(shown) => shown,
+        Err(failure) => return failure.tell(),
+    };
+    let said = say(&text);
+    // What can be told is told first.
+    failures.iter().fold(said, |_, failure| failure.tell())
+}
+
+/// None for a call for help.
+fn parse(arguments: Vec<OsString>) -> Outcome<Option<(Option<OsString>, bool)>> {
+    let mut words = lexopt::Parser::from_args(arguments);
+    let (mut argument, mut as_json) = (None, false);
+    while let Some(word) = words.next()? {
+        match word {
+            Arg::Long("json") => as_json = true,
+            Arg::Short('h') | Arg::Long("help") => return Ok(None),
+            Arg::Value(word) if argument.is_none() => argument = Some(word),
+            word => return Err(word.unexpected().into()),
+        }
+    }
+    Ok(Some((argument, as_json)))
+}
+
+/// The text, and why it leaves others out.
+fn show(argument: Option<OsString>, as_json: bool) -> Outcome<(String, Vec<Failure>)> {
+    let (mut tunnels, mut failures) = (Vec::new(), Vec::new());
+    let mut others = String::new();
+    match argument {
+        Some(argument) => {
+            let name = wish::name(&argument)?;
+            tunnels.push(Tunnel::look(&name)?.ok_or_else(|| not_running(&name))?);
+        }
+        None => {
+            for name in tunnel::names() {
+                if let Some(way) = tunnel::way_to(&name) {
+                    others += &format!("{name}  elsewhere: `{way} adit status {name}'\n");
+                    continue;
+                }
+                match Tunnel::look(&name) {
+                    // It may have gone since they were listed.
+                    Ok(tunnel) => tunnels.extend(tunnel),
+                    Err(failure) => failures.push(failure),
+                }
+            }
+        }
+    }
+    let text = match tunnels.is_empty() {
+        _ if as_json => {
+            let all: Map<_, _> =
+                tunnels.iter().map(|tunnel| (tunnel.name.clone(), tunnel.json())).collect();
+            format!("{:#}\n", Value::from(all))
+        }
+        true if failures.is_empty() && others.is_empty() => nothing(),
+        _ => tunnels.iter().map(Tunnel::text).chain([others]).collect(),
+    };
+    Ok((text, failures))
+}
+
+/// What there is to say when `adit up' has brought nothing up.
+fn nothing() -> String {
+    match of_others().join(", ") {
+        none if none.is_empty() => "nothing is up\n".to_owned(),
+        others => format!("nothing is up by `adit up'; `wg show' shows {others}\n"),
+    }
+}
+
+/// A tunnel as it is now.
+struct Tunnel {
+    name: String,
+    note: Note,
+    /// What its link is called now; none if it is not here.
+    link: Option<String>,
+    entries: Vec<Entry>,
+    observed: Observed,
+    /// None if its link is gone, or nobody answers for it.
+    state: Option<DeviceState>,
+    names: Names,
+    /// What its keeper knows; none without one.
+    keeper: Option<keep::Kept>,
+    /// Since when peers were called in vain, by their keys.
+    calls: Calls,
+    /// Why peers that have no session cannot be reached from here.
+    faults: BTreeMap<PublicKey, Fault>,
+}
+
+impl Tunnel {
+    fn look(name: &str) -> Outcome<Option<Self>> {
+        let Some(journal) = tunnel::journal(name)? else { return Ok(None) };
+        let mut machine = Machine::open()?;
+        let observed = machine.observe(journal.entries.iter().map(|it| &it.item))?;
+        let link = tunnel::renamed(&mut machine.network, name, &journal)?;
+        let link = link.map(|link| link.name).or_else(|| {
+            let mut links = observed.links.iter();
+            links.find(|link| link.name == name).map(|link| link.name.clone())
+        });
+        // That of the kernel answers to its name, the daemon goes by its socket.
+        let called = link.as_deref().filter(|_| journal.note.kernel).unwrap_or(name);
+        let state = interface::state(called.as_ref()).ok();
+        let (keeper, calls) = match keep::ask(name) {
+            Some(known) => (Some(known.keeper), known.calls),
+            None => (None, Calls::new()),
+        };
+        let faults = match (&state, &link) {
+            (Some(state), Some(link)) => faults(state, link, &calls, &mut machine.network),
+            _ => BTreeMap::new(),
+        };
+        let file = std::fs::read(tunnel::applied_file(name)).map(zeroize::Zeroizing::new);
+        Ok(Some(Self {
+            name: name.to_owned(),
+            note: journal.note,
+            link,
+            entries: journal.entries,
+            observed,
+            state,
+            names: peer_names(&String::from_utf8_lossy(&file.unwrap_or_default())),
+            keeper,
+            calls,
+            faults,
+        }))
+    }
+
+    fn peers(&self) -> impl Iterator<Item = Peer<'_>> {
+        self.state.iter().flat_map(|state| &state.peers).map(|state| {
+            let key = &state.public_key;
+            let unanswered_since = unanswered_since(state, &self.calls);
+            Peer {
+                state,
+                name: self.names.get(key).map(String::as_str),
+                written: self.note.endpoint(key),
+                unanswered_since,
+                lights: Lights::of(state, unanswered_since.is_some()),
+                fault: self.faults.get(key),
+            }
+        })
+    }
+
+    fn mtu(&self) -> Option<u32> {
+        let called = self.link.as_ref()?;
+        self.observed.links.iter().find(|link| link.name == *called).map(|link| link.mtu)
+    }
+
+    fn uptime(&self) -> u64 {
+        realtime().as_secs().saturating_sub(self.note.since)
+    }
+
+    fn backend(&self) -> &'static str {
+        if self.note.kernel { "kernel" } else { "adit" }
+    }
+
+    /// `on` and `missing` are as it says; `off` is a full tunnel without, and `none` is needed by
+    /// no other.
+    fn guard(&self) -> &'static str {
+        let is_guard = |item: &&Item| matches!(item, Item::Filter(table) if table.chains.iter().any(|it| it.name == "output"));
+        let items = self.entries.iter().map(|entry| &entry.item);
+        let guards: Vec<_> = items.filter(is_guard).collect();
+        match (self.note.table, guards.is_empty()) {
+            (None, _) => "none",
+            (Some(_), true) => "off",
+            _ if guards.iter().all(|item| self.observed.has(item)) => "on",
+            _ => "missing",
+        }
+    }
+
+    /// Its name servers, and whether the machine still asks them.
+    fn dns(&self) -> Option<(Vec<String>, bool)> {
+        let entry = self.entries.iter().find(|entry| entry.item.is_dns())?;
+        let (settings, _) = tunnel::dns(std::slice::from_ref(entry))?;
+        let servers = settings.servers.iter().map(ToString::to_string).collect();
+        Some((servers, self.observed.has(&entry.item)))
+    }
+
+    /// What it has made and others have taken away.
+    fn missing(&self) -> Vec<String> {
+        let items = self.entries.iter().map(|entry| &entry.item);
+        // What goes by the name of a link that has another one is there all the same.
+        let is_called_otherwise = self.link.as_ref().is_some_and(|link| *link != self.name);
+        let is_there =
+            |item: &Item| is_called_otherwise && (item.is_link() || item.goes_with(&self.name));
+        let missing = items.filter(|item| !self.observed.has(item) && !is_there(item));
+        missing.map(ToString::to_string).chain(self.missing_mark()).collect()
+    }
+
+    /// Without its mark a full tunnel carries its own datagrams.
+    fn missing_mark(&self) -> Option<String> {
+        let mark = self.note.table?;
+        let has_another = self.state.as_ref().is_some_and(|state| state.fwmark != mark);
+        has_another.then(|| format!("mark {mark:#x} of its datagrams"))
+    }
+
+    /// Our own, which is in the files of the peers; none without a private key.
+    fn public_key(&self) -> Option<PublicKey> {
+        self.state.as_ref()?.private_key.as_ref().map(PrivateKey::public_key)
+    }
+}
+
+/// Since when peers were called in vain, in seconds since the Unix epoch, by the base64 of their keys.
+type Calls = BTreeMap<String, u64>;
+
+/// Since when a peer has not answered, if its last handshake is older.
+fn unanswered_since(peer: &PeerState, calls: &Calls) -> Option<u64> {
+    let since = *calls.get(to_base64(&peer.public_key.0).as_str())?;
+    Some(since).filter(|since| peer.last_handshake.is_none_or(|last| last.as_secs() < *since))
+}
+
+/// Why peers that have no session cannot be reached from here.
+fn faults(
+    state: &DeviceState,
+    link: &str,
+    calls: &Calls,
+    network: &mut Network,
+) -> BTreeMap<PublicKey, Fault> {
+    let mut ways = Ways::new(network, link, state.fwmark);
+    let has_none = |peer: &&PeerState| {
+        let is_called_in_vain = unanswered_since(peer, calls).is_some();
+        is_called_in_vain || !Lights::of(peer, is_called_in_vain).handshaked
+    };
+    let peers = state.peers.iter().filter(has_none);
+    peers.filter_map(|peer| Some((peer.public_key, ways.fault(peer.endpoint?)?))).collect()
+}
+
+/// A peer as it is now.
+struct Peer<'a> {
+    state: &'a PeerState,
+    /// What it is called, if it is.
+    name: Option<&'a str>,
+    /// Its endpoint as the file has it.
+    written: Option<&'a str>,
+    unanswered_since: Option<u64>,
+    lights: Lights,
+    fault: Option<&'a Fault>,
+}
+
+impl Peer<'_> {
+    fn key(&self) -> String {
+        to_base64(&self.state.public_key.0).to_string()
+    }
+}
+
+/// What works between a peer and us.
+struct Lights {
+    handshaked: bool,
+    receives: bool,
+    is_answered: bool,
+}
+
+impl Lights {
+    fn of(peer: &PeerState, is_called_in_vain: bool) -> Self {
+        let age = peer.last_handshake.map(|time| realtime().saturating_sub(time));
+        let handshaked = age.is_some_and(|age| age <= LIFETIME);
+        // Of a kernel only the counters tell, where handshakes and data are summed.
+        let receives = handshaked && peer.receives.unwrap_or(peer.rx_bytes > HANDSHAKE);
+        let is_answered = receives && peer.tx_bytes > HANDSHAKE && !is_called_in_vain;
+        Self { handshaked, receives, is_answered }
+    }
+}
+
+/// As `wg show` has it: a link-local address with the name of its link.
+fn shown(endpoint: SocketAddr) -> String {
+    config::wg::endpoint(endpoint, interface_name)
+}
