@@ -4,14 +4,14 @@
 //! A packet filter holds where routes do not: a DHCP server can hand out routes that win over the
 //! tunnel's (CVE-2024-3661), or make any address a neighbour's (CVE-2023-36672, CVE-2023-36673), and
 //! a route says nothing about an IP version that the tunnel does not carry. The tables belong to
-//! nobody: they outlive every process of ours, and only [`Guard::lower`] takes them away.
+//! nobody: they outlive every process of ours.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::nft::{
-    Base, Chain, Change, Expression, FILTER, Family as Packets, Field, Hook, MANGLE, Nftables, RAW,
-    Refusal, Rule, SOURCE_NAT, Table, Transport, Verdict,
+    Base, Chain, Expression, FILTER, Family as Packets, Field, Hook, MANGLE, RAW, Refusal, Rule,
+    SOURCE_NAT, Table, Transport, Verdict,
 };
 use crate::{Error, Family, Link, MAIN_TABLE, Network, Prefix, Route};
 use Expression::{Is, IsNot};
@@ -162,22 +162,6 @@ impl Guard {
         format!("adit-{tunnel}")
     }
 
-    /// Puts the guard up, or this one in the place of another for the same tunnel: there is no
-    /// moment without.
-    pub fn raise(&self, filters: &mut Nftables) -> Result<(), Error> {
-        filters.apply(&self.tables().each_ref().map(Change::SetTable))
-    }
-
-    /// Takes the guard of a tunnel down, as far as it is up.
-    pub fn lower(tunnel: &str, filters: &mut Nftables) -> Result<(), Error> {
-        let name = Self::table_name(tunnel);
-        let tables = filters.tables()?;
-        let ours = tables.iter().filter(|(_, table)| *table == name);
-        let changes: Vec<_> =
-            ours.map(|(family, name)| Change::DeleteTable(*family, name)).collect();
-        filters.apply(&changes)
-    }
-
     /// The tables that it is made of: one for IP, one for ARP.
     pub fn tables(&self) -> [Table; 2] {
         let name = Self::table_name(&self.tunnel);
@@ -230,8 +214,9 @@ impl Guard {
             .collect()
     }
 
-    /// Replies to the tunnel's datagrams, and to questions where its other end is, get their mark, so that a strict reverse path filter looks
-    /// for the way back where their own way is (`src_valid_mark`).
+    /// Replies to the tunnel's datagrams, and to questions where its other end is, get their mark, so
+    /// that a strict reverse path filter looks for the way back where their own way is
+    /// (`src_valid_mark`).
     fn replies(&self) -> Vec<Rule> {
         let rule = |port| {
             vec![

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use host::guard::{Guard, OnLink};
-use host::nft::Nftables;
+use host::nft::{Change, Nftables};
 use host::{Family, Network, Prefix, Route};
 use support::{ALICE, BOB, a_namespace, prefix, said};
 use sys::namespace;
@@ -40,13 +40,18 @@ fn a_guard() -> Guard {
     }
 }
 
+/// Puts it up, or in the place of another for the same tunnel.
+fn raise(guard: &Guard, filters: &mut Nftables) {
+    filters.apply(&guard.tables().each_ref().map(Change::SetTable)).unwrap();
+}
+
 #[test]
 fn the_guard_is_as_it_says() {
     let Some(namespace) = a_namespace() else { return };
     let mut filters = Nftables::open_in(namespace.as_fd()).unwrap();
     let only_v6 = Guard { tunnelled: vec![Family::V6], lan: false, port: None, ..a_guard() };
     for guard in [a_guard(), only_v6] {
-        guard.raise(&mut filters).unwrap();
+        raise(&guard, &mut filters);
         let Some(listed) = said(&namespace, "nft list ruleset") else { return };
         let tables = guard.tables();
         assert_eq!(
@@ -54,11 +59,12 @@ fn the_guard_is_as_it_says() {
             tables.map(|table| format!("{table}\n")).concat()
         );
     }
-    Guard::lower("wg1", &mut filters).unwrap();
-    assert_eq!(filters.tables().unwrap().len(), 2);
-    Guard::lower("wg0", &mut filters).unwrap();
+    let names = filters.tables().unwrap();
+    assert_eq!(names.len(), 2);
+    let changes: Vec<_> =
+        names.iter().map(|(family, name)| Change::DeleteTable(*family, name)).collect();
+    filters.apply(&changes).unwrap();
     assert!(filters.tables().unwrap().is_empty());
-    Guard::lower("wg0", &mut filters).unwrap();
 }
 
 #[test]
@@ -81,7 +87,7 @@ fn a_table_that_somebody_has_changed_is_not_intact() {
         ("nft add table inet adit-wg0 { flags dormant; }", [false, true]),
         ("nft flush ruleset", [false, false]),
     ] {
-        guard.raise(&mut filters).unwrap();
+        raise(&guard, &mut filters);
         let Some(_) = said(&namespace, deed) else { return };
         assert_eq!(intact(&mut filters), expected, "{deed}");
     }
@@ -201,7 +207,7 @@ const STRANGERS: [&str; 4] = ["203.0.113.7", "192.0.2.2", "2001:db8:7::7", "2001
 fn a_program_learns_at_once_that_it_may_not_leave() {
     let Some((alice, _bob)) = alice_and_bob() else { return };
     let mut filters = Nftables::open_in(alice.as_fd()).unwrap();
-    Guard { lan: false, ..a_guard() }.raise(&mut filters).unwrap();
+    raise(&Guard { lan: false, ..a_guard() }, &mut filters);
     let attempts = || {
         for stranger in STRANGERS {
             let address: IpAddr = stranger.parse().unwrap();
@@ -222,7 +228,7 @@ fn a_program_learns_at_once_that_it_may_not_leave() {
 fn whoever_speaks_to_itself_is_left_alone() {
     let Some((alice, _bob)) = alice_and_bob() else { return };
     let mut filters = Nftables::open_in(alice.as_fd()).unwrap();
-    a_guard().raise(&mut filters).unwrap();
+    raise(&a_guard(), &mut filters);
     for address in ["127.0.0.1:0", "[::1]:0", "192.0.2.1:0", "[2001:db8::1]:0"] {
         let heard = namespace::within(alice.as_fd(), || hears_itself(address, 10_000)).unwrap();
         assert!(heard, "{address}");
@@ -250,7 +256,7 @@ fn there_is_no_moment_without_while_one_takes_the_place_of_another() {
     while !silence(Duration::from_millis(100)) {}
     let mut filters = Nftables::open_in(alice.as_fd()).unwrap();
     let guards = [Guard { lan: false, ..a_guard() }, a_guard()];
-    guards[0].raise(&mut filters).unwrap();
+    raise(&guards[0], &mut filters);
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -259,7 +265,7 @@ fn there_is_no_moment_without_while_one_takes_the_place_of_another() {
             }
         });
         for guard in guards.iter().cycle().take(300) {
-            guard.raise(&mut filters).unwrap();
+            raise(guard, &mut filters);
         }
         done.store(true, Ordering::Relaxed);
     });
