@@ -23,13 +23,18 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cause = self.cause.to_string();
-        // The number that the standard library appends says nothing that the words do not.
-        let number = cause
-            .split_once(" (os error ")
-            .and_then(|(words, rest)| rest.split_once(')').map(|(_, more)| (words, more)));
-        let (words, more) = number.unwrap_or((&cause, ""));
-        write!(f, "{}: {words}{more}", self.attempt)
+        write!(f, "{}: {}", self.attempt, words(&self.cause))
+    }
+}
+
+/// What strerror(3) says: an error without the number that the standard library adds to the words,
+/// which says no more than they do.
+pub fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let number = text.split_once(" (os error ");
+    match number.and_then(|(words, rest)| Some((words, rest.split_once(')')?.1))) {
+        Some((words, more)) => format!("{words}{more}"),
+        None => text,
     }
 }
 

@@ -41,7 +41,7 @@ use sys::namespace;
 use crate::netlink::{Protocol, Socket};
 
 pub use change::Change;
-pub use error::Error;
+pub use error::{Error, words};
 pub use journal::Journal;
 pub use lookup::Path;
 pub use read::{Address, Link, Route};

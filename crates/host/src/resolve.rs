@@ -1,10 +1,11 @@
 //! Names: of hosts and services (getaddrinfo(3)), and of interfaces.
 
-use std::io;
 use std::net::SocketAddr;
 
 use dns_lookup::{AddrInfoHints, LookupError, getaddrinfo};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+
+use crate::words;
 
 /// Why a name was not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,10 +48,9 @@ impl From<LookupError> for Failure {
         let permanent = [libc::EAI_NONAME, libc::EAI_FAIL, libc::EAI_NODATA];
         let permanent = permanent.contains(&error.error_num());
         // The C library's own words, without what the libraries between add to them.
-        let text = io::Error::from(error).to_string();
+        let text = words(&error.into());
         let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-        let text = text.split_once(" (os error").map_or(text, |(words, _)| words).to_owned();
-        Self { text, permanent }
+        Self { text: text.to_owned(), permanent }
     }
 }
 

@@ -19,6 +19,8 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use host::words;
+
 /// Something that `adit NAME` does with the words that follow.
 struct Command {
     name: &'static str,
@@ -157,10 +159,4 @@ fn say_as(program: &str, text: &[u8]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// What strerror(3) says: an error without the number that the standard library appends.
-fn words(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
 }
