@@ -220,22 +220,11 @@ impl Plan {
                 Item::Route(route) => routes.contains(route).then(|| item.clone()),
                 _ => observed.in_place_of(item),
             };
-            let step = match (&there, known) {
-                // What exactly is in a filter, only the journal tells.
-                (Some(Item::Filter(_)), Some(known))
-                    if known.item == *item
-                        && known.until_now.is_none()
-                        && !observed.is_disturbed(item) =>
-                {
-                    None
-                }
-                (Some(there), known) if there != item || is_filter(item) => {
-                    let ours = known.map(|known| known.until_now.as_ref().unwrap_or(&known.item));
-                    let from = ours.filter(|_| is_filter(item)).unwrap_or(there);
-                    Some(Step::Change(from.clone(), item.clone()))
-                }
-                (Some(_), _) => None,
-                (None, _) => Some(Step::Make(item.clone())),
+            let step = match &there {
+                None => Some(Step::Make(item.clone())),
+                Some(Item::Filter(_)) => change_of_filter(item, known, observed),
+                Some(there) if there == item => None,
+                Some(there) => Some(Step::Change(there.clone(), item.clone())),
             };
             // A setting is remembered even if it is right already: it must stay so.
             if known.is_some() || step.is_some() || matches!(item, Item::Setting(..)) {
@@ -307,6 +296,18 @@ impl Plan {
         }
         entries
     }
+}
+
+/// What makes of a filter that is there what it ought to be. What exactly is in it, only the journal
+/// tells; in the place of ours nobody else's is left.
+fn change_of_filter(item: &Item, known: Option<&Entry>, observed: &Observed) -> Option<Step> {
+    let from = match known {
+        Some(known) => known.until_now.as_ref().unwrap_or(&known.item),
+        None => item,
+    };
+    let is_certain = known.is_some_and(|known| known.until_now.is_none());
+    let is_right = is_certain && from == item && !observed.is_disturbed(item);
+    (!is_right).then(|| Step::Change(from.clone(), item.clone()))
 }
 
 /// Values by the places of items, of which only one can be there at once. Of routes there can be very
