@@ -234,14 +234,16 @@ impl Socket {
 
     /// Sends a request and waits for all of its answer: nothing for a change, the objects for a
     /// question. The error is the kernel's own errno. A dump that changed under the reader is asked
-    /// for again.
+    /// for again, some times.
     pub fn request(&mut self, message: &Message) -> io::Result<Vec<Reply>> {
+        const ATTEMPTS: usize = 16;
         let message = message.acknowledged();
-        loop {
+        for _ in 0..ATTEMPTS {
             if let Some(replies) = self.exchange(std::slice::from_ref(&message))? {
                 return Ok(replies);
             }
         }
+        Err(io::Error::other("it changes faster than it can be read"))
     }
 
     /// Makes changes to one subsystem of netfilter (`NFNL_SUBSYS_*`), all of them or none. The
