@@ -29,16 +29,14 @@ Ends with 0 if there is no error, warnings or not; with 1 if there is one, or FI
 /// What was asked for.
 struct Options {
     verb: Verb,
-    /// `--json`, or `--write`.
-    option: bool,
     file: OsString,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Verb {
-    Check,
-    Explain,
-    Tidy,
+    Check { as_json: bool },
+    Explain { as_json: bool },
+    Tidy { write: bool },
 }
 
 /// Runs `adit config` with the words that follow it.
@@ -52,9 +50,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     let outcome = match options.verb {
-        Verb::Check => check(&options.file, options.option),
-        Verb::Explain => explain(&options.file, options.option),
-        Verb::Tidy => tidy(&options.file, options.option),
+        Verb::Check { as_json } => check(&options.file, as_json),
+        Verb::Explain { as_json } => explain(&options.file, as_json),
+        Verb::Tidy { write } => tidy(&options.file, write),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("adit config: {error}");
@@ -64,18 +62,22 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 
 /// None asks for help.
 fn parse(arguments: Vec<OsString>) -> Result<Option<Options>, lexopt::Error> {
-    let (mut verb, mut option, mut file) = (None, false, None);
+    let (mut verb, mut file) = (None, None);
     let mut words = lexopt::Parser::from_args(arguments);
     while let Some(word) = words.next()? {
         match word {
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
-            Arg::Long("json") if matches!(verb, Some(Verb::Check | Verb::Explain)) => option = true,
-            Arg::Long("write") if verb == Some(Verb::Tidy) => option = true,
+            Arg::Long("json")
+                if let Some(Verb::Check { as_json } | Verb::Explain { as_json }) = &mut verb =>
+            {
+                *as_json = true;
+            }
+            Arg::Long("write") if let Some(Verb::Tidy { write }) = &mut verb => *write = true,
             Arg::Value(word) if verb.is_none() => {
                 verb = Some(match word.to_str() {
-                    Some("check") => Verb::Check,
-                    Some("explain") => Verb::Explain,
-                    Some("fmt") => Verb::Tidy,
+                    Some("check") => Verb::Check { as_json: false },
+                    Some("explain") => Verb::Explain { as_json: false },
+                    Some("fmt") => Verb::Tidy { write: false },
                     _ => return Err(Arg::Value(word.as_os_str().into()).unexpected()),
                 });
             }
@@ -84,7 +86,7 @@ fn parse(arguments: Vec<OsString>) -> Result<Option<Options>, lexopt::Error> {
         }
     }
     match (verb, file) {
-        (Some(verb), Some(file)) => Ok(Some(Options { verb, option, file })),
+        (Some(verb), Some(file)) => Ok(Some(Options { verb, file })),
         (None, _) => Err("check, explain or fmt?".into()),
         (_, None) => Err("FILE is missing".into()),
     }
