@@ -8,9 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
-
-/// Where every program looks for the sockets of tunnels in user space.
-const DIRECTORY: &str = "/var/run/wireguard";
+use crate::command::wg::interface::{self, DIRECTORY};
 
 /// A listening socket, and the file that leads to it, which goes when this is dropped.
 #[derive(Debug)]
@@ -25,7 +23,7 @@ impl Socket {
     /// Opens the socket of the interface `name`, for root only. A file that nobody listens at any
     /// more is replaced.
     pub fn open(name: &str) -> Result<Self, Failure> {
-        let path = path(name);
+        let path = interface::socket(name.as_ref());
         if UnixStream::connect(&path).is_ok() {
             return Err(Failure::SocketInUse(path));
         }
@@ -41,7 +39,8 @@ impl Socket {
     ///
     /// `ENOENT` if it has no file.
     pub fn inherit(name: &str, listener: OwnedFd) -> io::Result<Self> {
-        let (listener, path) = (UnixListener::from(listener), path(name));
+        let listener = UnixListener::from(listener);
+        let path = interface::socket(name.as_ref());
         listener.set_nonblocking(true)?;
         let identity = identity(&path)?;
         Ok(Self { listener, path, identity })
@@ -99,10 +98,6 @@ pub fn sweep(name: &str) {
 
 fn private(name: &str) -> PathBuf {
     Path::new(DIRECTORY).join(format!(".{name}"))
-}
-
-fn path(name: &str) -> PathBuf {
-    Path::new(DIRECTORY).join(format!("{name}.sock"))
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

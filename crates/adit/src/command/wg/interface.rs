@@ -17,7 +17,8 @@ use zeroize::Zeroizing;
 
 use super::kernel;
 
-const DIRECTORY: &str = "/var/run/wireguard";
+/// Where every program looks for the sockets of tunnels in user space.
+pub(in crate::command) const DIRECTORY: &str = "/var/run/wireguard";
 const SUFFIX: &[u8] = b".sock";
 /// How long a daemon may take to say something: one that was stopped never does.
 const PATIENCE: Duration = Duration::from_secs(10);
