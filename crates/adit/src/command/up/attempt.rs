@@ -9,8 +9,9 @@ use sys::poll::Epoll;
 
 use super::converge::{Purpose, Tunnel};
 use super::failure::{Failure, Outcome};
+use super::lock::{self, Lock};
 use super::pauses::Pauses;
-use super::tunnel::{self, Journal, Lock};
+use super::tunnel::{self, Journal};
 use super::wish::{self, Wish};
 use super::{Options, keep, not_running, told_of_name};
 
@@ -82,7 +83,7 @@ fn attempt(
     signals: Option<&Signals>,
 ) -> Outcome<Option<Failure>> {
     let _lock = Lock::of(name)?;
-    tunnel::await_start(name)?;
+    lock::await_start(name)?;
     let (wish, journal) = read(name, options, must_run)?;
     ask_outside(name, &journal)?;
     let mut tunnel = Tunnel::look(wish, journal, Purpose::Make(options))?;

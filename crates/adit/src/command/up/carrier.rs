@@ -12,7 +12,7 @@ use config::wg::Settings;
 use host::signals::Signals;
 use host::{Change, Error, Network, plan};
 
-use super::tunnel;
+use super::lock;
 use crate::command::quick::transcript::{Transcript, run};
 use crate::command::quick::up::ourselves;
 use crate::command::wg::interface;
@@ -40,7 +40,7 @@ impl Carrier<'_> {
         let mut daemon = ourselves();
         let attempt = || format!("start a daemon for {link}");
         let fail = |error| Error::new(attempt(), error);
-        let starting = tunnel::announce_start(link).map_err(fail)?;
+        let starting = lock::announce_start(link).map_err(fail)?;
         daemon.args(["daemon", "--", link]).process_group(0);
         daemon.stdin(starting.try_clone().map_err(fail)?);
         let (mut said, stderr) = io::pipe().map_err(fail)?;
@@ -52,7 +52,7 @@ impl Carrier<'_> {
         let started = run(&mut daemon, None);
         // Its copies are open until then, too.
         drop((daemon, starting));
-        tunnel::await_start(link)
+        lock::await_start(link)
             .map_err(|failure| Error::new(attempt(), io::Error::other(failure.to_string())))?;
         started.map_err(|mut failure| {
             // It says itself that it has made none. One that was killed may have.
@@ -115,24 +115,24 @@ impl plan::Carrier for End {
     }
 
     fn end(&mut self, link: &str, network: &mut Network) -> Result<(), Error> {
-        const PATIENCE: Duration = Duration::from_secs(5);
         let daemon = interface::connect(link.as_ref()).ok().flatten();
         network.apply(Change::DeleteLink(link))?;
         if let Some(daemon) = daemon {
-            has_ended(daemon, PATIENCE);
+            has_ended(daemon, LONG);
         }
         Ok(())
     }
 }
 
-/// How long a daemon whose link has gone may take to follow it.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a daemon may take to follow its link, which goes now, or has gone before.
+const LONG: Duration = Duration::from_secs(5);
+const SHORT: Duration = Duration::from_secs(2);
 
 /// Whether a daemon goes on though its link is not here: somebody has moved it to another network
 /// namespace.
 pub fn serves_elsewhere(link: &str) -> bool {
     let Ok(Some(daemon)) = interface::connect(link.as_ref()) else { return false };
-    !has_ended(daemon, PATIENCE)
+    !has_ended(daemon, SHORT)
 }
 
 /// Ends a daemon that goes on though its link is not here.
@@ -140,7 +140,7 @@ pub fn dismiss(link: &str) {
     if let Ok(Some(daemon)) = interface::connect(link.as_ref()) {
         // It ends with its socket (spec §2.1).
         let _ = fs::remove_file(interface::socket(link.as_ref()));
-        has_ended(daemon, PATIENCE);
+        has_ended(daemon, SHORT);
     }
 }
 

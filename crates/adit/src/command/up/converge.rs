@@ -15,7 +15,7 @@ use proto::{DeviceState, PublicKey};
 use super::carrier::{self, Carrier, End};
 use super::failure::{Failure, Failures, Kind, Outcome};
 use super::sync;
-use super::tunnel::{self, Hooks, Journal, Note};
+use super::tunnel::{self, Hooks, Journal, NewFile, Note};
 use super::want::{self, Circumstances};
 use super::wish::{Endpoint, Wish};
 use crate::command::wg::interface;
@@ -142,14 +142,13 @@ impl Tunnel {
     /// Brings it up, or to what its file wants now. A signal keeps the next step from being taken.
     pub(super) fn make(&mut self, signals: Option<&Signals>) -> Outcome {
         // Where there is no room for it, nobody could keep the tunnel.
-        let new = tunnel::prepare_file(&self.wish)?;
+        let new = NewFile::write(&self.wish)?;
         let was_up = !self.journal.entries.is_empty();
         let outcome = self.converge(signals);
         let Err(failure) = outcome else {
-            tunnel::keep_file(&self.wish.name, &new);
+            new.keep(&self.wish.name);
             return Ok(());
         };
-        tunnel::drop_file(&new);
         if !was_up {
             return Err(failure);
         }

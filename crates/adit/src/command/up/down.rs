@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use host::plan::{Machine, OnFailure, Plan};
 
 use super::failure::{Failures, Outcome};
-use super::tunnel::{self, Lock};
-use super::{carrier, keep, not_running, save, told_of_name, wish};
+use super::lock::{self, Lock};
+use super::{carrier, keep, not_running, save, told_of_name, tunnel, wish};
 use crate::command::daemon;
 use crate::command::wg::interface;
 
@@ -42,7 +42,7 @@ pub fn tell(argument: &OsStr) -> Outcome<String> {
 pub fn down(argument: &OsStr) -> Outcome {
     let name = wish::name(argument)?;
     let lock = Lock::of(&name)?;
-    tunnel::await_start(&name)?;
+    lock::await_start(&name)?;
     let Some(mut journal) = tunnel::journal(&name)? else {
         daemon::sweep(&name);
         drop(lock);

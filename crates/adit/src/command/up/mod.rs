@@ -8,6 +8,7 @@ mod down;
 mod endpoints;
 mod failure;
 mod keep;
+mod lock;
 mod numbers;
 mod pauses;
 mod save;

@@ -1,14 +1,11 @@
-//! What is known of a tunnel from one command to the next, and that only one command at a time
-//! changes it.
+//! What is known of a tunnel from one command to the next.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use config::key::to_base64;
 use config::quick;
@@ -20,12 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use super::carrier::End;
 use super::failure::{Failure, Kind, Outcome};
+use super::lock::Lock;
 use super::wish::Wish;
 
 /// Where the journals are: they outlive a power cut.
 const JOURNALS: &str = "/var/lib/adit";
-/// Where the locks are: they do not.
-const RUNTIME: &str = "/run/adit";
+/// Where files are that do not: locks, sockets, and what was applied.
+pub const RUNTIME: &str = "/run/adit";
 
 /// The journal of a tunnel.
 pub type Journal = host::Journal<Note>;
@@ -245,32 +243,38 @@ pub fn applied_file(name: &str) -> PathBuf {
     Path::new(RUNTIME).join(format!("{name}.conf"))
 }
 
-/// Writes down the file as it is about to be applied, and where.
-pub fn prepare_file(wish: &Wish) -> Outcome<PathBuf> {
-    let new = applied_file(&wish.name).with_added_extension("new");
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
-    file.and_then(|mut file| file.write_all(&wish.content)).map_err(|error| {
-        drop_file(&new);
-        Failure::io(format!("write {}", new.display()), &error)
-    })?;
-    Ok(new)
+/// The file of a tunnel as it is about to be applied, beside the one that was before. It goes when
+/// it is dropped.
+pub struct NewFile(PathBuf);
+
+impl NewFile {
+    /// Writes it.
+    pub fn write(wish: &Wish) -> Outcome<Self> {
+        let new = Self(applied_file(&wish.name).with_added_extension("new"));
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&new.0);
+        file.and_then(|mut file| file.write_all(&wish.content))
+            .map_err(|error| Failure::io(format!("write {}", new.0.display()), &error))?;
+        Ok(new)
+    }
+
+    /// It has been applied.
+    pub fn keep(self, name: &str) {
+        // Within one folder nothing is in the way.
+        let _ = fs::rename(&self.0, applied_file(name));
+    }
 }
 
-/// It has been applied.
-pub fn keep_file(name: &str, new: &Path) {
-    // Within one folder nothing is in the way.
-    let _ = fs::rename(new, applied_file(name));
-}
-
-/// It has not.
-pub fn drop_file(new: &Path) {
-    // What cannot be removed is overwritten by the next one.
-    let _ = fs::remove_file(new);
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // Where it was kept there is none; what cannot be removed is overwritten by the next one.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// The tunnel is down.
 pub fn forget_file(name: &str) {
-    drop_file(&applied_file(name));
+    let _ = fs::remove_file(applied_file(name));
 }
 
 /// The socket at which a tunnel's keeper answers.
@@ -288,107 +292,4 @@ pub fn names() -> Vec<String> {
     let mut names: Vec<_> = names.collect();
     names.sort();
     names
-}
-
-/// Where somebody says that a daemon is starting.
-fn start_file(name: &str) -> PathBuf {
-    Path::new(RUNTIME).join(format!("{name}.start"))
-}
-
-/// Says that a daemon of a tunnel is starting, for as long as the file or a copy of it is open
-/// anywhere: whoever starts it may be killed meanwhile, and it comes up all the same.
-pub fn announce_start(name: &str) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(start_file(name))?;
-    file.lock()?;
-    Ok(file)
-}
-
-/// Waits until no daemon of a tunnel is starting any more, if somebody left one alone with that.
-pub fn await_start(name: &str) -> Outcome {
-    let path = start_file(name);
-    let waited = match File::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        file => file.and_then(|file| file.lock()),
-    };
-    waited
-        .and_then(|()| fs::remove_file(&path))
-        .map_err(|error| Failure::io(format!("wait for {}", path.display()), &error))
-}
-
-/// Whoever holds it is the only one who changes something. Let go when dropped.
-#[derive(Debug)]
-pub struct Lock {
-    path: PathBuf,
-    _file: File,
-}
-
-impl Lock {
-    /// That of one tunnel.
-    pub fn of(name: &str) -> Outcome<Self> {
-        Self::take(Path::new(RUNTIME).join(format!("{name}.lock")))
-    }
-
-    /// That of starting the keeper of one tunnel.
-    pub fn of_keeper(name: &str) -> Outcome<Self> {
-        Self::take(Path::new(RUNTIME).join(format!("{name} keeper.lock")))
-    }
-
-    /// That of what all tunnels share: the numbers of tables and marks.
-    pub fn of_all() -> Outcome<Self> {
-        // No interface has a name that begins with a space.
-        Self::take(Path::new(RUNTIME).join(" .lock"))
-    }
-
-    /// That of taking back what several tunnels may have made.
-    pub fn of_undoing() -> Outcome<Self> {
-        Self::take(Path::new(RUNTIME).join(" undo.lock"))
-    }
-
-    fn take(path: PathBuf) -> Outcome<Self> {
-        const PATIENCE: Duration = Duration::from_secs(60);
-        const PAUSE: Duration = Duration::from_millis(20);
-        let fail = |error: io::Error| {
-            let failure = Failure::io(format!("lock {}", path.display()), &error);
-            match error.kind() {
-                io::ErrorKind::ReadOnlyFilesystem => {
-                    failure.with("mount /run writable, as by `--tmpfs /run' of a container")
-                }
-                _ => failure,
-            }
-        };
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(RUNTIME).map_err(fail)?;
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            let mut options = OpenOptions::new();
-            let options = options.write(true).create(true).truncate(false).mode(0o600);
-            let file = options.open(&path).map_err(fail)?;
-            if file.try_lock().is_ok() && is_at(&file, &path) {
-                return Ok(Self { path, _file: file });
-            }
-            thread::sleep(PAUSE);
-        }
-        let text = format!(
-            "another adit has been working on this tunnel for a minute (it holds {}): let it finish",
-            path.display()
-        );
-        Err(Failure::new(Kind::Timeout, text))
-    }
-}
-
-/// Whoever had the lock before may have taken its file away.
-fn is_at(file: &File, path: &Path) -> bool {
-    let identity = |it: fs::Metadata| (it.dev(), it.ino());
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(file), Ok(there)) => identity(file) == identity(there),
-        _ => false,
-    }
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // What cannot be removed is locked by the next one all the same.
-        let _ = fs::remove_file(&self.path);
-    }
 }

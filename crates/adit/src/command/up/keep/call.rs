@@ -17,7 +17,8 @@ use rustix::net::{
 use super::known::Known;
 use crate::command::quick::up::ourselves;
 use crate::command::up::failure::{Failure, Kind, Outcome};
-use crate::command::up::tunnel::{self, Lock};
+use crate::command::up::lock::Lock;
+use crate::command::up::tunnel;
 
 /// What a keeper says to whoever started it when it keeps.
 const READY: &str = "ready";

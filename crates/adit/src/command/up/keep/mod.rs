@@ -29,8 +29,9 @@ use sys::clock::realtime;
 
 use super::converge::{Purpose, Tunnel};
 use super::failure::{Failure, Outcome};
+use super::lock::Lock;
 use super::pauses::Pauses;
-use super::tunnel::{self, Journal, Lock};
+use super::tunnel::{self, Journal};
 use super::wish::Wish;
 use super::{attempt, down};
 use concerns::Concerns;
