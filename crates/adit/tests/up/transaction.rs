@@ -348,6 +348,8 @@ fn exit_codes_say_what_is_wrong() {
         try 2 adit up
         try 2 adit up wg0 wg1
         try 2 adit up --what wg0
+        for option in --foreground --kernel; do try 2 adit reload $option wg0; try 2 adit down $option wg0; done
+        for option in --guard --no-guard; do try 2 adit down $option wg0; done
         try 2 adit up 'not a name'
         try 3 adit up wg7
         try 4 adit down wg0

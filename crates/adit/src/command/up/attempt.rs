@@ -13,18 +13,18 @@ use super::lock::{self, Lock};
 use super::pauses::Pauses;
 use super::tunnel::{self, Journal};
 use super::wish::{self, Wish};
-use super::{Options, keep, not_running, told_of_name};
+use super::{Options, Verb, keep, not_running, told_of_name};
 
 /// Between two attempts to find a way to a peer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// `adit up`, and `adit reload` for a tunnel that must be up.
-pub fn up(options: &Options, must_run: bool) -> Outcome {
+pub fn up(options: &Options) -> Outcome {
     let name = wish::name(&options.argument)?;
     // Before anything is made, so that none is missed.
     let signals = Signals::new().map_err(|error| Failure::io("watch signals", &error))?;
     let mut pauses = Pauses::up_to(LONGEST_PAUSE);
-    while let Some(lost) = attempt(&name, options, must_run, Some(&signals))? {
+    while let Some(lost) = attempt(&name, options, Some(&signals))? {
         if !options.foreground {
             return Err(later(lost));
         }
@@ -43,7 +43,7 @@ pub fn up(options: &Options, must_run: bool) -> Outcome {
 
 /// `adit reload` in the process that keeps the tunnel. A signal waits until it is done.
 pub fn reload(name: &str) -> Outcome {
-    match attempt(name, &Options::to_reload(name), true, None)? {
+    match attempt(name, &Options::new(Verb::Reload, name.into()), None)? {
         Some(lost) => Err(later(lost)),
         None => {
             keep::tell_others(name);
@@ -57,9 +57,9 @@ fn later(lost: Failure) -> Failure {
 }
 
 /// What that would do, as in a diff.
-pub fn tell(options: &Options, must_run: bool) -> Outcome<String> {
+pub fn tell(options: &Options) -> Outcome<String> {
     let name = wish::name(&options.argument)?;
-    let (wish, journal) = read(&name, options, must_run)?;
+    let (wish, journal) = read(&name, options)?;
     if let Some(link) = tunnel::renamed(&mut Network::open()?, &name, &journal)? {
         return Ok(told_of_name(&name, &link));
     }
@@ -76,15 +76,10 @@ fn is_ended_within(pause: Duration, signals: &Signals) -> Outcome<bool> {
 }
 
 /// Brings it up, unless that would lead nowhere, for this reason.
-fn attempt(
-    name: &str,
-    options: &Options,
-    must_run: bool,
-    signals: Option<&Signals>,
-) -> Outcome<Option<Failure>> {
+fn attempt(name: &str, options: &Options, signals: Option<&Signals>) -> Outcome<Option<Failure>> {
     let _lock = Lock::of(name)?;
     lock::await_start(name)?;
-    let (wish, journal) = read(name, options, must_run)?;
+    let (wish, journal) = read(name, options)?;
     ask_outside(name, &journal)?;
     let mut tunnel = Tunnel::look(wish, journal, Purpose::Make(options))?;
     for warning in tunnel.wish.warnings() {
@@ -118,9 +113,9 @@ fn attempt(
 }
 
 /// What the file wants, and what has been made of it.
-fn read(name: &str, options: &Options, must_run: bool) -> Outcome<(Wish, Journal)> {
+fn read(name: &str, options: &Options) -> Outcome<(Wish, Journal)> {
     let journal = tunnel::journal(name)?;
-    if must_run && journal.is_none() {
+    if options.verb == Verb::Reload && journal.is_none() {
         return Err(not_running(name));
     }
     let wish = Wish::read(&options.argument, journal.as_ref().map(|it| it.note.file.as_path()))?;

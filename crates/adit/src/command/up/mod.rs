@@ -65,8 +65,17 @@ Takes a tunnel down, and leaves the machine as it was before.
   --dry-run   prints what would be done, and changes nothing
 ";
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Up,
+    /// Only a tunnel that is up.
+    Reload,
+    Down,
+}
+
 /// What a command line asks for.
 struct Options {
+    verb: Verb,
     /// A file, or the name of a tunnel.
     argument: OsString,
     dry_run: bool,
@@ -76,28 +85,58 @@ struct Options {
 }
 
 impl Options {
-    /// As `adit reload NAME` has them.
-    fn to_reload(name: &str) -> Self {
-        let argument = name.into();
-        Self { argument, dry_run: false, foreground: false, kernel: false, guard: None }
+    /// Those of a verb alone.
+    fn new(verb: Verb, argument: OsString) -> Self {
+        Self { verb, argument, dry_run: false, foreground: false, kernel: false, guard: None }
     }
 }
 
 /// Runs `adit up`.
 pub fn up(arguments: Vec<OsString>) -> ExitCode {
-    let tell = |options: &Options| attempt::tell(options, false);
-    run(arguments, UP, tell, |options| make(options, false))
+    run(Verb::Up, arguments)
 }
 
 /// Runs `adit reload`.
 pub fn reload(arguments: Vec<OsString>) -> ExitCode {
-    let tell = |options: &Options| attempt::tell(options, true);
-    run(arguments, RELOAD, tell, |options| make(options, true))
+    run(Verb::Reload, arguments)
+}
+
+/// Runs `adit down`.
+pub fn down(arguments: Vec<OsString>) -> ExitCode {
+    run(Verb::Down, arguments)
+}
+
+fn run(verb: Verb, arguments: Vec<OsString>) -> ExitCode {
+    let usage = match verb {
+        Verb::Up => UP,
+        Verb::Reload => RELOAD,
+        Verb::Down => DOWN,
+    };
+    let outcome = match parse(verb, arguments) {
+        Ok(None) => return say(usage),
+        Ok(Some(options)) => must_be_root("change the network").and_then(|()| obey(&options)),
+        Err(failure) => Err(failure),
+    };
+    match outcome {
+        Ok(text) => say(&text),
+        Err(failure) => failure.tell(),
+    }
+}
+
+/// Acts as a command line wants it, or tells what that would do.
+fn obey(options: &Options) -> Outcome<String> {
+    match (options.verb, options.dry_run) {
+        (Verb::Down, true) => return down::tell(&options.argument),
+        (Verb::Down, false) => down::down(&options.argument)?,
+        (Verb::Up | Verb::Reload, true) => return attempt::tell(options),
+        (Verb::Up | Verb::Reload, false) => make(options)?,
+    }
+    Ok(String::new())
 }
 
 /// Makes a tunnel what its file wants, and tells if that leads nowhere.
-fn make(options: &Options, must_run: bool) -> Outcome {
-    attempt::up(options, must_run)?;
+fn make(options: &Options) -> Outcome {
+    attempt::up(options)?;
     // In the foreground it is down again by now.
     let name = wish::name(&options.argument)?;
     for fault in ways::circles(&name) {
@@ -112,47 +151,18 @@ fn make(options: &Options, must_run: bool) -> Outcome {
     Ok(())
 }
 
-/// Runs `adit down`.
-pub fn down(arguments: Vec<OsString>) -> ExitCode {
-    let tell = |options: &Options| down::tell(&options.argument);
-    run(arguments, DOWN, tell, |options| down::down(&options.argument))
-}
-
-/// Acts as a command line wants it, or tells what that would do.
-fn run(
-    arguments: Vec<OsString>,
-    usage: &str,
-    tell: impl FnOnce(&Options) -> Outcome<String>,
-    act: impl FnOnce(&Options) -> Outcome,
-) -> ExitCode {
-    let outcome = match parse(arguments) {
-        Ok(None) => return say(usage),
-        Ok(Some(options)) => {
-            must_be_root("change the network").and_then(|()| match options.dry_run {
-                true => tell(&options),
-                false => act(&options).map(|()| String::new()),
-            })
-        }
-        Err(failure) => Err(failure),
-    };
-    match outcome {
-        Ok(text) => say(&text),
-        Err(failure) => failure.tell(),
-    }
-}
-
 /// None for a call for help.
-fn parse(arguments: Vec<OsString>) -> Outcome<Option<Options>> {
+fn parse(verb: Verb, arguments: Vec<OsString>) -> Outcome<Option<Options>> {
     let mut words = lexopt::Parser::from_args(arguments);
-    let (mut dry_run, mut foreground, mut kernel) = (false, false, false);
-    let (mut guard, mut argument) = (None, None);
+    let mut options = Options::new(verb, OsString::new());
+    let mut argument = None;
     while let Some(word) = words.next()? {
         match word {
-            Arg::Long("dry-run") => dry_run = true,
-            Arg::Long("foreground") => foreground = true,
-            Arg::Long("kernel") => kernel = true,
-            Arg::Long("guard") => guard = Some(true),
-            Arg::Long("no-guard") => guard = Some(false),
+            Arg::Long("dry-run") => options.dry_run = true,
+            Arg::Long("foreground") if verb == Verb::Up => options.foreground = true,
+            Arg::Long("kernel") if verb == Verb::Up => options.kernel = true,
+            Arg::Long("guard") if verb != Verb::Down => options.guard = Some(true),
+            Arg::Long("no-guard") if verb != Verb::Down => options.guard = Some(false),
             Arg::Short('h') | Arg::Long("help") => return Ok(None),
             Arg::Value(word) if argument.is_none() => argument = Some(word),
             word => return Err(word.unexpected().into()),
@@ -160,14 +170,13 @@ fn parse(arguments: Vec<OsString>) -> Outcome<Option<Options>> {
     }
     let argument = argument
         .ok_or_else(|| Failure::new(Kind::Usage, "say which tunnel: a file, or its name"))?;
-    Ok(Some(Options { argument, dry_run, foreground, kernel, guard }))
+    Ok(Some(Options { argument, ..options }))
 }
 
 /// Tells all keepers to look: each guard lets the datagrams of one tunnel out by their port and mark,
 /// or those of several that carry each other.
 pub fn tell_keepers() {
-    // No tunnel has this name.
-    keep::tell_others("");
+    keep::tell(|_| true);
 }
 
 fn must_be_root(to: &str) -> Outcome {

@@ -79,9 +79,14 @@ pub fn end(name: &str) {
 /// Tells the keepers of all other tunnels to look: what this one has changed may concern them, and
 /// they may say so at the same time.
 pub fn tell_others(name: &str) {
-    for other in tunnel::names().iter().filter(|other| *other != name) {
+    tell(|other| other != name);
+}
+
+/// Tells the keepers of these tunnels to look.
+pub fn tell(is_meant: impl Fn(&str) -> bool) {
+    for name in tunnel::names().iter().filter(|name| is_meant(name)) {
         // Where there is no keeper, nobody has to know.
-        let _ = say(other, LOOK);
+        let _ = say(name, LOOK);
     }
 }
 

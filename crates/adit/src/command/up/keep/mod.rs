@@ -43,7 +43,7 @@ use voice::Voice;
 
 use crate::command::wg::interface;
 
-pub use call::{ask, end, ensure, tell_of_silence, tell_others};
+pub use call::{ask, end, ensure, tell, tell_of_silence, tell_others};
 pub use known::{Keeper as Kept, Known};
 
 /// How many repairs are remembered.
