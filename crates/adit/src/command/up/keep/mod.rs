@@ -281,21 +281,24 @@ impl Keeper {
 
     /// Looks on behalf of everybody who calls, and tells them what is known.
     fn answer(&mut self) -> Still {
+        let (mut callers, mut must_look) = (Vec::new(), false);
         while let Some(caller) = self.ears.caller() {
             // One that says nothing is not waited for long.
             let word = read_word(&caller).unwrap_or_default();
-            if let Some(peer) = word.strip_prefix(call::SILENT) {
-                self.hear_of_silence(peer);
-                continue;
+            match word.strip_prefix(call::SILENT) {
+                Some(peer) => self.hear_of_silence(peer),
+                None => callers.push(caller),
             }
-            if word == call::LOOK && self.look(&[]) == Still::Ends {
-                // Their connections end with this process.
-                return Still::Ends;
-            }
-            // A caller who has gone needs no answer.
-            let _ = serde_json::to_string(&self.known())
-                .map_err(io::Error::from)
-                .and_then(|known| writeln!(&caller, "{known}"));
+            must_look |= word == call::LOOK;
+        }
+        if must_look && self.look(&[]) == Still::Ends {
+            // Their connections end with this process.
+            return Still::Ends;
+        }
+        let known = serde_json::to_string(&self.known()).unwrap_or_default();
+        for mut caller in callers {
+            // One who has gone needs no answer.
+            let _ = writeln!(caller, "{known}");
         }
         Still::Keeps
     }
