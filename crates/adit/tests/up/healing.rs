@@ -94,6 +94,36 @@ fn where_names_cannot_be_put_back_everything_else_is() {
 }
 
 #[test]
+fn whoever_is_asked_for_names_and_hangs_keeps_nothing_else_from_being_put_back() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        check adit up wg0
+        keeper=$(adit status --json wg0 | sed -n 's/.*"process": \([0-9]*\),.*/\1/p')
+        mkdir /run/dbus
+        python3 -c 'import socket, time
+bus = socket.socket(socket.AF_UNIX)
+bus.bind("/run/dbus/system_bus_socket")
+bus.listen()
+time.sleep(60)' & bus=$!
+        await test -S /run/dbus/system_bus_socket
+        # Both at once, however long that takes.
+        kill -STOP $keeper
+        echo nameserver 127.0.0.53 > /etc/resolv.conf
+        nft flush ruleset
+        SECONDS=0
+        kill -CONT $keeper
+        await nft list table inet adit-wg0
+        [ $SECONDS -lt 5 ] || fail "put back after $SECONDS s"
+        kill $bus
+        lost() { adit status wg0 | grep 'cannot be put back: .*systemd-resolved'; }
+        await lost
+        "##,
+    );
+}
+
+#[test]
 fn a_step_that_fails_keeps_none_of_the_others_from_being_put_back() {
     let Some(stage) = Stage::new() else { return };
     stage.play(&format!(

@@ -42,6 +42,9 @@ pub struct Tunnel {
     failures: Failures,
     /// Whether nobody can be told of name servers now: what was told is left as it is.
     is_mute: bool,
+    /// Whether a repair has still to find out who is told of them, which it does last: whoever hangs
+    /// keeps nothing else from being put back.
+    is_unasked: bool,
     machine: Machine,
     pub(super) circumstances: Circumstances,
     wanted: Vec<Wanted>,
@@ -50,32 +53,8 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    fn observe(&mut self) -> Outcome<Observed> {
-        let wanted = self.wanted.iter().map(|wanted| &wanted.item);
-        let made = self.journal.entries.iter().map(|entry| &entry.item);
-        let (told, items): (Vec<_>, Vec<_>) =
-            wanted.chain(made).partition(|it| self.is_mute && it.is_dns());
-        let mut observed = self.machine.observe(items)?;
-        observed.dns.extend(told.into_iter().cloned());
-        observed.shared = tunnel::made_by_others(&self.wish.name);
-        Ok(observed)
-    }
-
-    /// What is left to do on the machine.
-    pub fn plan(&mut self) -> Outcome<Plan> {
-        let observed = self.observe()?;
-        Ok(Plan::new(&self.wanted, &self.journal.entries, &observed))
-    }
-
-    /// What has to be set on an interface that is there.
-    fn change(&self) -> Option<Settings> {
-        let present = self.present.as_ref()?;
-        let settings = self.settings.clone();
-        Some(sync::missing(settings, &self.wish, &self.journal.note, present))
-    }
-
-    /// The plan.
-    pub(super) fn tell(&mut self) -> Outcome<String> {
+    /// What would be done, as in a diff.
+    pub fn tell(&mut self) -> Outcome<String> {
         let mut text = self.plan()?.to_string();
         let change = self.change();
         let settings = change.as_ref().unwrap_or(&self.settings);
@@ -91,22 +70,39 @@ impl Tunnel {
         Ok(text)
     }
 
-    fn hooks(&self) -> Coming {
-        let (old, new) = (self.journal.note.hooks.clone(), Hooks::from(&self.wish.file.hooks));
-        let was_there = tunnel::has_link(&self.journal, &self.wish.name);
-        let (before, pre_up) = match (&self.present, was_there) {
-            (Some(_), _) if old == new => return Coming::default(),
-            // One often takes back what another has done, whichever they are.
-            (Some(_), _) => {
-                let before =
-                    [("PreDown", old.pre_down), ("PostDown", old.post_down), ("PreUp", new.pre_up)];
-                (before.into(), Vec::new())
-            }
-            // The link has gone by itself.
-            (None, true) => (vec![("PostDown", old.post_down)], new.pre_up),
-            (None, false) => (Vec::new(), new.pre_up),
+    /// Brings it up, or to what its file wants now. A signal keeps the next step from being taken.
+    pub fn make(&mut self, signals: Option<&Signals>) -> Outcome {
+        // Where there is no room for it, nobody could keep the tunnel.
+        let new = NewFile::write(&self.wish)?;
+        let outcome = self.converge(signals);
+        let Err(failure) = outcome else {
+            new.keep(&self.wish.name);
+            return Ok(());
         };
-        Coming { before, pre_up, post_up: new.post_up }
+        if self.journal.entries.is_empty() {
+            return Err(failure);
+        }
+        // It goes on as it was, with the mark that it had.
+        self.journal.note = self.former.clone();
+        match self.journal.write() {
+            Ok(()) => Err(failure),
+            Err(error) => Err(failure.with(&error.to_string())),
+        }
+    }
+
+    /// Puts back what others have changed, keys and peers apart, and tells peers' endpoints that
+    /// have been found, which are told. Hooks run only if the link itself has gone. What fails does
+    /// not keep the rest: see [`Self::failure`].
+    pub fn restore(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        let repaired = self.repair(&mut told);
+        self.failures.keep(repaired);
+        told
+    }
+
+    /// Why a repair is not complete, if it is not.
+    pub fn failure(&mut self) -> Option<Failure> {
+        self.failures.take()
     }
 
     /// Whom to ask for names while the tunnel carries everything, itself included.
@@ -128,7 +124,7 @@ impl Tunnel {
 
     /// Why a tunnel that is not up yet must not come up: once everything goes into it, nobody but
     /// those outside can be asked any more where its other end is.
-    pub(super) fn lost(&self) -> Option<Failure> {
+    pub fn lost(&self) -> Option<Failure> {
         let is_new = self.present.is_none() && self.journal.entries.is_empty();
         let mut peers = self.settings.peers.iter();
         if !is_new || want::full(&self.wish).is_empty() || peers.any(|it| it.endpoint.is_some()) {
@@ -137,37 +133,6 @@ impl Tunnel {
         let names: Vec<_> = self.wish.endpoints.values().map(|it| it.host.as_str()).collect();
         let text = format!("nobody knows yet where {} is", names.join(" or "));
         (!names.is_empty()).then(|| Failure::new(Kind::Failed, text))
-    }
-
-    /// Brings it up, or to what its file wants now. A signal keeps the next step from being taken.
-    pub(super) fn make(&mut self, signals: Option<&Signals>) -> Outcome {
-        // Where there is no room for it, nobody could keep the tunnel.
-        let new = NewFile::write(&self.wish)?;
-        let was_up = !self.journal.entries.is_empty();
-        let outcome = self.converge(signals);
-        let Err(failure) = outcome else {
-            new.keep(&self.wish.name);
-            return Ok(());
-        };
-        if !was_up {
-            return Err(failure);
-        }
-        // It goes on as it was, with the mark that it had.
-        self.journal.note = self.former.clone();
-        match self.journal.write() {
-            Ok(()) => Err(failure),
-            Err(error) => Err(failure.with(&error.to_string())),
-        }
-    }
-
-    /// Puts back what others have changed, keys and peers apart, and tells peers' endpoints that
-    /// have been found, which are told. Hooks run only if the link itself has gone. What fails does
-    /// not keep the rest: see [`Self::failure`].
-    pub fn restore(&mut self) -> Vec<String> {
-        let mut told = Vec::new();
-        let repaired = self.repair(&mut told);
-        self.failures.keep(repaired);
-        told
     }
 
     fn repair(&mut self, told: &mut Vec<String>) -> Outcome {
@@ -202,15 +167,29 @@ impl Tunnel {
 
     /// Gives the datagrams of a full tunnel their mark back, without which it carries itself.
     fn mark_again(&self) -> Outcome<Option<String>> {
-        let is_lost = |mark: &u32| self.present.as_ref().is_some_and(|it| it.fwmark != *mark);
-        let Some(mark) = self.circumstances.table.filter(is_lost) else { return Ok(None) };
+        let mark =
+            self.present.as_ref().and_then(|it| sync::lost_mark(self.circumstances.table, it));
+        let Some(mark) = mark else { return Ok(None) };
         self.set(&Settings { fwmark: Some(mark), ..Settings::default() })?;
         Ok(Some(format!("somebody took the mark of its datagrams; put back: mark {mark:#x}")))
     }
 
-    /// Why a repair is not complete, if it is not.
-    pub fn failure(&mut self) -> Option<Failure> {
-        self.failures.take()
+    fn hooks(&self) -> Coming {
+        let (old, new) = (self.journal.note.hooks.clone(), Hooks::from(&self.wish.file.hooks));
+        let was_there = tunnel::has_link(&self.journal, &self.wish.name);
+        let (before, pre_up) = match (&self.present, was_there) {
+            (Some(_), _) if old == new => return Coming::default(),
+            // One often takes back what another has done, whichever they are.
+            (Some(_), _) => {
+                let before =
+                    [("PreDown", old.pre_down), ("PostDown", old.post_down), ("PreUp", new.pre_up)];
+                (before.into(), Vec::new())
+            }
+            // The link has gone by itself.
+            (None, true) => (vec![("PostDown", old.post_down)], new.pre_up),
+            (None, false) => (Vec::new(), new.pre_up),
+        };
+        Coming { before, pre_up, post_up: new.post_up }
     }
 
     /// Makes it so, or leaves everything as it was.
@@ -330,9 +309,30 @@ impl Tunnel {
         })
     }
 
+    /// What has to be set on an interface that is there.
+    fn change(&self) -> Option<Settings> {
+        let present = self.present.as_ref()?;
+        let settings = self.settings.clone();
+        Some(sync::missing(settings, &self.wish, &self.journal.note, present))
+    }
+
+    /// Everything that is wanted, name servers last if it is a repair.
+    fn apply(&mut self, signals: Option<&Signals>) -> Outcome {
+        self.apply_wanted(signals)?;
+        let has_link = !self.left.iter().any(|step| step.item().is_link());
+        if !has_link || !std::mem::take(&mut self.is_unasked) {
+            return Ok(());
+        }
+        let Some(dns) = self.failures.endure(look::chosen(&self.wish))? else { return Ok(()) };
+        self.is_mute = false;
+        self.circumstances.dns = dns;
+        self.wanted = want::wanted(&self.wish, &self.circumstances)?;
+        self.apply_wanted(signals)
+    }
+
     /// Until nothing is left to do, or nothing but what has failed just now: the kernel takes some
     /// things along with others, and the port of a new interface is known when it is there.
-    fn apply(&mut self, signals: Option<&Signals>) -> Outcome {
+    fn apply_wanted(&mut self, signals: Option<&Signals>) -> Outcome {
         const ROUNDS: usize = 4;
         let link = Step::Make(Item::Link(self.wish.name.clone()));
         let mut outcome = Ok(());
@@ -373,6 +373,23 @@ impl Tunnel {
             self.failures.endure(self.journal.write())?;
         }
         Ok(())
+    }
+
+    /// What is left to do on the machine.
+    fn plan(&mut self) -> Outcome<Plan> {
+        let observed = self.observe()?;
+        Ok(Plan::new(&self.wanted, &self.journal.entries, &observed))
+    }
+
+    fn observe(&mut self) -> Outcome<Observed> {
+        let wanted = self.wanted.iter().map(|wanted| &wanted.item);
+        let made = self.journal.entries.iter().map(|entry| &entry.item);
+        let (told, items): (Vec<_>, Vec<_>) =
+            wanted.chain(made).partition(|it| self.is_mute && it.is_dns());
+        let mut observed = self.machine.observe(items)?;
+        observed.dns.extend(told.into_iter().cloned());
+        observed.shared = tunnel::made_by_others(&self.wish.name);
+        Ok(observed)
     }
 
     fn carry_out(&mut self, noted: Noted<'_>, plan: &Plan, signals: Option<&Signals>) -> Outcome {

@@ -72,6 +72,11 @@ pub fn moved(wanted: &Settings, present: &DeviceState) -> Vec<PeerSettings> {
     moved.collect()
 }
 
+/// The mark of a full tunnel's datagrams, without which it carries itself, if somebody has taken it.
+pub fn lost_mark(table: Option<u32>, present: &DeviceState) -> Option<u32> {
+    table.filter(|mark| present.fwmark != *mark)
+}
+
 fn only_changes(peer: &mut PeerSettings, known: &PeerState) {
     peer.preshared_key.take_if(|key| PresharedKey::new(*key.0) == known.preshared_key);
     peer.persistent_keepalive.take_if(|seconds| *seconds == known.persistent_keepalive);

@@ -55,13 +55,12 @@ impl Tunnel {
             false => tunnel::call_back(&mut machine.network, name, &journal)?,
         };
         let present = present(name, &journal, &mut machine, only_tells)?;
-        // Checked before anything is touched.
-        let (dns, is_mute) = match failures.endure(chosen(&wish))? {
-            Some(dns) => (dns, false),
-            None => {
-                let told = tunnel::dns(&journal.entries);
-                (told.map(|(settings, record)| dns::Plan::again(settings, record)), true)
-            }
+        let is_unasked = wish.dns.is_some() && matches!(purpose, Purpose::Restore(_));
+        let dns = match is_unasked {
+            true => tunnel::dns(&journal.entries)
+                .map(|(settings, record)| dns::Plan::again(settings, record)),
+            // Checked before anything is touched.
+            false => chosen(&wish)?,
         };
         let port = wish.settings.listen_port.filter(|port| *port != 0);
         if let (Purpose::Make(_), None, Some(port)) = (&purpose, &present, port) {
@@ -105,7 +104,8 @@ impl Tunnel {
             called,
             done: Vec::new(),
             left: Vec::new(),
-            is_mute,
+            is_mute: is_unasked,
+            is_unasked,
             failures,
             machine,
             circumstances,
@@ -126,7 +126,7 @@ fn follow(options: &Options, journal: &mut Journal) {
 }
 
 /// Who will be asked for names, if the file wants that.
-fn chosen(wish: &Wish) -> Result<Option<dns::Plan>, host::Error> {
+pub(super) fn chosen(wish: &Wish) -> Result<Option<dns::Plan>, host::Error> {
     wish.dns.as_ref().map(|settings| dns::choose(&wish.name, settings)).transpose()
 }
 

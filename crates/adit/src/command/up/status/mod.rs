@@ -22,7 +22,7 @@ use sys::clock::realtime;
 use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Note};
 use super::ways::{Fault, Ways};
-use super::{keep, must_be_root, not_running, of_others, wish};
+use super::{keep, must_be_root, not_running, of_others, sync, wish};
 use crate::command::say;
 use crate::command::wg::interface;
 
@@ -232,11 +232,9 @@ impl Tunnel {
         missing.map(ToString::to_string).chain(self.missing_mark()).collect()
     }
 
-    /// Without its mark a full tunnel carries its own datagrams.
     fn missing_mark(&self) -> Option<String> {
-        let mark = self.note.table?;
-        let has_another = self.state.as_ref().is_some_and(|state| state.fwmark != mark);
-        has_another.then(|| format!("mark {mark:#x} of its datagrams"))
+        let mark = sync::lost_mark(self.note.table, self.state.as_ref()?)?;
+        Some(format!("mark {mark:#x} of its datagrams"))
     }
 
     /// Our own, which is in the files of the peers; none without a private key.
