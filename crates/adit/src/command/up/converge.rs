@@ -40,16 +40,21 @@ pub struct Tunnel {
     left: Vec<Step>,
     /// Why it could not.
     failures: Failures,
-    /// Whether nobody can be told of name servers now: what was told is left as it is.
-    is_mute: bool,
-    /// Whether a repair has still to find out who is told of them, which it does last: whoever hangs
-    /// keeps nothing else from being put back.
-    is_unasked: bool,
+    resolver: Resolver,
     machine: Machine,
     pub(super) circumstances: Circumstances,
     wanted: Vec<Wanted>,
     /// All that the interface ought to have.
     settings: Settings,
+}
+
+/// Whether it is known who is to be told of name servers. If not, what was told is left as it is.
+#[derive(PartialEq, Eq)]
+enum Resolver {
+    Known,
+    /// A repair asks last: whoever hangs keeps nothing else from being put back.
+    Unasked,
+    Unknown,
 }
 
 impl Tunnel {
@@ -320,11 +325,12 @@ impl Tunnel {
     fn apply(&mut self, signals: Option<&Signals>) -> Outcome {
         self.apply_wanted(signals)?;
         let has_link = !self.left.iter().any(|step| step.item().is_link());
-        if !has_link || !std::mem::take(&mut self.is_unasked) {
+        if !has_link || self.resolver != Resolver::Unasked {
             return Ok(());
         }
+        self.resolver = Resolver::Unknown;
         let Some(dns) = self.failures.endure(look::chosen(&self.wish))? else { return Ok(()) };
-        self.is_mute = false;
+        self.resolver = Resolver::Known;
         self.circumstances.dns = dns;
         self.wanted = want::wanted(&self.wish, &self.circumstances)?;
         self.apply_wanted(signals)
@@ -385,7 +391,7 @@ impl Tunnel {
         let wanted = self.wanted.iter().map(|wanted| &wanted.item);
         let made = self.journal.entries.iter().map(|entry| &entry.item);
         let (told, items): (Vec<_>, Vec<_>) =
-            wanted.chain(made).partition(|it| self.is_mute && it.is_dns());
+            wanted.chain(made).partition(|it| it.is_dns() && self.resolver != Resolver::Known);
         let mut observed = self.machine.observe(items)?;
         observed.dns.extend(told.into_iter().cloned());
         observed.shared = tunnel::made_by_others(&self.wish.name);

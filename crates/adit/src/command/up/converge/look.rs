@@ -7,7 +7,7 @@ use host::{Family, dns, guard};
 use proto::{DeviceState, PublicKey};
 use sys::clock::realtime;
 
-use super::Tunnel;
+use super::{Resolver, Tunnel};
 use crate::command::up::carrier::{self, End};
 use crate::command::up::failure::{Failure, Failures, Kind, Outcome};
 use crate::command::up::lock::Lock;
@@ -55,12 +55,14 @@ impl Tunnel {
             false => tunnel::call_back(&mut machine.network, name, &journal)?,
         };
         let present = present(name, &journal, &mut machine, only_tells)?;
-        let is_unasked = wish.dns.is_some() && matches!(purpose, Purpose::Restore(_));
-        let dns = match is_unasked {
-            true => tunnel::dns(&journal.entries)
-                .map(|(settings, record)| dns::Plan::again(settings, record)),
+        let (dns, resolver) = match purpose {
+            Purpose::Restore(_) if wish.dns.is_some() => {
+                let told = tunnel::dns(&journal.entries);
+                let told = told.map(|(settings, record)| dns::Plan::again(settings, record));
+                (told, Resolver::Unasked)
+            }
             // Checked before anything is touched.
-            false => chosen(&wish)?,
+            _ => (chosen(&wish)?, Resolver::Known),
         };
         let port = wish.settings.listen_port.filter(|port| *port != 0);
         if let (Purpose::Make(_), None, Some(port)) = (&purpose, &present, port) {
@@ -73,7 +75,7 @@ impl Tunnel {
         let found = found(&wish, &journal.note, present.as_ref(), purpose);
         // Until the number is in the journal, nobody else may find it free.
         let lock = if only_tells { None } else { Some(Lock::of_all()?) };
-        let before = (journal.note.table, journal.note.resolvers.clone());
+        let noted = journal.note.clone();
         let table = numbers::table(&wish, &mut machine, &journal.note)?;
         journal.note.table = table;
         remember_resolvers(&wish, &mut journal);
@@ -92,7 +94,7 @@ impl Tunnel {
         };
         let wanted =
             want::wanted(&wish, &circumstances).map_err(|failure| wish.with_line(failure))?;
-        if !only_tells && (table, &journal.note.resolvers) != (before.0, &before.1) {
+        if !only_tells && journal.note != noted {
             failures.endure(journal.write())?;
         }
         drop(lock);
@@ -104,8 +106,7 @@ impl Tunnel {
             called,
             done: Vec::new(),
             left: Vec::new(),
-            is_mute: is_unasked,
-            is_unasked,
+            resolver,
             failures,
             machine,
             circumstances,

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
 use std::time::Duration;
 
 use host::dns::{self, Record};
@@ -74,7 +75,16 @@ impl Ears {
 
     /// Somebody who calls.
     pub fn caller(&self) -> Option<UnixStream> {
-        self.listener.accept().ok().map(|(caller, _)| caller)
+        const PAUSE: Duration = Duration::from_secs(1);
+        match self.listener.accept() {
+            Ok((caller, _)) => Some(caller),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(_) => {
+                // There is no descriptor left; who calls waits at the door, and so must we.
+                thread::sleep(PAUSE);
+                None
+            }
+        }
     }
 
     /// What others have done since the last time.

@@ -252,9 +252,8 @@ impl Keeper {
         let word = word.iter().chain(self.ears.hear_more(&self.concerns));
         let who: Vec<String> = word.map(ToString::to_string).collect();
         let told = tunnel.restore();
-        self.names.outside = tunnel.outside();
-        self.names.wait_for(tunnel.waiting());
-        self.vigil.watch(&tunnel.wish, tunnel.journal.note.kernel);
+        self.names.follow(&tunnel);
+        self.vigil.follow(&tunnel);
         self.concerns.follow(&tunnel);
         for line in told {
             self.remember(line);

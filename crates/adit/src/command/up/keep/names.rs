@@ -14,6 +14,7 @@ use host::dns::Outside;
 use proto::PublicKey;
 use sys::poll::Event;
 
+use crate::command::up::converge::Tunnel;
 use crate::command::up::pauses::Pauses;
 use crate::command::up::sync::Found;
 use crate::command::up::wish::{Endpoint, Wish};
@@ -28,7 +29,7 @@ type Answer = (PublicKey, String, Option<SocketAddr>);
 /// Names that are waited for. Its descriptor is readable when one may have been found.
 pub struct Names {
     /// Whom to ask first.
-    pub outside: Option<Outside>,
+    outside: Option<Outside>,
     waiting: BTreeMap<PublicKey, Endpoint>,
     found: BTreeMap<PublicKey, (String, SocketAddr)>,
     /// How many questions are out.
@@ -54,8 +55,10 @@ impl Names {
         })
     }
 
-    /// These are waited for from now on, and no others.
-    pub fn wait_for(&mut self, waiting: BTreeMap<PublicKey, Endpoint>) {
+    /// What a tunnel waits for now is waited for, and nothing else.
+    pub fn follow(&mut self, tunnel: &Tunnel) {
+        self.outside = tunnel.outside();
+        let waiting = tunnel.waiting();
         if waiting != self.waiting {
             self.pauses.restart();
             self.next = Some(Instant::now());

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use proto::{DeviceState, PeerState, PublicKey};
 use sys::clock::realtime;
 
-use crate::command::up::wish::{Endpoint, Wish};
+use crate::command::up::converge::Tunnel;
+use crate::command::up::wish::Endpoint;
 
 /// Between two looks at the kernel's counters while somebody is spoken to, and else. Whoever hears
 /// something answers within ten seconds (spec §1.10, KEEPALIVE_TIMEOUT), so that nobody who is there
@@ -71,11 +72,11 @@ impl Vigil {
         }
     }
 
-    /// Looks after the peers of this file from now on.
-    pub fn watch(&mut self, wish: &Wish, kernel: bool) {
-        let named = wish.endpoints.iter().filter(|(_, endpoint)| !endpoint.is_address());
+    /// Looks after the peers that a tunnel has now.
+    pub fn follow(&mut self, tunnel: &Tunnel) {
+        let named = tunnel.wish.endpoints.iter().filter(|(_, endpoint)| !endpoint.is_address());
         self.named = named.map(|(peer, endpoint)| (*peer, endpoint.clone())).collect();
-        self.looks = kernel && !self.named.is_empty();
+        self.looks = tunnel.journal.note.kernel && !self.named.is_empty();
     }
 
     /// Our daemon calls a peer again. What is to be looked up: where it is, if it has not answered

@@ -96,14 +96,13 @@ fn show(argument: Option<OsString>, as_json: bool) -> Outcome<(String, Vec<Failu
             }
         }
     }
-    let text = match tunnels.is_empty() {
-        _ if as_json => {
-            let all: Map<_, _> =
-                tunnels.iter().map(|tunnel| (tunnel.name.clone(), tunnel.json())).collect();
-            format!("{:#}\n", Value::from(all))
-        }
-        true if failures.is_empty() && others.is_empty() => nothing(),
-        _ => tunnels.iter().map(Tunnel::text).chain([others]).collect(),
+    let text = if as_json {
+        let all = tunnels.iter().map(|tunnel| (tunnel.name.clone(), tunnel.json()));
+        format!("{:#}\n", Value::from(all.collect::<Map<_, _>>()))
+    } else if tunnels.is_empty() && failures.is_empty() && others.is_empty() {
+        nothing()
+    } else {
+        tunnels.iter().map(Tunnel::text).chain([others]).collect()
     };
     Ok((text, failures))
 }
