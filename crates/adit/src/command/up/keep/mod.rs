@@ -243,7 +243,7 @@ impl Keeper {
         let Some(journal) = tunnel::journal(&self.name)?.filter(is_kept) else {
             return Ok(Still::Ends);
         };
-        self.ears.follow(tunnel::dns(&journal.entries).map(|(_, record)| record))?;
+        let watched = self.ears.follow(tunnel::dns(&journal.entries).map(|(_, record)| record));
         let mut wish = Wish::of(self.name.clone(), tunnel::applied_file(&self.name))?;
         wish.path.clone_from(&journal.note.file);
         let found = self.names.found(&wish);
@@ -267,7 +267,10 @@ impl Keeper {
             self.remember(format!("{who}; put back: {}", steps.join(", ")));
             tell_others(&self.name);
         }
-        tunnel.failure().map_or(Ok(Still::Keeps), Err)
+        match tunnel.failure() {
+            Some(failure) => Err(failure),
+            None => watched.map(|()| Still::Keeps),
+        }
     }
 
     fn remember(&mut self, what: String) {
