@@ -208,6 +208,80 @@ fn a_firewall_mark_is_on_every_outer_packet(lab: &Lab, pairing: Pairing) {
     left.ns.ping(right.v4, 5);
 }
 
+/// What stands outside of a packet: a handshake is urgent (AF41); data shows nothing of what is inside
+/// but congestion, and what the way says of that reaches the packet inside (RFC 6040). Whatever is
+/// marked in another way is dropped.
+#[test]
+fn marks_are_on_the_wire_and_come_back_from_it() {
+    let pairing = Pairing::new(Implementation::Adit, Implementation::Adit);
+    pairing.play("marks_are_on_the_wire_and_come_back_from_it", |lab, pairing| {
+        for family in [Family::V4, Family::V6] {
+            let Pair { left, right, .. } = Pair::linked(lab, pairing, family);
+            let ip = word(family);
+            let chain = |node: &Node, name: &str, hook: &str| {
+                node.ns.run("nft add table inet lab");
+                let hook = format!("type filter hook {hook} priority mangle");
+                node.ns.run(&format!("nft add chain inet lab {name} {{ {hook} ; }}"));
+            };
+            let drop = |node: &Node, rule: &str| {
+                node.ns.run(&format!("nft add rule inet lab {rule} counter drop"));
+            };
+            chain(&left, "out", "output");
+            chain(&right, "out", "output");
+            chain(&right, "way", "prerouting");
+            chain(&right, "in", "input");
+            // The kind of message stands behind the header of UDP.
+            for (node, to, kind) in [(&left, 2, 1), (&right, 1, 2)] {
+                for wrong in ["dscp != af41", "ecn != not-ect"] {
+                    drop(node, &format!("out udp dport {to} @th,64,8 {kind} {ip} {wrong}"));
+                }
+            }
+            left.greet(&right);
+            const URGENT: u8 = 0xb8; // EF (RFC 3246)
+            for (inside, outside, way, delivered) in [
+                ("not-ect", "not-ect", "ce", "not-ect"),
+                ("ect0", "ect0", "ect0", "ect0"),
+                ("ect0", "ect0", "ect1", "ect1"),
+                ("ect0", "ect0", "ce", "ce"),
+                ("ect1", "ect1", "ce", "ce"),
+                ("ce", "ect0", "ect0", "ce"),
+            ] {
+                for inner in [Family::V4, Family::V6] {
+                    for (node, chains) in [(&left, &["out"][..]), (&right, &["way", "in"])] {
+                        for chain in chains {
+                            node.ns.run(&format!("nft flush chain inet lab {chain}"));
+                        }
+                    }
+                    for wrong in ["dscp != cs0".into(), format!("ecn != {outside}")] {
+                        drop(&left, &format!("out udp dport 2 @th,64,8 4 {ip} {wrong}"));
+                    }
+                    let set = format!("udp dport 2 @th,64,8 4 {ip} ecn set {way}");
+                    right.ns.run(&format!("nft add rule inet lab way {set}"));
+                    let of_tunnel = format!("in iifname {}", right.daemon.interface);
+                    for wrong in ["dscp != ef".into(), format!("ecn != {delivered}")] {
+                        drop(&right, &format!("{of_tunnel} {} {wrong}", word(inner)));
+                    }
+                    let number =
+                        ["not-ect", "ect1", "ect0", "ce"].iter().position(|it| *it == inside);
+                    let tos = usize::from(URGENT) | number.expect("one of these");
+                    let to = right.address(inner);
+                    let asked = left.ns.attempt(&format!("ping -n -c 1 -W 5 -Q {tos} {to}"));
+                    let rules = || [&left, &right].map(|node| node.ns.run("nft list ruleset"));
+                    assert!(asked.is_ok(), "{inside} in {family:?}: {asked:?} {:#?}", rules());
+                }
+            }
+        }
+    });
+}
+
+/// What a packet filter calls it.
+fn word(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
+}
+
 // Time.
 
 fn a_persistent_keepalive_keeps_its_interval(lab: &Lab, pairing: Pairing) {
