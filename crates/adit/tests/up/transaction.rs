@@ -367,6 +367,16 @@ fn exit_codes_say_what_is_wrong() {
             [ "$line" != 'Table = nowhere' ] || where=/etc/wireguard/wg0.conf:
             grep -q "adit: $where .*[;?]\|adit: $where.*: write" errors || fail "$line: $(cat errors)"
         done
+        # The C library would make other ports of these, and take the last for a host that nobody knows.
+        for port in 65536 99999 http; do
+            for host in 192.0.2.1 peer.test; do
+                full '' ''
+                sed -i "s/^Endpoint.*/Endpoint = $host:$port/" /etc/wireguard/wg0.conf
+                try 3 adit up wg0
+                grep -q "wg0.conf:10: .Endpoint': .$port' is not the number of a port; write" errors ||
+                    fail "$(cat errors)"
+            done
+        done
         full 'Adress = 1' ''
         code 3 adit up wg0
         [ "$(cat errors)" = "adit: /etc/wireguard/wg0.conf:5: there is no key \`Adress'; did you mean \`Address'?" ] ||

@@ -224,6 +224,8 @@ impl Machine for Later {
         service: &[u8],
         endpoint: &[u8],
     ) -> Result<SocketAddr, Refusal> {
+        // That is not to be asked of anybody.
+        self.port(service)?;
         let unknown = || Refusal::of("Name or service not known", endpoint);
         let number = u32::try_from(self.0.len()).map_err(|_| unknown())?;
         self.0.push(Endpoint {
