@@ -246,7 +246,7 @@ fn routes(
             let text = format!(
                 "{}: `{table}' is no routing table: write off, auto, a number, or a name in \
                  /etc/iproute2/rt_tables",
-                wish.path.display()
+                wish.place_of("Table")
             );
             Failure::new(Kind::Configuration, text)
         })?,

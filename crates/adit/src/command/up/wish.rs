@@ -138,6 +138,18 @@ impl Wish {
         with_line(failure, &self.path, &self.content)
     }
 
+    /// The file, and the line of it where a key stands that counts where it stands last.
+    pub fn place_of(&self, key: &str) -> String {
+        let text = String::from_utf8_lossy(&self.content);
+        let lines = (1..).zip(text.lines());
+        let is_it = |line: &str| {
+            line.split_once('=').is_some_and(|(word, _)| word.trim().eq_ignore_ascii_case(key))
+        };
+        let last = lines.filter(|(_, line)| is_it(line)).last();
+        let line = last.map_or_else(String::new, |(number, _)| format!(":{number}"));
+        format!("{}{line}", self.path.display())
+    }
+
     /// What a peer is called, or its key in short.
     pub fn name_of(&self, peer: &PublicKey) -> String {
         self.names.get(peer).cloned().unwrap_or_else(|| config::key::abbreviated(peer))
@@ -173,7 +185,11 @@ fn find(argument: &OsStr, known: Option<&Path>) -> Outcome<PathBuf> {
     let candidates = [Some(usual.as_path()), Some(given), known];
     let found = candidates.into_iter().flatten().find(|path| path.is_file());
     let path = found.ok_or_else(|| {
-        let text = format!("there is no file {}: write one, or name another", usual.display());
+        let usual_path = usual.display();
+        let text = match usual.exists() {
+            true => format!("{usual_path} is not a file: write one, or name another"),
+            false => format!("there is no file {usual_path}: write one, or name another"),
+        };
         Failure::new(Kind::Configuration, text)
     })?;
     path.canonicalize().map_err(|error| Failure::io(path.display(), &error))
