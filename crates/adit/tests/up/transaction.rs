@@ -452,6 +452,21 @@ fn where_there_is_no_room_nothing_is_made() {
             umount $folder
             same before "nothing can be written in $folder"
         done
+        # Nor where there is a way to neither the name servers nor what they were.
+        full '' ''
+        refused() {
+            code 1 adit up wg0
+            grep -q "^adit: set the DNS of wg0: .*Read-only file system; mount it writable, or .$1" errors ||
+                fail "$(cat errors)"
+            [ $(wc -l < errors) = 1 ] || fail "$(cat errors)"
+            umount $2
+            same before "nothing can be written in $2"
+        }
+        mount -t tmpfs -o ro none /var/lib
+        refused 'et .*--tmpfs /var/lib/adit' /var/lib
+        mount --bind /etc/resolv.conf /etc/resolv.conf
+        mount -o remount,ro,bind /etc/resolv.conf
+        refused 'eave .DNS. out' /etc/resolv.conf
         "##,
     );
 }

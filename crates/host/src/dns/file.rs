@@ -41,9 +41,12 @@ impl Turns<File> {
             let path = path.display();
             return Err(io::Error::other(format!("{path} is immutable: run `chattr -i {path}'")));
         }
-        may_write(if *in_place { path } else { parent(path) })?;
+        let place = if *in_place { path } else { parent(path) };
+        may_write(place, "leave `DNS' out and set the servers outside, as of a container")?;
         let there = self.state().ancestors().find(|folder| folder.exists());
-        may_write(there.unwrap_or(self.state()))
+        let or_else =
+            "let a container have a folder of its own there, as by `--tmpfs /var/lib/adit'";
+        may_write(there.unwrap_or(self.state()), or_else)
     }
 }
 
@@ -186,10 +189,16 @@ pub(super) fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(path)
 }
 
-fn may_write(path: &Path) -> io::Result<()> {
+/// What is read-only can be mounted in another way, or else.
+fn may_write(path: &Path, or_else: &str) -> io::Result<()> {
     access(path, Access::WRITE_OK).map_err(|errno| {
         let cause = io::Error::from(errno);
-        io::Error::new(cause.kind(), format!("{} cannot be written: {cause}", path.display()))
+        let remedy = match cause.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => format!("; mount it writable, or {or_else}"),
+            _ => String::new(),
+        };
+        let text = format!("{} cannot be written: {cause}{remedy}", path.display());
+        io::Error::new(cause.kind(), text)
     })
 }
 

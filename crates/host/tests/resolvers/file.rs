@@ -61,7 +61,10 @@ fn a_mounted_file_is_overwritten_as_containers_need_it() {
         run(Command::new("mount").args(["-o", "remount,bind,ro", RESOLV_CONF]));
         let refusal = refusal("wg0", "10.0.1.53");
         assert!(
-            refusal.ends_with("/etc/resolv.conf cannot be written: Read-only file system"),
+            refusal.ends_with(
+                "/etc/resolv.conf cannot be written: Read-only file system; mount it writable, or \
+                 leave `DNS' out and set the servers outside, as of a container"
+            ),
             "{refusal}"
         );
     });
