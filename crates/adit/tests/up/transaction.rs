@@ -363,6 +363,11 @@ fn exit_codes_say_what_is_wrong() {
         try 5 setpriv --reuid 65534 "$ADIT" up wg0
         try 5 setpriv --reuid 65534 "$ADIT" status
         grep -q 'only root may look at its tunnels' errors || fail "$(cat errors)"
+        for command in up down reload; do
+            try 5 setpriv --bounding-set=-net_admin --inh-caps=-all "$ADIT" $command wg0
+            grep -q '^adit: no right .*: this needs the capability NET_ADMIN; .* --cap-add NET_ADMIN' errors ||
+                fail "$(cat errors)"
+        done
         for line in 'Adress = 1' 'MTU = much' 'Address = 1.2.3.4/77' 'DNS = a_%b' 'Table = nowhere' \
             '#! ExcludeIPs = all' 'SaveConfig = maybe' 'PrivateKey = short' 'MTU = 10' 'MTU = 70000'; do
             full "$line" ''

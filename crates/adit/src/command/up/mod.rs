@@ -26,6 +26,7 @@ use std::process::ExitCode;
 
 use host::{Link, Network};
 use lexopt::Arg;
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::say;
 use super::wg::interface;
@@ -114,7 +115,7 @@ fn run(verb: Verb, arguments: Vec<OsString>) -> ExitCode {
     };
     let outcome = match parse(verb, arguments) {
         Ok(None) => return say(usage),
-        Ok(Some(options)) => must_be_root("change the network").and_then(|()| obey(&options)),
+        Ok(Some(options)) => may_change_the_network().and_then(|()| obey(&options)),
         Err(failure) => Err(failure),
     };
     match outcome {
@@ -177,6 +178,18 @@ fn parse(verb: Verb, arguments: Vec<OsString>) -> Outcome<Option<Options>> {
 /// or those of several that carry each other.
 pub fn tell_keepers() {
     keep::tell(|_| true);
+}
+
+fn may_change_the_network() -> Outcome {
+    must_be_root("change the network")?;
+    // Root of a container may lack what makes root of it (capabilities(7)).
+    let ours = capabilities(None);
+    if ours.map_or(true, |ours| ours.effective.contains(CapabilitySet::NET_ADMIN)) {
+        return Ok(());
+    }
+    let text = "no right to change the network: this needs the capability NET_ADMIN; start a \
+                container with --cap-add NET_ADMIN --device /dev/net/tun";
+    Err(Failure::new(Kind::Permission, text))
 }
 
 fn must_be_root(to: &str) -> Outcome {
