@@ -13,12 +13,17 @@ fn a_link_that_was_renamed_has_its_name_back_within_a_second() {
         check ping -c 1 -W 5 10.9.0.1 > /dev/null
         stable() { snapshot | sort; }
         stable > up
-        start=${EPOCHREALTIME/./}
-        ip link set wg0 name x
         back() { diff up <(stable); }
-        await back
-        took=$((${EPOCHREALTIME/./} - start))
-        [ $took -lt 1000000 ] || echo "slow: $took us"
+        took=1000000
+        # A machine with much else to do may need more, but not each time.
+        for try in 1 2 3 4 5; do
+            [ $took -ge 1000000 ] || break
+            start=${EPOCHREALTIME/./}
+            ip link set wg0 name x
+            await back
+            took=$((${EPOCHREALTIME/./} - start))
+        done
+        [ $took -lt 1000000 ] || fail "$took us"
         adit status --json wg0 | grep -q 'link x.*put back: ~ name wg0 (was x)' || fail "$(adit status --json)"
         check ping -c 1 -W 5 10.9.0.1 > /dev/null
         "##,

@@ -25,12 +25,17 @@ fn what_others_delete_is_back_within_a_second_and_it_is_known_who_did_it() {
         stable() { snapshot | sort; }
         stable > up
         back() { diff up <(stable); }
+        # A machine with much else to do may need more, but not each time.
         gone() {
-            local start=${EPOCHREALTIME/./}
-            check "$@"
-            await back
-            local took=$((${EPOCHREALTIME/./} - start))
-            [ $took -lt 1000000 ] || echo "slow: $took us for $*"
+            local try start took
+            for try in 1 2 3 4 5; do
+                start=${EPOCHREALTIME/./}
+                check "$@"
+                await back
+                took=$((${EPOCHREALTIME/./} - start))
+                [ $took -ge 1000000 ] || return 0
+            done
+            fail "$took us for $*"
         }
         gone nft delete table inet adit-wg0
         gone nft flush ruleset
