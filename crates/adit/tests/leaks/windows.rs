@@ -70,6 +70,29 @@ fn nothing_leaves_from_the_first_moment_to_the_last() {
     }
 }
 
+/// As many as are promised, in one life of a tunnel.
+#[test]
+fn of_ten_thousand_probes_none_leaves() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "DNS = 10.9.0.1");
+    stage.tunnel("up");
+    let deeds: [(&str, Deed); 5] = [
+        ("up", |_| ()),
+        ("settings change", |stage| {
+            stage.configure(BOTH, "MTU = 1300");
+            stage.tunnel("reload");
+        }),
+        ("everything is killed", |stage| drop(stage.client.run("kill -9 $(pidof adit)"))),
+        ("up again", |stage| stage.tunnel("up")),
+        ("the peer is lost", |stage| drop(stage.server.run("ip link del wg0"))),
+    ];
+    for (moment, act) in deeds {
+        let leaks = stage.leaks_during(2000, act);
+        assert_eq!(leaks.count(), 0, "{moment}:\n{leaks}");
+    }
+    assert!(stage.probes.count() >= 10_000, "{:?}", stage.probes);
+}
+
 #[test]
 fn nothing_leaves_when_the_peer_is_lost() {
     let Some(mut stage) = Stage::new(Program::Ours) else { return };
