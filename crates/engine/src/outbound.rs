@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, TAG};
-use proto::{Bucket, Keypair, Report, padding};
+use proto::{Bucket, Keypair, Kind, Report, kind, padding};
 use sys::tun::VnetHeader;
 use sys::udp::Family;
 
@@ -132,17 +132,25 @@ impl Outbound {
         let Some((header, _)) = VnetHeader::decode(read) else { return };
         let packet = read.get_mut(VnetHeader::LEN..).unwrap_or_default();
         let Some(destination) = packet::destination(packet) else { return };
-        let peer = round.routes.lookup(destination).filter(|peer| peer.endpoint.load().is_some());
-        let Some(peer) = peer else {
+        let peer = round.routes.lookup(destination);
+        let remote = peer.and_then(|peer| Some(peer.endpoint.load().as_deref()?.remote));
+        let (Some(peer), Some(remote)) = (peer, remote) else {
             return self.unreachable(round, packet);
         };
+        let mut session = peer.session(round.now);
+        let is_ours = |keypair: &Arc<Keypair>| {
+            packet::udp_payload(packet).map(kind) == Some(Ok(Kind::Data(keypair.remote_index())))
+        };
+        if remote.ip() == destination && session.as_ref().is_some_and(is_ours) {
+            // The way to the peer leads into the tunnel, which would carry itself without an end.
+            return;
+        }
         let is_super_packet = header.gso_type != VnetHeader::GSO_NONE;
         // Who sends too much is told by a mark, or loses the first segment.
         let loses =
             self.backlog.is_too_much(round.now, packet, is_super_packet) && !ecn::congested(packet);
         let Some(segments) = Segments::new(header, packet) else { return };
         let tos = ecn::outer(packet::tos(packet).unwrap_or_default());
-        let mut session = peer.session(round.now);
         for index in usize::from(loses)..segments.count() {
             let length = segments.length(index);
             if session.is_none() {

@@ -64,6 +64,11 @@ impl Keypair {
         self.local
     }
 
+    /// The index that messages from us carry.
+    pub fn remote_index(&self) -> SessionIndex {
+        self.remote
+    }
+
     /// Whether messages may be sent on it at `now`.
     pub fn can_send(&self, now: Time) -> bool {
         now.since(self.created) < REJECT_AFTER_TIME

@@ -40,6 +40,12 @@ pub fn tos(packet: &[u8]) -> Option<u8> {
     }
 }
 
+/// What `packet` carries, if it is UDP and no later fragment.
+pub fn udp_payload(packet: &[u8]) -> Option<&[u8]> {
+    let Outline { protocol, transport, .. } = Outline::of(packet)?;
+    packet.get(transport + udp::HEADER..).filter(|_| protocol == protocol::UDP)
+}
+
 /// What tells the flows of TCP and UDP apart: addresses and ports. Where there are no ports, whatever
 /// lies in their place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
