@@ -126,7 +126,8 @@ fn check(file: &OsStr, as_json: bool) -> Result<ExitCode, String> {
 
 /// The errors in a file, each as `LINE: what; instead'.
 pub struct Errors {
-    /// The first that keeps `wg' and `wg-quick' from using it, too.
+    /// The first that keeps `wg' and `wg-quick' from using it, too, or that there is no interface, of
+    /// which they make an empty one.
     pub fatal: Option<String>,
     /// Those that they take, though something else comes of it than is written.
     pub taken: Vec<String>,
@@ -135,8 +136,7 @@ pub struct Errors {
 impl Errors {
     /// Looks for them.
     pub fn of(content: &[u8]) -> Self {
-        const TAKEN: [&str; 5] =
-            ["allowed-ips-taken", "interface-missing", "key-zero", "own-key", "peer-repeated"];
+        const TAKEN: [&str; 4] = ["allowed-ips-taken", "key-zero", "own-key", "peer-repeated"];
         let problems = file::check(content, &Surroundings::default()).into_iter();
         let errors = problems.filter(|problem| problem.severity == Severity::Error);
         let (taken, fatal): (Vec<_>, Vec<_>) =

@@ -162,6 +162,33 @@ fn a_reload_that_fails_leaves_everything_as_it_was() {
     );
 }
 
+/// What an editor, or a disk that is full, has made empty.
+#[test]
+fn a_file_without_an_interface_takes_no_guard_away() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        snapshot > before
+        check adit up wg0
+        snapshot > up; wg showconf wg0 > conf
+        cp /etc/wireguard/wg0.conf written
+        for emptied in '' '# nothing' "$(sed 's/^/#/' written)" "$(sed -n '/Peer/,$p' written)"; do
+            printf '%s\n' "$emptied" > /etc/wireguard/wg0.conf
+            for command in reload up; do
+                code 3 adit $command wg0
+                grep -q "^adit: /etc/wireguard/wg0.conf:1: no .Interface.; write" errors || fail "$(cat errors)"
+                same up "$command with: $emptied"
+                diff conf <(wg showconf wg0) || fail 'peers'
+            done
+        done
+        check adit down wg0
+        code 3 adit up wg0
+        same before 'after down'
+        "##,
+    );
+}
+
 #[test]
 fn what_was_changed_while_it_was_up_is_saved_if_the_file_wants_that() {
     let Some(stage) = Stage::new() else { return };

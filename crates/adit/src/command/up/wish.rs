@@ -82,6 +82,10 @@ impl Wish {
             with_line(failure, &path, &source.content)
         };
         let file = quick::File::parse(&source.content).map_err(|error| invalid(&error))?;
+        if !has_interface(&file.rest) {
+            // What an editor or a full disk has emptied is no wish for nothing, without a guard.
+            return Err(invalid(&"no [Interface]"));
+        }
         if has_hooks(&file)
             && let Some(who) = source.writable_by_others()
         {
@@ -193,6 +197,15 @@ fn find(argument: &OsStr, known: Option<&Path>) -> Outcome<PathBuf> {
         Failure::new(Kind::Configuration, text)
     })?;
     path.canonicalize().map_err(|error| Failure::io(path.display(), &error))
+}
+
+/// Whether a file begins its interface somewhere, as wg(8) reads it.
+fn has_interface(content: &[u8]) -> bool {
+    content.split(|byte| *byte == b'\n').any(|line| {
+        let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
+        let word = line.iter().filter(|byte| !byte.is_ascii_whitespace());
+        word.map(u8::to_ascii_lowercase).eq(*b"[interface]")
+    })
 }
 
 fn has_hooks(file: &quick::File) -> bool {
