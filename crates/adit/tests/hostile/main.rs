@@ -65,11 +65,7 @@ fn play(case: &Case) -> String {
     let before = stage::census();
     for (name, command) in [("up", &["wg-quick"][..]), ("adit up", &[])] {
         let ran = run(&[command, &["up", argument]].concat(), &folder, case.patience());
-        // What `adit up' says is tested where that is tested.
-        match name {
-            "up" => drop(writeln!(report, "{name}: {}", told("up", &ran))),
-            _ => assert!(ran.code.is_some(), "{}: {name} takes for ever", case.name),
-        }
+        let _ = writeln!(report, "{name}: {}", told("up", &ran));
         if ran.code == Some(0) {
             let ran = run(&[command, &["down", argument]].concat(), &folder, case.patience());
             assert_eq!(ran.code, Some(0), "{}: {name}, then down: {ran:?}", case.name);
