@@ -472,6 +472,16 @@ fn where_there_is_no_room_nothing_is_made() {
         mount --bind /etc/resolv.conf /etc/resolv.conf
         mount -o remount,ro,bind /etc/resolv.conf
         refused 'eave .DNS. out' /etc/resolv.conf
+        # Some kernels have files that nobody can change on all file systems, some do not.
+        if chattr +i /etc/resolv.conf 2> /dev/null; then
+            code 1 adit up wg0
+            [ "$(cat errors)" = "adit: set the DNS of wg0: /etc/resolv.conf is immutable: run \`chattr -i /etc/resolv.conf'" ] ||
+                fail "$(cat errors)"
+            chattr -i /etc/resolv.conf
+            same before 'a file that nobody can change'
+        else
+            echo 'SKIPPED in part: no chattr here'
+        fi
         "##,
     );
 }
