@@ -419,6 +419,10 @@ fn what_is_taken_though_it_cannot_be_meant_is_told() {
         check adit up --guard wg0 2> errors
         grep -q 'wg0 is no full tunnel, and needs no guard' errors || fail "$(cat errors)"
         check adit down wg0
+        # Nor does the file get less than it asks for without a word.
+        full '#! Guard = on' ''
+        sed -i 's|^AllowedIPs.*|AllowedIPs = 0.0.0.0/2, 128.0.0.0/1|' /etc/wireguard/wg0.conf
+        told wg0 'wg0 is no full tunnel, and needs no guard: there is none'
         # A file by its name alone is no interface.
         mv /etc/wireguard/wg0.conf .
         check adit up wg0.conf

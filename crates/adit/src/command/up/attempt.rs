@@ -88,7 +88,8 @@ fn attempt(name: &str, options: &Options, signals: Option<&Signals>) -> Outcome<
     if options.kernel && !tunnel.journal.note.kernel {
         eprintln!("adit: {name} is carried by adit already: `adit down {name}' first");
     }
-    if options.guard == Some(true) && tunnel.circumstances.table.is_none() {
+    let asked_for = tunnel.journal.note.guard.or(tunnel.wish.extensions.guard);
+    if asked_for == Some(true) && tunnel.circumstances.table.is_none() {
         eprintln!("adit: {name} is no full tunnel, and needs no guard: there is none");
     }
     if let Some(other) = &tunnel.called {
