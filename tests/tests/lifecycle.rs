@@ -1,9 +1,9 @@
 //! What becomes of a daemon when its interface, its namespace, its socket or its process is acted
 //! upon. The scenarios marked so in the table of differences show where wireguard-go fails.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::net::UdpSocket;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -267,6 +267,50 @@ fn peers_come_and_go_without_a_trace(lab: &Lab, implementation: Implementation) 
     let growth = after.resident.saturating_sub(before.resident);
     assert!(growth < 4 << 10, "grew by {growth} KiB");
     pair.ping();
+}
+
+/// Nor of the changes that brought them there.
+#[test]
+fn of_keys_that_were_removed_nothing_is_left_in_memory() {
+    let name = "of_keys_that_were_removed_nothing_is_left_in_memory";
+    Implementation::Adit.play(name, |lab, implementation| {
+        let pair = Pair::new(lab, Pairing::new(implementation, implementation), Family::V4);
+        pair.ping();
+        let Pair { left, right, .. } = &pair;
+        let told = left.daemon.uapi("get=1\n\n");
+        let secrets = ["private_key=", "preshared_key="].map(|key| {
+            let hex = told.lines().find_map(|line| line.strip_prefix(key)).expect(key);
+            let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("a byte");
+            (0..64).step_by(2).map(byte).collect::<Vec<_>>()
+        });
+        let pid = left.daemon.pid();
+        assert!(
+            secrets.iter().all(|secret| is_in_memory(pid, secret)),
+            "it is looked for elsewhere"
+        );
+        left.set("private-key /dev/null");
+        left.set_peer(right, "remove");
+        for secret in &secrets {
+            await_that("the key is gone", || !is_in_memory(pid, secret));
+        }
+    });
+}
+
+/// Whether bytes are anywhere in what a process has written to its memory.
+fn is_in_memory(pid: u32, bytes: &[u8]) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("a process");
+    let memory = File::open(format!("/proc/{pid}/mem")).expect("a process");
+    // Neither of files, nor the kernel's own.
+    let own = maps.lines().filter(|line| !line.contains(['/', '[']) || line.ends_with(']'));
+    own.filter(|line| line.contains(" rw")).any(|line| {
+        let (range, _) = line.split_once(' ').expect("a range");
+        let (start, end) = range.split_once('-').expect("a range");
+        let [start, end] = [start, end].map(|at| u64::from_str_radix(at, 16).expect("an address"));
+        let mut content = vec![0; (end - start) as usize];
+        // What has gone meanwhile has nothing in it.
+        let is_there = memory.read_exact_at(&mut content, start).is_ok();
+        is_there && content.windows(bytes.len()).any(|place| place == bytes)
+    })
 }
 
 /// What a process holds.

@@ -47,14 +47,16 @@ pub fn to_hex(key: &[u8; 32]) -> Zeroizing<String> {
 pub fn from_hex(text: impl AsRef<[u8]>) -> Option<Zeroizing<[u8; 32]>> {
     let text: &[u8; HEX_LEN] = text.as_ref().try_into().ok()?;
     let (pairs, _) = text.as_chunks();
-    let mut key = Zeroizing::new([0; 32]);
+    // Where it stays: what is moved leaves a copy behind.
+    let mut key = Some(Zeroizing::new([0; 32]));
     let mut all = 0;
-    for (byte, [high, low]) in key.iter_mut().zip(pairs) {
+    for (byte, [high, low]) in key.iter_mut().flat_map(|key| key.iter_mut()).zip(pairs) {
         let value = nibble(*high) << 4 | nibble(*low);
         *byte = value as u8;
         all |= value;
     }
-    (all >= 0).then_some(key)
+    key.take_if(|_| all < 0);
+    key
 }
 
 /// A public key as logs name it: its first and last four characters.

@@ -1,9 +1,10 @@
 //! Long-term keys. Text forms live in `config`.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::primitives::DhKey;
 
@@ -30,13 +31,29 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// Bytes that are wiped when they are dropped, never printed, and compared in constant time.
+/// Bytes that are wiped when they are dropped, never printed, and compared in constant time; none if all
+/// are zero. They stay where they are: whatever is moved leaves a copy behind that nobody wipes.
 #[derive(Clone, Default)]
-struct Hidden(Zeroizing<[u8; 32]>);
+struct Hidden(Option<Box<Zeroizing<[u8; 32]>>>);
+
+impl Hidden {
+    fn new(mut bytes: [u8; 32]) -> Self {
+        let hidden = Box::new(Zeroizing::new([0; 32]));
+        let mut hidden =
+            Some(hidden).filter(|zeros| verify_slices_are_equal(&***zeros, &bytes).is_err());
+        hidden.iter_mut().for_each(|hidden| hidden.copy_from_slice(&bytes));
+        bytes.zeroize();
+        Self(hidden)
+    }
+
+    fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_deref().map_or(&[0; 32], |bytes| bytes)
+    }
+}
 
 impl PartialEq for Hidden {
     fn eq(&self, other: &Self) -> bool {
-        verify_slices_are_equal(&*self.0, &*other.0).is_ok()
+        verify_slices_are_equal(self.as_bytes(), other.as_bytes()).is_ok()
     }
 }
 
@@ -55,11 +72,8 @@ pub struct PrivateKey(Hidden);
 impl PrivateKey {
     /// Clamps `bytes`. All zeros mean "no key" everywhere in WireGuard, hence `None`.
     pub fn new(bytes: [u8; 32]) -> Option<Self> {
-        let mut hidden = Hidden(Zeroizing::new(bytes));
-        if hidden == Hidden::default() {
-            return None;
-        }
-        let [first, .., last] = &mut *hidden.0;
+        let mut hidden = Hidden::new(bytes);
+        let [first, .., last] = &mut ***hidden.0.as_mut()?;
         *first &= 0b1111_1000;
         *last = *last & 0b0111_1111 | 0b0100_0000;
         Some(Self(hidden))
@@ -72,7 +86,7 @@ impl PrivateKey {
 
     /// The clamped scalar, for writing it where it was asked for.
     pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0.0
+        self.0.as_bytes()
     }
 }
 
@@ -83,11 +97,11 @@ pub struct PresharedKey(Hidden);
 impl PresharedKey {
     /// Takes the bytes as they are.
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self(Hidden(Zeroizing::new(bytes)))
+        Self(Hidden::new(bytes))
     }
 
     /// The bytes, for mixing and for writing them where they were asked for.
     pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0.0
+        self.0.as_bytes()
     }
 }
