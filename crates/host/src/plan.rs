@@ -48,7 +48,8 @@ impl Item {
             (Self::Mtu(a, _), Self::Mtu(b, _)) | (Self::Setting(a, _), Self::Setting(b, _)) => {
                 a == b
             }
-            (Self::Dns(_, a), Self::Dns(_, b)) => a.link() == b.link(),
+            // Several may have been told of one link, one after the other.
+            (Self::Dns(_, a), Self::Dns(_, b)) => a == b,
             _ => self == other,
         }
     }
@@ -208,7 +209,8 @@ impl Plan {
     /// and there already, made by somebody else, stays theirs.
     ///
     /// What is wanted is made in its order, then what is not wanted any more is removed, the latest
-    /// first.
+    /// first. Whoever was told of name servers and does not answer for them any more stays told, since
+    /// it may answer again, and forgets them with the tunnel.
     #[must_use]
     pub fn new(wanted: &[Wanted], made: &[Entry], observed: &Observed) -> Self {
         let mut plan = Self::default();
@@ -238,11 +240,14 @@ impl Plan {
             plan.steps.extend(step.map(|step| (step, *why)));
         }
         let places = Places::of(wanted.iter().map(|wanted| (&wanted.item, ())));
-        for entry in made.iter().rev() {
-            if places.get(&entry.item).is_none() {
-                let step = observed.undo(entry);
-                plan.steps.extend(step.map(|step| (step, "it is not wanted any more")));
-            }
+        let unwanted = made.iter().filter(|entry| places.get(&entry.item).is_none());
+        let asks = wanted.iter().any(|wanted| wanted.item.is_dns());
+        let (told, rest): (Vec<_>, Vec<_>) = unwanted.partition(|it| asks && it.item.is_dns());
+        // The latest is the first.
+        plan.entries.extend(told.into_iter().cloned());
+        for entry in rest.into_iter().rev() {
+            let step = observed.undo(entry);
+            plan.steps.extend(step.map(|step| (step, "it is not wanted any more")));
         }
         plan
     }

@@ -92,7 +92,12 @@ impl Backend {
     pub(super) fn undo(&self, link: &str) -> io::Result<String> {
         match self {
             Self::Resolved => resolved::undo(link).map(|()| String::new()),
+            Self::NetworkManager if network_manager::has_gone() => {
+                network_manager::turns(Path::new(KEPT)).leave(link).map(|()| String::new())
+            }
             Self::NetworkManager => network_manager::turns(Path::new(KEPT)).undo(link),
+            // Nobody reads its records any more.
+            Self::Resolvconf(resolvconf) if !resolvconf.program().exists() => Ok(String::new()),
             Self::Resolvconf(resolvconf) => resolvconf.remove().map_err(io::Error::other),
             Self::File(kept) if resolv_conf().state() != kept => Ok(format!(
                 "{RESOLV_CONF} is left alone: it is not the file that was written for {link}, which \

@@ -117,14 +117,16 @@ impl Bus {
         Ok(answer.first() == Some(&Value::Bool(true)))
     }
 
-    /// Makes of the connection one that brings nothing but word of a service that comes or goes,
-    /// without waiting.
-    pub(super) fn into_word_of(mut self, service: &str) -> Result<UnixStream, Failure> {
-        let rule = format!(
-            "type='signal',sender='{}',member='NameOwnerChanged',arg0='{service}'",
-            Object::BUS.service
-        );
-        self.call(Object::BUS, "AddMatch", &[Value::text(&rule)])?;
+    /// Makes of the connection one that brings nothing but word of services that come or go, without
+    /// waiting.
+    pub(super) fn into_word_of(mut self, services: &[&str]) -> Result<UnixStream, Failure> {
+        for service in services {
+            let rule = format!(
+                "type='signal',sender='{}',member='NameOwnerChanged',arg0='{service}'",
+                Object::BUS.service
+            );
+            self.call(Object::BUS, "AddMatch", &[Value::text(&rule)])?;
+        }
         let stream = self.stream.into_inner();
         stream.set_nonblocking(true)?;
         Ok(stream)

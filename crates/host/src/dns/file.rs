@@ -12,6 +12,9 @@ use rustix::io::Errno;
 use super::turns::{Place, Turns};
 use crate::journal::remove;
 
+/// How each file begins that a tunnel has written.
+const HEADING: &str = "# Written by adit for the tunnel ";
+
 /// A file that programs read to know whom to ask (resolv.conf(5)).
 pub(super) struct File {
     path: PathBuf,
@@ -64,7 +67,7 @@ impl File {
 impl Place for File {
     fn heading(&self, link: &str, kept: &Path) -> String {
         format!(
-            "# Written by adit for the tunnel {link}. What was here comes back when the tunnel goes;\n\
+            "{HEADING}{link}. What was here comes back when the tunnel goes;\n\
              # until then it is kept in {}.\n",
             kept.display()
         )
@@ -86,8 +89,18 @@ impl Place for File {
         Ok(cut_off || content == Content::of(kept)?)
     }
 
+    /// What a tunnel has written is nobody's own: somebody has put back a copy of it, and what was
+    /// there before the tunnel is kept already, or was nothing.
     fn keep(&self, kept: &Path) -> io::Result<()> {
-        copy(&self.followed()?, kept)
+        match self.content()? {
+            Content::Bytes(bytes) if bytes.starts_with(HEADING.as_bytes()) => {
+                match self.in_place && !kept.exists() {
+                    true => replace(kept, b""),
+                    false => Ok(()),
+                }
+            }
+            _ => copy(&self.followed()?, kept),
+        }
     }
 
     fn restore(&self, kept: &Path) -> io::Result<()> {

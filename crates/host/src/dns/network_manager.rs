@@ -4,6 +4,7 @@
 //! The servers of one link could be set on its device (`Reapply`), but for links that NetworkManager
 //! did not make it ignores them since 1.26.6, and some versions take their addresses and routes away.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -19,6 +20,8 @@ const DNS_MANAGER: Object<'static> = Object {
     path: "/org/freedesktop/NetworkManager/DnsManager",
     interface: "org.freedesktop.NetworkManager.DnsManager",
 };
+/// Where it keeps what it is told in this way (NetworkManager.conf(5)).
+const MEMORY: &str = "/var/lib/NetworkManager/NetworkManager-intern.conf";
 /// The name of all domains.
 const ALL: &str = "*";
 
@@ -54,6 +57,15 @@ impl Turns<Global> {
 /// Whether it runs now. Without a bus there is none.
 pub(super) fn runs() -> bool {
     Bus::connect().is_ok_and(|mut bus| bus.has(SERVICE).unwrap_or(false))
+}
+
+/// Whether it neither runs nor would know anything if it were started.
+pub(super) fn has_gone() -> bool {
+    !runs()
+        && match fs::read_to_string(MEMORY) {
+            Ok(text) => !text.contains("global-dns"),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
 }
 
 impl Global {

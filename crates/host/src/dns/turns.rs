@@ -109,6 +109,20 @@ impl<P: Place> Turns<P> {
         }
     }
 
+    /// Forgets a tunnel where there is no such place any more.
+    pub(super) fn leave(&self, link: &str) -> io::Result<()> {
+        if !self.state.exists() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let mut stack = self.stack()?;
+        stack.remove(link, &boot()?);
+        match stack.top() {
+            Some(_) => self.store(&stack),
+            None => self.forget(),
+        }
+    }
+
     /// Whether the place is in a state that the stack tells of.
     pub(super) fn is_ours(&self, stack: &Stack) -> io::Result<bool> {
         for text in stack.texts() {

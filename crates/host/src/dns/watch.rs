@@ -1,12 +1,10 @@
-//! Noticing that whoever was told of a tunnel's servers has ended or started: what it was told, it
-//! may have forgotten.
+//! Noticing that somebody who may be told of a tunnel's servers has ended or started: what it was
+//! told, it may have forgotten, and whom programs ask may be another one now.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use super::Record;
-use super::backend::Backend;
 use super::dbus::Bus;
 use super::{network_manager, resolved};
 
@@ -14,24 +12,18 @@ use super::{network_manager, resolved};
 #[derive(Debug)]
 pub struct Watch(UnixStream);
 
-impl Record {
-    /// Watches whoever this record is about; none where that is not somebody on the system's bus.
+impl Watch {
+    /// Watches all of them that are on the system's bus.
     ///
     /// # Errors
     ///
     /// There is no bus.
-    pub fn watch(&self) -> io::Result<Option<Watch>> {
-        let service = match self.backend {
-            Backend::Resolved => resolved::SERVICE,
-            Backend::NetworkManager => network_manager::SERVICE,
-            Backend::Resolvconf(_) | Backend::File(_) => return Ok(None),
-        };
-        let stream = Bus::connect().and_then(|bus| bus.into_word_of(service))?;
-        Ok(Some(Watch(stream)))
+    pub fn new() -> io::Result<Self> {
+        let services = [resolved::SERVICE, network_manager::SERVICE];
+        let stream = Bus::connect().and_then(|bus| bus.into_word_of(&services))?;
+        Ok(Self(stream))
     }
-}
 
-impl Watch {
     /// Takes all that there is, without waiting; whether there was anything. Nothing else comes than
     /// what was asked for, so that nobody has to read it.
     ///

@@ -111,12 +111,14 @@ impl Machine {
         items: impl IntoIterator<Item = &'a Item>,
     ) -> Result<Observed, Error> {
         let (mut settings, mut dns, mut disturbed) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut answers = true;
         for item in items {
             match item {
                 Item::Setting(path, _) => {
                     settings.extend(sysctl::get(path).ok().map(|value| (path.clone(), value)));
                 }
-                Item::Dns(wanted, record) => {
+                // Of several who were told, it is the first who answers now.
+                Item::Dns(wanted, record) if std::mem::take(&mut answers) => {
                     // Whoever does not answer holds nothing.
                     let holds = dns::Plan::again(wanted, record).is_applied().unwrap_or(false);
                     dns.extend(holds.then(|| item.clone()));
@@ -199,7 +201,9 @@ impl Machine {
         carrier: &mut dyn Carrier,
     ) -> Result<(), Vec<Error>> {
         let items = journal.entries.iter().map(|entry| &entry.item);
-        let mut observed = self.observe(items).map_err(|error| vec![error])?;
+        // Who is told of name servers is not asked whether they hold.
+        let mut observed =
+            self.observe(items.filter(|item| !item.is_dns())).map_err(|error| vec![error])?;
         observed.shared = shared;
         let plan = Plan::undo(&journal.entries, &observed);
         let steps: Vec<Step> = plan.steps.into_iter().map(|(step, _)| step).collect();
@@ -224,11 +228,6 @@ impl Machine {
 
     fn take(&mut self, step: &Step, carrier: &mut dyn Carrier) -> Result<(), Error> {
         match step {
-            Step::Change(old @ Item::Dns(_, before), new @ Item::Dns(_, now)) if before != now => {
-                // Somebody else is told now.
-                self.remove(old, carrier)?;
-                self.make(new, carrier)
-            }
             Step::Make(item) | Step::Change(_, item) => self.make(item, carrier),
             Step::Remove(item) => match self.remove(item, carrier) {
                 Err(error) if is_gone(&error) => Ok(()),

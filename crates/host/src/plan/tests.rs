@@ -33,6 +33,11 @@ fn dns() -> Item {
     Item::Dns(settings, "file wg0 /nowhere".parse().expect("a record"))
 }
 
+fn dns_by(record: &str) -> Item {
+    let Item::Dns(settings, _) = dns() else { return dns() };
+    Item::Dns(settings, record.parse().expect("a record"))
+}
+
 fn all() -> Vec<Wanted> {
     let link = || "wg0".to_owned();
     let rule = Rule { priority: Some(7), ..Rule::unless_marked(Family::V4, 1, 1) };
@@ -175,6 +180,32 @@ fn a_changed_wish_makes_the_new_before_it_removes_the_old() {
     assert_eq!(words(&plan), expected);
     let items: Vec<_> = plan.entries.into_iter().map(|entry| entry.item).collect();
     assert_eq!(items, wanted.into_iter().map(|wanted| wanted.item).collect::<Vec<_>>());
+}
+
+#[test]
+fn whoever_was_told_of_name_servers_stays_told_until_there_are_none_or_the_tunnel_goes() {
+    let ways = ["file wg0 /nowhere", "networkmanager wg0", "resolved wg0"].map(dns_by);
+    let mut made = Vec::new();
+    for way in [0, 1, 2, 0].map(|number| &ways[number]) {
+        let wanted = [Wanted { item: way.clone(), why: WHY }];
+        let plan = Plan::new(&wanted, &made, &Observed::default());
+        assert_eq!(plan.steps, [(Step::Make(way.clone()), WHY)]);
+        let journal = plan.under_way(&made);
+        assert!(made.iter().all(|it: &Entry| journal.iter().any(|entry| entry.item == it.item)));
+        made = plan.entries;
+        assert_eq!(made[0].item, *way, "who answers now is the first");
+    }
+    let all: Vec<_> = made.iter().map(|entry| entry.item.clone()).collect();
+    assert_eq!(all, [ways[0].clone(), ways[2].clone(), ways[1].clone()]);
+    let observed = Observed { dns: vec![ways[0].clone()], ..Observed::default() };
+    let wanted = [Wanted { item: ways[0].clone(), why: WHY }];
+    let again = Plan::new(&wanted, &made, &observed);
+    assert_eq!((again.steps, again.entries), (vec![], made.clone()));
+    let removals: Vec<_> = made.iter().rev().map(|it| Step::Remove(it.item.clone())).collect();
+    for plan in [Plan::new(&[], &made, &observed), Plan::undo(&made, &observed)] {
+        let steps: Vec<_> = plan.steps.into_iter().map(|(step, _)| step).collect();
+        assert_eq!(steps, removals, "the first who was told forgets first");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod file;
+mod handover;
 mod network_manager;
 mod resolvconf;
 mod resolved;

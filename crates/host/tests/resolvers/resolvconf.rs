@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use crate::stage::{BY_HAND, RESOLV_CONF, overlay, package, plan, play, run, undo};
 
 /// Lays the program over those of the machine.
-fn install(name: &str) -> bool {
+pub fn install(name: &str) -> bool {
     let Some(package) = package(name, "sbin/resolvconf") else { return false };
     overlay(Path::new("/usr/lib"), Some(&package.join("lib")));
     overlay(Path::new("/usr/sbin"), Some(&package.join("sbin")));
@@ -17,10 +17,12 @@ fn install(name: &str) -> bool {
 }
 
 /// What a DHCP client does with what the router says.
-fn tell_of_the_lan() {
+pub fn tell_of_the_lan() {
     let lan = fs::File::open("/run/lan").unwrap();
     let mut resolvconf = Command::new("/usr/sbin/resolvconf");
     run(resolvconf.args(["-a", "eth0"]).stdin(lan).stderr(Stdio::null()));
+    // What it has heard before does not make it write.
+    run(Command::new("/usr/sbin/resolvconf").arg("-u").stderr(Stdio::null()));
 }
 
 #[test]

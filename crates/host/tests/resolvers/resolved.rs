@@ -6,13 +6,13 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use host::{Change, Network};
+use host::{Change, Network, dns};
 
 use crate::stage::{RESOLV_CONF, Stage, eventually, package, plan, play, refusal, run, undo};
 
 /// A machine where systemd-resolved answers, as distributions set it up: the network's own server is
 /// that of `eth0`.
-fn start(stage: &mut Stage) -> Option<Resolvectl> {
+pub fn start(stage: &mut Stage) -> Option<Resolvectl> {
     let package = package("systemd-resolved", "lib/systemd/systemd-resolved")?;
     if !stage.start_bus() {
         return None;
@@ -22,9 +22,23 @@ fn start(stage: &mut Stage) -> Option<Resolvectl> {
     append("/etc/group", "systemd-resolve:x:991:\n");
     fs::create_dir_all("/run/systemd/resolve").unwrap();
     chown("/run/systemd/resolve", Some(991), Some(991)).unwrap();
-    fs::remove_file(RESOLV_CONF).unwrap();
-    symlink("../run/systemd/resolve/stub-resolv.conf", RESOLV_CONF).unwrap();
+    link();
     Some(start_in(&package, stage))
+}
+
+/// Programs ask it.
+pub fn link() {
+    let _ = fs::remove_file(RESOLV_CONF);
+    symlink("../run/systemd/resolve/stub-resolv.conf", RESOLV_CONF).unwrap();
+}
+
+/// It is restarted, as whoever links to it again does: what it has read in a file of others it forgets
+/// in no other way.
+pub fn restart(stage: &mut Stage) {
+    link();
+    stage.kill_named("systemd-resolve");
+    let package = package("systemd-resolved", "lib/systemd/systemd-resolved").unwrap();
+    start_in(&package, stage);
 }
 
 /// Or starts it again.
@@ -36,7 +50,7 @@ fn start_in(package: &Path, stage: &mut Stage) -> Resolvectl {
     resolvectl
 }
 
-struct Resolvectl(PathBuf);
+pub struct Resolvectl(PathBuf);
 
 impl Resolvectl {
     fn run(&self, words: &[&str]) -> String {
@@ -48,7 +62,7 @@ impl Resolvectl {
     }
 
     /// All that it knows of the link.
-    fn of(&self, link: &str) -> String {
+    pub fn of(&self, link: &str) -> String {
         let what = ["dns", "domain", "default-route"];
         what.iter().map(|what| self.run(&[what, link])).collect()
     }
@@ -227,7 +241,7 @@ fn it_is_noticed_that_it_has_started_again_and_has_forgotten() {
         let Some(_) = start(stage) else { return };
         let plan = plan("wg0", "10.0.1.53");
         assert_eq!(plan.apply().unwrap(), "");
-        let mut watch = plan.record().watch().unwrap().unwrap();
+        let mut watch = dns::Watch::new().unwrap();
         assert!(plan.is_applied().unwrap());
         assert!(!watch.drain().unwrap(), "others speak on the bus, too");
         let mut hears = |what: &str| {

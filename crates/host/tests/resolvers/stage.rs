@@ -94,6 +94,18 @@ impl Stage {
             .push(command.stdout(log).stderr(errors).stdin(Stdio::null()).spawn().unwrap());
     }
 
+    /// Kills the daemon whose name begins so.
+    pub fn kill_named(&mut self, name: &str) {
+        let is_it = |child: &Child| {
+            let comm = fs::read_to_string(format!("/proc/{}/comm", child.id()));
+            comm.is_ok_and(|comm| comm.starts_with(name))
+        };
+        let place = self.children.iter().position(is_it).unwrap();
+        let child = self.children.remove(place);
+        self.children.push(child);
+        self.kill();
+    }
+
     /// Kills the daemon that was started last.
     pub fn kill(&mut self) {
         let mut child = self.children.pop().unwrap();
@@ -103,6 +115,9 @@ impl Stage {
 
     /// A bus of the system, as distributions configure it, but that everybody may do everything.
     pub fn start_bus(&mut self) -> bool {
+        if Path::new(BUS_SOCKET).exists() {
+            return true;
+        }
         fs::create_dir_all("/run/dbus").unwrap();
         fs::write("/run/bus.conf", BUS).unwrap();
         if !exists("dbus-daemon") {
@@ -110,7 +125,7 @@ impl Stage {
             return false;
         }
         self.start(Command::new("dbus-daemon").args(["--config-file=/run/bus.conf", "--nofork"]));
-        eventually("the bus", || Path::new("/run/dbus/system_bus_socket").exists());
+        eventually("the bus", || Path::new(BUS_SOCKET).exists());
         true
     }
 
@@ -170,6 +185,12 @@ fn address(network: u8, host: u8) -> Prefix {
         _ => Ipv4Addr::new(10, 0, network, host),
     };
     Prefix::v4(address, 24)
+}
+
+/// Somebody writes `/etc/resolv.conf` by hand, in place of whatever is there.
+pub fn write(text: &str) {
+    fs::write("/etc/resolv.conf.new", text).unwrap();
+    fs::rename("/etc/resolv.conf.new", RESOLV_CONF).unwrap();
 }
 
 /// What a program prints; it succeeds, or `getent` finds nothing.
@@ -235,6 +256,7 @@ fn exists(program: &str) -> bool {
     env::split_paths(&path).any(|folder| folder.join(program).exists())
 }
 
+const BUS_SOCKET: &str = "/run/dbus/system_bus_socket";
 const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use host::Network;
+use host::plan::Item;
 use host::signals::{Signal, Signals};
 use sys::poll::Epoll;
 
@@ -130,8 +131,10 @@ fn ask_outside(name: &str, journal: &Journal) -> Outcome {
     if Network::open()?.has_link(name)? {
         return Ok(());
     }
-    if let Some((_, record)) = tunnel::dns(&journal.entries) {
-        record.undo()?;
+    for entry in &journal.entries {
+        if let Item::Dns(_, record) = &entry.item {
+            record.undo()?;
+        }
     }
     Ok(())
 }

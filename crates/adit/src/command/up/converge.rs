@@ -256,7 +256,11 @@ impl Tunnel {
     /// Wants what there was before, and nothing else.
     fn want_again(&mut self, entries: Vec<Entry>) {
         let why = "it was so before";
-        self.wanted = entries.into_iter().map(|it| Wanted { item: it.item, why }).collect();
+        let mut has_names = false;
+        // Of several who were told of name servers, the first answers now.
+        let items = entries.into_iter().map(|entry| entry.item);
+        let items = items.filter(|item| !item.is_dns() || !std::mem::replace(&mut has_names, true));
+        self.wanted = items.map(|item| Wanted { item, why }).collect();
     }
 
     fn apply_again(&mut self) -> Outcome {

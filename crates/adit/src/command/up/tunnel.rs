@@ -167,7 +167,8 @@ pub fn has_link(journal: &Journal, name: &str) -> bool {
     journal.entries.iter().any(|entry| entry.item == Item::Link(name.to_owned()))
 }
 
-/// What whoever answers for names was told, if there is such an entry.
+/// What whoever answers for names was told, if there is such an entry. Of several who were told, the
+/// first answers now.
 pub fn dns(entries: &[Entry]) -> Option<(&dns::Settings, &dns::Record)> {
     entries.iter().find_map(|entry| match &entry.item {
         Item::Dns(settings, record) => Some((settings, record)),

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::Duration;
 
-use host::dns::{self, Record};
+use host::dns;
 use host::notice::{Event, Watcher};
 use host::signals::{Signal, Signals};
 use host::watch::Watch;
@@ -34,7 +34,7 @@ pub struct Ears {
     late: Vec<Event>,
     /// Of the file that others write over.
     file: Option<Watch>,
-    /// Of the service that was told of name servers.
+    /// Of the services that may be told of name servers.
     service: Option<dns::Watch>,
 }
 
@@ -101,18 +101,18 @@ impl Ears {
     }
 
     /// Listens to what becomes of the name servers that a tunnel has set, if it has.
-    pub fn follow(&mut self, record: Option<&Record>) -> Outcome {
+    pub fn follow(&mut self, has_set: bool) -> Outcome {
         let fail = |error: io::Error| Failure::io("watch who answers names", &error);
-        self.file = record.and_then(|_| Watch::new(RESOLV_CONF).ok());
+        self.file = if has_set { Watch::new(RESOLV_CONF).ok() } else { None };
         if let Some(file) = &self.file {
             self.epoll.add(file, ANYTHING).map_err(fail)?;
         }
-        self.service = match (record, self.service.take()) {
-            (None, _) => None,
-            (Some(_), Some(service)) => Some(service),
-            (Some(record), None) => {
+        self.service = match (has_set, self.service.take()) {
+            (false, _) => None,
+            (true, Some(service)) => Some(service),
+            (true, None) => {
                 // Without a bus there is nobody who could forget anything.
-                let service = record.watch().unwrap_or_default();
+                let service = dns::Watch::new().ok();
                 if let Some(service) = &service {
                     self.epoll.add(service, ANYTHING).map_err(fail)?;
                 }

@@ -243,7 +243,7 @@ impl Keeper {
         let Some(journal) = tunnel::journal(&self.name)?.filter(is_kept) else {
             return Ok(Still::Ends);
         };
-        let watched = self.ears.follow(tunnel::dns(&journal.entries).map(|(_, record)| record));
+        let watched = self.ears.follow(tunnel::dns(&journal.entries).is_some());
         let mut wish = Wish::of(self.name.clone(), tunnel::applied_file(&self.name))?;
         wish.path.clone_from(&journal.note.file);
         let found = self.names.found(&wish);

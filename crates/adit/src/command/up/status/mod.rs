@@ -223,6 +223,9 @@ impl Tunnel {
     /// What it has made and others have taken away.
     fn missing(&self) -> Vec<String> {
         let items = self.entries.iter().map(|entry| &entry.item);
+        let (names, items): (Vec<_>, Vec<_>) = items.partition(|item| item.is_dns());
+        // Of several who were told, the first answers now.
+        let items = items.into_iter().chain(names.into_iter().take(1));
         // What goes by the name of a link that has another one is there all the same.
         let is_called_otherwise = self.link.as_ref().is_some_and(|link| *link != self.name);
         let is_there =
