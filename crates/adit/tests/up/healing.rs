@@ -1,5 +1,7 @@
 //! What a keeper puts back, and what becomes of a tunnel whose processes are killed at any moment.
 
+use std::path::Path;
+
 use crate::stage::{OPENRESOLV, Stage};
 
 /// A full tunnel with a keeper that stays, of which names cannot be put back for a `reason`. What is
@@ -644,4 +646,78 @@ fn a_gateway_is_looked_for_among_neighbours_and_not_in_the_tunnel() {
         [ -z "$(ip route show table 51820 2> /dev/null)" ] || fail 'a route was left'
         "##,
     );
+}
+
+#[test]
+fn who_answers_names_and_hangs_keeps_nothing_else_waiting() {
+    let Some(stage) = Stage::new() else { return };
+    let resolvers = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/resolvers");
+    let resolved = format!("{resolvers}/systemd-resolved/lib/systemd/systemd-resolved");
+    if !Path::new(&resolved).exists() || !Path::new("/usr/bin/dbus-daemon").exists() {
+        return println!(
+            "skipped: this needs dbus-daemon, and systemd-resolved in target/resolvers"
+        );
+    }
+    stage.play(&format!(
+        "resolved={resolved}\n{}",
+        r##"
+        umask 022
+        mkdir -p /run/dbus /run/systemd/resolve
+        mount -t sysfs -o ro none /sys
+        cat > /run/bus.conf <<'END'
+<busconfig><type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/>
+<allow receive_type="method_call"/><allow receive_type="method_return"/><allow receive_type="error"/>
+<allow receive_type="signal"/></policy></busconfig>
+END
+        dbus-daemon --config-file=/run/bus.conf --nofork & bus=$!
+        grep -q systemd-resolve: /etc/passwd || echo systemd-resolve:x:991:991::/:/bin/false >> /etc/passwd
+        grep -q systemd-resolve: /etc/group || echo systemd-resolve:x:991: >> /etc/group
+        chown 991:991 /run/systemd/resolve
+        await test -S /run/dbus/system_bus_socket
+        "$resolved" > /run/resolved.log 2>&1 & resolved=$!
+        resolves() { test -e /run/systemd/resolve/stub-resolv.conf || { cat /run/resolved.log; false; }; }
+        await resolves
+        umask 077
+        ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+        full '' ''
+        snapshot > before
+        check adit up wg0
+        # The guard counts what it has rejected.
+        stable() { snapshot | sed '/adit reload/d; s/packets [0-9]* bytes [0-9]*//' | sort; }
+        stable > up
+        back() { diff up <(stable); }
+        # Far from fifteen seconds, but more than a look takes on a machine that is busy.
+        gone() {
+            SECONDS=0
+            check "$@"
+            await back
+            [ $SECONDS -lt 5 ] || fail "slow: $SECONDS s for $*"
+        }
+        lost() { adit status wg0 > told; grep 'cannot be put back: .*does not answer (no answer in 2 seconds)' told; }
+        for who in $bus $resolved; do
+            kill -STOP $who
+            gone nft delete table inet adit-wg0
+            gone ip rule del pref 20000
+            gone ip addr del 10.9.0.2/24 dev wg0
+            await lost
+            kill -CONT $who
+            check adit reload wg0
+            healed() { adit status --json wg0 | grep -q '"failure": null'; }
+            await healed
+        done
+        kill -STOP $resolved
+        # By hand it is waited for, and nothing else waits meanwhile.
+        "$ADIT" reload wg0 2> errors & reload=$!
+        gone nft delete table inet adit-wg0
+        gone ip -6 rule del pref 20000
+        wait $reload && fail 'it was reloaded'
+        grep -q 'does not answer (no answer in 15 seconds)' errors || fail "$(cat errors)"
+        SECONDS=0
+        check adit down wg0
+        [ $SECONDS -lt 10 ] || fail "down took $SECONDS s"
+        kill -CONT $resolved
+        same before 'after all'
+        "##,
+    ));
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::turns::Turns;
 use super::who::{Who, is_of_more_than_this_network, names_are_resolved};
@@ -26,19 +27,23 @@ pub(super) enum Backend {
 impl Backend {
     /// Finds out who it has to be, and whether that can do it: the backend, and why this one.
     /// Changes nothing.
-    pub(super) fn choose(link: &str, settings: &Settings) -> io::Result<(Self, &'static str)> {
+    pub(super) fn choose(
+        link: &str,
+        settings: &Settings,
+        patience: Duration,
+    ) -> io::Result<(Self, &'static str)> {
         if is_of_more_than_this_network(Path::new(RESOLV_CONF)) {
             return Err(io::Error::other(OTHERS_TOO));
         }
         let who = Who::wrote(Path::new(RESOLV_CONF));
         if who == Who::Resolved {
-            resolved::check()?;
+            resolved::check(patience)?;
             return Ok((Self::Resolved, "/etc/resolv.conf leads to it"));
         }
-        if names_are_resolved() && resolved::runs() {
+        if names_are_resolved() && resolved::runs(patience) {
             return Err(io::Error::other(TWO_ANSWER));
         }
-        if who == Who::NetworkManager && network_manager::writes_resolv_conf()? {
+        if who == Who::NetworkManager && network_manager::writes_resolv_conf(patience)? {
             must_be_default(settings, "NetworkManager")?;
             network_manager::turns(Path::new(KEPT)).check()?;
             return Ok((Self::NetworkManager, "it has generated /etc/resolv.conf"));
@@ -106,6 +111,11 @@ impl Backend {
             )),
             Self::File(_) => resolv_conf().undo(link),
         }
+    }
+
+    /// Whether it knows nothing of a link any more, without being told.
+    pub(super) fn has_forgotten(&self, link: &str) -> bool {
+        *self == Self::Resolved && resolved::has_forgotten(link)
     }
 
     /// What users know it as.

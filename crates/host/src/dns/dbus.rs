@@ -5,7 +5,7 @@ mod value;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::geteuid;
 
@@ -15,8 +15,8 @@ pub(super) use value::Value;
 
 /// Where the bus listens on every system (D-Bus specification, "System message bus").
 const SOCKET: &str = "/run/dbus/system_bus_socket";
-/// The bus may have to start a service before that answers.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Of whoever tells somebody something.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Far above the longest answer to what is asked here.
 const LONGEST: usize = 1 << 20;
 
@@ -88,20 +88,29 @@ impl From<Failure> for io::Error {
 pub(super) struct Bus {
     stream: BufReader<UnixStream>,
     serial: u32,
+    /// How long all answers together are waited for, and until when.
+    patience: Duration,
+    end: Instant,
 }
 
 impl Bus {
     /// Says who we are; the kernel vouches for it (D-Bus specification, "EXTERNAL").
     pub(super) fn connect() -> Result<Self, Failure> {
+        Self::connect_for(PATIENCE)
+    }
+
+    /// The same, with as much patience as there is.
+    pub(super) fn connect_for(patience: Duration) -> Result<Self, Failure> {
         let stream = UnixStream::connect(SOCKET)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let mut bus = Self { stream: BufReader::new(stream), serial: 0 };
+        let end = Instant::now() + patience;
+        let mut bus = Self { stream: BufReader::new(stream), serial: 0, patience, end };
         let digits = geteuid().as_raw().to_string();
         let identity: String = digits.bytes().map(|digit| format!("{digit:02x}")).collect();
         bus.send(format!("\0AUTH EXTERNAL {identity}\r\n").as_bytes())?;
         let mut answer = String::new();
-        bus.stream.by_ref().take(1024).read_line(&mut answer)?;
+        bus.hurry()?;
+        let read = bus.stream.by_ref().take(1024).read_line(&mut answer);
+        read.map_err(|error| bus.patiently(error))?;
         if !answer.starts_with("OK ") {
             let cause = format!("the bus does not let us in: {}", answer.trim_end());
             return Err(io::Error::other(cause).into());
@@ -181,17 +190,40 @@ impl Bus {
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.get_mut().write_all(bytes).map_err(patiently)
+        self.hurry()?;
+        let written = self.stream.get_mut().write_all(bytes);
+        written.map_err(|error| self.patiently(error))
+    }
+
+    /// Waits no longer for the next word than there is patience left.
+    fn hurry(&self) -> io::Result<()> {
+        // None at all would be for ever.
+        const LEAST: Duration = Duration::from_millis(1);
+        let left = self.end.saturating_duration_since(Instant::now()).max(LEAST);
+        self.stream.get_ref().set_read_timeout(Some(left))?;
+        self.stream.get_ref().set_write_timeout(Some(left))
+    }
+
+    /// A timeout, in words.
+    fn patiently(&self, error: io::Error) -> io::Error {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                let words = format!("no answer in {} seconds", self.patience.as_secs());
+                io::Error::new(io::ErrorKind::TimedOut, words)
+            }
+            _ => error,
+        }
     }
 
     fn receive(&mut self) -> io::Result<Answer> {
         let mut start = [0; 16];
-        self.stream.read_exact(&mut start).map_err(patiently)?;
+        self.hurry()?;
+        self.stream.read_exact(&mut start).map_err(|error| self.patiently(error))?;
         let sizes = Sizes::of(&start).ok_or_else(nonsense)?;
         let mut bytes = start.to_vec();
         bytes.resize(sizes.whole, 0);
         let rest = bytes.get_mut(start.len()..).unwrap_or_default();
-        self.stream.read_exact(rest).map_err(patiently)?;
+        self.stream.read_exact(rest).map_err(|error| self.patiently(error))?;
         Answer::read(&bytes, sizes).ok_or_else(nonsense)
     }
 }
@@ -285,17 +317,6 @@ pub(super) fn is_message(bytes: &[u8]) -> bool {
 
 fn nonsense() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "an answer without sense came from the bus")
-}
-
-/// A timeout, in words.
-fn patiently(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            let words = format!("no answer in {} seconds", PATIENCE.as_secs());
-            io::Error::new(io::ErrorKind::TimedOut, words)
-        }
-        _ => error,
-    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod who;
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -47,15 +48,33 @@ pub struct Record {
     backend: Backend,
 }
 
+/// How long somebody who answers for names is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It may have to be started first, and nothing is done before.
+    Long,
+    /// Others wait for us.
+    Short,
+}
+
+impl Patience {
+    fn time(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Long => 15,
+            Self::Short => 2,
+        })
+    }
+}
+
 /// Finds out who answers the programs of this machine, and whether that can give a link what it
 /// wants. The link need not exist yet.
 ///
 /// # Errors
 ///
 /// That it cannot, and what to do about it.
-pub fn choose(link: &str, settings: &Settings) -> Result<Plan, Error> {
-    let (backend, because) =
-        Backend::choose(link, settings).map_err(|cause| Error::new(attempt(link), cause))?;
+pub fn choose(link: &str, settings: &Settings, patience: Patience) -> Result<Plan, Error> {
+    let (backend, because) = Backend::choose(link, settings, patience.time())
+        .map_err(|cause| Error::new(attempt(link), cause))?;
     let record = Record { link: link.into(), backend };
     Ok(Plan { settings: settings.clone(), record, because })
 }
@@ -112,6 +131,11 @@ impl Record {
     /// Who is told: the name of a program, or of a file.
     pub fn who(&self) -> &'static str {
         self.backend.name()
+    }
+
+    /// Whether nobody has to be told to forget it: it was forgotten with the link, which has gone.
+    pub fn is_forgotten(&self) -> bool {
+        self.backend.has_forgotten(&self.link)
     }
 
     /// Tells whoever answers to forget the link, which may be gone. What somebody else has changed

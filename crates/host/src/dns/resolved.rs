@@ -3,10 +3,11 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::resolve::{interface_index, interface_name};
 
-use super::dbus::{Bus, Failure, Object, Value};
+use super::dbus::{Bus, Failure, Object, PATIENCE, Value};
 use super::{Domain, Settings};
 
 pub(super) const SERVICE: &str = "org.freedesktop.resolve1";
@@ -28,13 +29,18 @@ const LINK: &str = "org.freedesktop.resolve1.Link";
 const ROOT: &str = ".";
 
 /// Whether it runs; nobody starts it. Without a bus there is none.
-pub(super) fn runs() -> bool {
-    Bus::connect().is_ok_and(|mut bus| bus.has(SERVICE).unwrap_or(false))
+pub(super) fn runs(patience: Duration) -> bool {
+    Bus::connect_for(patience).is_ok_and(|mut bus| bus.has(SERVICE).unwrap_or(false))
+}
+
+/// Whether it has forgotten a link, since that has gone.
+pub(super) fn has_forgotten(link: &str) -> bool {
+    interface_index(link).is_none()
 }
 
 /// Finds out whether it answers; it is started if it can be.
-pub(super) fn check() -> io::Result<()> {
-    let answer = Bus::connect().and_then(|mut bus| bus.get(MANAGER, "Domains"));
+pub(super) fn check(patience: Duration) -> io::Result<()> {
+    let answer = Bus::connect_for(patience).and_then(|mut bus| bus.get(MANAGER, "Domains"));
     answer.map(drop).map_err(|failure| {
         io::Error::other(format!(
             "/etc/resolv.conf leads to systemd-resolved, which does not answer ({failure}): run \
@@ -59,7 +65,7 @@ pub(super) fn apply(link: &str, settings: &Settings) -> io::Result<String> {
 
 /// Whether the link has just these servers and domains.
 pub(super) fn is_applied(link: &str, settings: &Settings) -> io::Result<bool> {
-    let Some(index) = interface_index(link).filter(|_| runs()) else { return Ok(false) };
+    let Some(index) = interface_index(link).filter(|_| runs(PATIENCE)) else { return Ok(false) };
     let bus = &mut Bus::connect()?;
     let found = bus.call(MANAGER, "GetLink", &[Value::Int(index.cast_signed())])?;
     let path = found.first().and_then(Value::as_str).unwrap_or_default();
@@ -79,7 +85,7 @@ pub(super) fn is_applied(link: &str, settings: &Settings) -> io::Result<bool> {
 
 /// Makes it forget what it was told of a link, if both are still there.
 pub(super) fn undo(link: &str) -> io::Result<()> {
-    let Some(index) = interface_index(link).filter(|_| runs()) else { return Ok(()) };
+    let Some(index) = interface_index(link).filter(|_| runs(PATIENCE)) else { return Ok(()) };
     let index = Value::Int(index.cast_signed());
     Ok(tell(&mut Bus::connect()?, ["RevertLink", "RevertLinkDNS"], &[index])?)
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use super::Patience;
 use super::dbus::Bus;
 use super::{network_manager, resolved};
 
@@ -20,7 +21,8 @@ impl Watch {
     /// There is no bus.
     pub fn new() -> io::Result<Self> {
         let services = [resolved::SERVICE, network_manager::SERVICE];
-        let stream = Bus::connect().and_then(|bus| bus.into_word_of(&services))?;
+        let stream =
+            Bus::connect_for(Patience::Short.time()).and_then(|bus| bus.into_word_of(&services))?;
         Ok(Self(stream))
     }
 

@@ -223,7 +223,13 @@ impl Machine {
         carrier: &mut dyn Carrier,
     ) -> Vec<(&'a Step, Error)> {
         let take = |step| Some((step, self.take(step, carrier).err()?));
-        steps.iter().filter_map(take).collect()
+        let mut failed: Vec<_> = steps.iter().filter_map(take).collect();
+        // The link of name servers goes after them, and takes along what was not answered.
+        failed.retain(|(step, _)| match step {
+            Step::Remove(Item::Dns(_, record)) => !record.is_forgotten(),
+            _ => true,
+        });
+        failed
     }
 
     fn take(&mut self, step: &Step, carrier: &mut dyn Carrier) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use host::dns;
+use host::dns::{self, Patience};
 use sys::namespace;
 
 use crate::stage::{BY_HAND, RESOLV_CONF, eventually, plan, play, refusal, run, settings, undo};
@@ -97,7 +97,8 @@ fn a_network_of_its_own_needs_a_file_of_its_own() {
         return;
     }
     play(TEST, |stage| {
-        let choose = || dns::choose("wg0", &settings("10.0.1.53")).unwrap_err().to_string();
+        let choose =
+            || dns::choose("wg0", &settings("10.0.1.53"), Patience::Long).unwrap_err().to_string();
         let refusal = namespace::within(stage.far.as_fd(), choose).unwrap();
         assert!(refusal.ends_with("as `ip netns exec NAME' does with /etc/netns/NAME/resolv.conf"));
         // As that does it.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use host::dns;
+use host::dns::{self, Patience};
 use host::plan::{Carrier, Item, Machine, OnFailure, Plan, Step, Wanted};
 use host::{Error, Journal, Network};
 
@@ -103,7 +103,7 @@ impl Tunnel {
     }
 
     fn plan(&mut self) -> Plan {
-        let chosen = dns::choose("wg0", &settings("10.0.1.53")).unwrap();
+        let chosen = dns::choose("wg0", &settings("10.0.1.53"), Patience::Long).unwrap();
         let item = Item::Dns(chosen.settings().clone(), chosen.record().clone());
         let wanted = [Wanted { item, why: "a test wants it" }];
         let made = self.journal.entries.iter().map(|entry| &entry.item);

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use host::dns::{self, Plan, Settings};
+use host::dns::{self, Patience, Plan, Settings};
 use host::{Change, Network, Prefix};
 use sys::namespace;
 
@@ -222,13 +222,13 @@ pub fn settings(words: &str) -> Settings {
 
 #[track_caller]
 pub fn plan(link: &str, words: &str) -> Plan {
-    dns::choose(link, &settings(words)).unwrap()
+    dns::choose(link, &settings(words), Patience::Long).unwrap()
 }
 
 /// Why nothing can be chosen.
 #[track_caller]
 pub fn refusal(link: &str, words: &str) -> String {
-    dns::choose(link, &settings(words)).unwrap_err().to_string()
+    dns::choose(link, &settings(words), Patience::Long).unwrap_err().to_string()
 }
 
 /// Undoes by the line that a journal has.

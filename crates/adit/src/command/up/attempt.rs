@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use host::Network;
+use host::dns::Patience;
 use host::plan::Item;
 use host::signals::{Signal, Signals};
 use sys::poll::Epoll;
 
-use super::converge::{Purpose, Tunnel};
+use super::converge::{Purpose, Tunnel, chosen};
 use super::failure::{Failure, Outcome};
 use super::lock::{self, Lock};
 use super::pauses::Pauses;
@@ -78,9 +79,13 @@ fn is_ended_within(pause: Duration, signals: &Signals) -> Outcome<bool> {
 
 /// Brings it up, unless that would lead nowhere, for this reason.
 fn attempt(name: &str, options: &Options, signals: Option<&Signals>) -> Outcome<Option<Failure>> {
+    let (wish, _) = read(name, options)?;
+    // Whoever does not answer keeps nobody else waiting meanwhile, nor a keeper from its work.
+    let patience = if signals.is_some() { Patience::Long } else { Patience::Short };
+    chosen(&wish, patience)?;
     let _lock = Lock::of(name)?;
     lock::await_start(name)?;
-    let (wish, journal) = read(name, options)?;
+    let journal = journal(name, options)?.unwrap_or_else(|| tunnel::new_journal(&wish));
     ask_outside(name, &journal)?;
     let mut tunnel = Tunnel::look(wish, journal, Purpose::Make(options))?;
     for warning in tunnel.wish.warnings() {
@@ -116,13 +121,18 @@ fn attempt(name: &str, options: &Options, signals: Option<&Signals>) -> Outcome<
 
 /// What the file wants, and what has been made of it.
 fn read(name: &str, options: &Options) -> Outcome<(Wish, Journal)> {
-    let journal = tunnel::journal(name)?;
-    if options.verb == Verb::Reload && journal.is_none() {
-        return Err(not_running(name));
-    }
+    let journal = journal(name, options)?;
     let wish = Wish::read(&options.argument, journal.as_ref().map(|it| it.note.file.as_path()))?;
     let journal = journal.unwrap_or_else(|| tunnel::new_journal(&wish));
     Ok((wish, journal))
+}
+
+/// What has been made, of what must be up if it is to be reloaded.
+fn journal(name: &str, options: &Options) -> Outcome<Option<Journal>> {
+    match tunnel::journal(name)? {
+        None if options.verb == Verb::Reload => Err(not_running(name)),
+        journal => Ok(journal),
+    }
 }
 
 /// Once the link has gone by itself, as in a power cut, nobody answers for it any more: names of

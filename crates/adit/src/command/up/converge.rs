@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 use config::wg::Settings;
-use host::dns::Outside;
+use host::dns::{Outside, Patience};
 use host::plan::{Entry, Item, Machine, Noted, Observed, OnFailure, Plan, Step, Wanted};
 use host::signals::Signals;
 use host::{Route, plan};
@@ -20,7 +20,7 @@ use super::want::{self, Circumstances};
 use super::wish::{Endpoint, Wish};
 use crate::command::wg::interface;
 
-pub use look::Purpose;
+pub use look::{Purpose, chosen};
 
 /// A tunnel between what it is and what it ought to be.
 pub struct Tunnel {
@@ -41,6 +41,8 @@ pub struct Tunnel {
     /// Why it could not.
     failures: Failures,
     resolver: Resolver,
+    /// Why a repair could not find that out.
+    pub mute: Option<Failure>,
     machine: Machine,
     pub(super) circumstances: Circumstances,
     wanted: Vec<Wanted>,
@@ -333,9 +335,14 @@ impl Tunnel {
             return Ok(());
         }
         self.resolver = Resolver::Unknown;
-        let Some(dns) = self.failures.endure(look::chosen(&self.wish))? else { return Ok(()) };
+        match chosen(&self.wish, Patience::Short) {
+            Ok(dns) => self.circumstances.dns = dns,
+            Err(failure) => {
+                self.mute = Some(failure.clone());
+                return self.failures.endure(Err::<(), _>(failure)).map(drop);
+            }
+        }
         self.resolver = Resolver::Known;
-        self.circumstances.dns = dns;
         self.wanted = want::wanted(&self.wish, &self.circumstances)?;
         self.apply_wanted(signals)
     }

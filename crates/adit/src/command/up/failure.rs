@@ -12,7 +12,7 @@ use crate::command::words;
 pub type Outcome<T = ()> = Result<T, Failure>;
 
 /// One line that says what to do, and the kind of failure for scripts.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     kind: Kind,
     text: String,

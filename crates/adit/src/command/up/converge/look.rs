@@ -25,15 +25,16 @@ pub enum Purpose<'a> {
     /// To tell what that would do.
     Tell(&'a Options),
     /// To put back what others have changed, with the names that have been found meanwhile. Nobody
-    /// is asked for others.
-    Restore(Found),
+    /// is asked for others. Nor is anybody told of name servers now, if for this reason nobody could
+    /// be until now.
+    Restore(Found, Option<Failure>),
 }
 
 impl Purpose<'_> {
     fn on_failure(&self) -> OnFailure {
         match self {
             Self::Make(_) | Self::Tell(_) => OnFailure::GoBack,
-            Self::Restore(_) => OnFailure::GoOn,
+            Self::Restore(..) => OnFailure::GoOn,
         }
     }
 }
@@ -55,14 +56,17 @@ impl Tunnel {
             false => tunnel::call_back(&mut machine.network, name, &journal)?,
         };
         let present = present(name, &journal, &mut machine, only_tells)?;
-        let (dns, resolver) = match purpose {
-            Purpose::Restore(_) if wish.dns.is_some() => {
+        let mut mute = None;
+        let (dns, resolver) = match &purpose {
+            Purpose::Restore(_, reason) if wish.dns.is_some() => {
                 let told = tunnel::dns(&journal.entries);
                 let told = told.map(|(settings, record)| dns::Plan::again(settings, record));
-                (told, Resolver::Unasked)
+                mute.clone_from(reason);
+                failures.endure(reason.clone().map_or(Ok(()), Err))?;
+                (told, if mute.is_some() { Resolver::Unknown } else { Resolver::Unasked })
             }
             // Checked before anything is touched.
-            _ => (chosen(&wish)?, Resolver::Known),
+            _ => (chosen(&wish, dns::Patience::Long)?, Resolver::Known),
         };
         let port = wish.settings.listen_port.filter(|port| *port != 0);
         if let (Purpose::Make(_), None, Some(port)) = (&purpose, &present, port) {
@@ -107,6 +111,7 @@ impl Tunnel {
             done: Vec::new(),
             left: Vec::new(),
             resolver,
+            mute,
             failures,
             machine,
             circumstances,
@@ -127,8 +132,9 @@ fn follow(options: &Options, journal: &mut Journal) {
 }
 
 /// Who will be asked for names, if the file wants that.
-pub(super) fn chosen(wish: &Wish) -> Result<Option<dns::Plan>, host::Error> {
-    wish.dns.as_ref().map(|settings| dns::choose(&wish.name, settings)).transpose()
+pub fn chosen(wish: &Wish, patience: dns::Patience) -> Outcome<Option<dns::Plan>> {
+    let settings = wish.dns.as_ref();
+    Ok(settings.map(|it| dns::choose(&wish.name, it, patience)).transpose()?)
 }
 
 /// The other full tunnels that are up.
@@ -214,7 +220,7 @@ fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpo
     let unknown = wish.endpoints.iter().filter(|(peer, it)| stays(peer, &it.text).is_none());
     let (mut found, news) = match purpose {
         Purpose::Make(_) | Purpose::Tell(_) => (endpoints::find(unknown), Found::new()),
-        Purpose::Restore(news) => {
+        Purpose::Restore(news, _) => {
             (endpoints::find(unknown.filter(|(_, it)| it.is_address())), news)
         }
     };

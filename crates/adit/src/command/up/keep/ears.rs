@@ -36,6 +36,8 @@ pub struct Ears {
     file: Option<Watch>,
     /// Of the services that may be told of name servers.
     service: Option<dns::Watch>,
+    /// Whether there is a reason to look that nobody tells of.
+    again: bool,
 }
 
 impl Ears {
@@ -57,12 +59,22 @@ impl Ears {
         for descriptor in watcher.descriptors() {
             epoll.add(descriptor, ANYTHING).map_err(fail)?;
         }
-        Ok(Self { epoll, signals, listener, watcher, late: Vec::new(), file: None, service: None })
+        Ok(Self {
+            epoll,
+            signals,
+            listener,
+            watcher,
+            late: Vec::new(),
+            file: None,
+            service: None,
+            again: false,
+        })
     }
 
     /// Waits until there is something, or for so long. Whether somebody calls.
     pub fn wait(&mut self, patience: Option<Duration>) -> Outcome<bool> {
-        let patience = if self.late.is_empty() { patience } else { Some(Duration::ZERO) };
+        let is_late = self.again || !self.late.is_empty();
+        let patience = if is_late { Some(Duration::ZERO) } else { patience };
         let events = self.epoll.wait(patience);
         let mut events = events.map_err(|error| Failure::io("wait for changes", &error))?;
         Ok(events.any(|event| event.token == CALLER))
@@ -100,26 +112,28 @@ impl Ears {
         &self.late
     }
 
-    /// Listens to what becomes of the name servers that a tunnel has set, if it has.
-    pub fn follow(&mut self, has_set: bool) -> Outcome {
-        let fail = |error: io::Error| Failure::io("watch who answers names", &error);
+    /// Listens to what becomes of the file in which a tunnel has set name servers, if it has.
+    pub fn follow_file(&mut self, has_set: bool) -> Outcome {
         self.file = if has_set { Watch::new(RESOLV_CONF).ok() } else { None };
-        if let Some(file) = &self.file {
-            self.epoll.add(file, ANYTHING).map_err(fail)?;
+        self.file.as_ref().map_or(Ok(()), |file| self.add(file))
+    }
+
+    /// Listens to who comes and goes that may answer names, if a tunnel has set any. The bus may be
+    /// slow to take that up: it comes last, and what has happened meanwhile is looked at again.
+    pub fn follow_services(&mut self, has_set: bool) -> Outcome {
+        if self.service.is_some() == has_set {
+            return Ok(());
         }
-        self.service = match (has_set, self.service.take()) {
-            (false, _) => None,
-            (true, Some(service)) => Some(service),
-            (true, None) => {
-                // Without a bus there is nobody who could forget anything.
-                let service = dns::Watch::new().ok();
-                if let Some(service) = &service {
-                    self.epoll.add(service, ANYTHING).map_err(fail)?;
-                }
-                service
-            }
-        };
-        Ok(())
+        // Without a bus there is nobody who could forget anything.
+        self.service = if has_set { dns::Watch::new().ok() } else { None };
+        let Some(service) = &self.service else { return Ok(()) };
+        self.again = true;
+        self.add(service)
+    }
+
+    fn add(&self, source: impl AsFd) -> Outcome {
+        let added = self.epoll.add(source, ANYTHING);
+        added.map_err(|error| Failure::io("watch who answers names", &error))
     }
 
     /// Whether others may have written over name servers, or forgotten them.
@@ -129,6 +143,6 @@ impl Ears {
         if heard.is_err() {
             self.service = None;
         }
-        is_rewritten || heard.unwrap_or(true)
+        std::mem::take(&mut self.again) || is_rewritten || heard.unwrap_or(true)
     }
 }

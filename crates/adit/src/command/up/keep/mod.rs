@@ -87,6 +87,8 @@ struct Keeper {
     vigil: Vigil,
     repairs: VecDeque<Repair>,
     trouble: Option<Trouble>,
+    /// Why nobody could be told of name servers at the last attempt.
+    mute: Option<Failure>,
 }
 
 /// Something that cannot be put back now.
@@ -129,6 +131,7 @@ impl Keeper {
             vigil: Vigil::new(),
             repairs: VecDeque::new(),
             trouble: None,
+            mute: None,
         })
     }
 
@@ -180,6 +183,10 @@ impl Keeper {
         let is_found = self.names.take();
         let is_disturbed = self.ears.names_are_disturbed();
         let is_due = self.trouble.as_ref().is_some_and(Trouble::is_due);
+        if is_disturbed || is_due {
+            // Else whoever did not answer is not waited for again so soon.
+            self.mute = None;
+        }
         // Whom to ask for names may have changed without a word.
         !word.is_empty() || is_found || is_disturbed || is_due || self.names.are_due()
     }
@@ -193,6 +200,7 @@ impl Keeper {
                     self.voice.say(&format!("cannot reload: {failure}"));
                 }
                 self.voice.notify("READY=1");
+                self.mute = None;
                 Ok(self.look(&[]))
             }
             (Signal::Interrupt | Signal::Terminate, false) => Ok(Still::Ends),
@@ -243,15 +251,17 @@ impl Keeper {
         let Some(journal) = tunnel::journal(&self.name)?.filter(is_kept) else {
             return Ok(Still::Ends);
         };
-        let watched = self.ears.follow(tunnel::dns(&journal.entries).is_some());
+        let asks = self.mute.is_none();
+        let watched = self.ears.follow_file(tunnel::dns(&journal.entries).is_some());
         let mut wish = Wish::of(self.name.clone(), tunnel::applied_file(&self.name))?;
         wish.path.clone_from(&journal.note.file);
         let found = self.names.found(&wish);
-        let mut tunnel = Tunnel::look(wish, journal, Purpose::Restore(found))?;
+        let mut tunnel = Tunnel::look(wish, journal, Purpose::Restore(found, self.mute.clone()))?;
         // Somebody may do many things one after the other, the last ones while we look.
         let word = word.iter().chain(self.ears.hear_more(&self.concerns));
         let who: Vec<String> = word.map(ToString::to_string).collect();
         let told = tunnel.restore();
+        self.mute.clone_from(&tunnel.mute);
         self.names.follow(&tunnel);
         self.vigil.follow(&tunnel);
         self.concerns.follow(&tunnel);
@@ -267,6 +277,10 @@ impl Keeper {
             self.remember(format!("{who}; put back: {}", steps.join(", ")));
             tell_others(&self.name);
         }
+        let watched = watched.and_then(|()| match asks {
+            true => self.ears.follow_services(tunnel::dns(&tunnel.journal.entries).is_some()),
+            false => Ok(()),
+        });
         match tunnel.failure() {
             Some(failure) => Err(failure),
             None => watched.map(|()| Still::Keeps),
@@ -292,6 +306,9 @@ impl Keeper {
                 None => callers.push(caller),
             }
             must_look |= word == call::LOOK;
+        }
+        if must_look {
+            self.mute = None;
         }
         if must_look && self.look(&[]) == Still::Ends {
             // Their connections end with this process.
