@@ -280,6 +280,9 @@ fn what_surrounds_a_file_matters_too() {
     assert_eq!(seen(Surroundings { readable: true, ..plain }), ["2 key-readable?"]);
     let why = Some("everybody can write to it");
     assert_eq!(seen(Surroundings { writable: why, ..plain }), ["3 hook-untrusted"]);
+    let both = Surroundings { writable: why, shared: true, ..plain };
+    assert_eq!(seen(both), ["3 hook-untrusted"], "that says it already");
+    assert_eq!(seen(Surroundings { shared: true, ..plain }), ["1 file-writable?"]);
     for name in [
         "wg 0.conf",
         "-.CONF",

@@ -100,6 +100,7 @@ fn with_surroundings<T>(source: &Source, run: impl FnOnce(&Surroundings<'_>) -> 
         name: name.as_deref(),
         writable: writable.as_deref(),
         readable: source.is_readable_by_others(),
+        shared: source.is_written_by_others(),
     })
 }
 

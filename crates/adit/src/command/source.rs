@@ -62,6 +62,11 @@ impl Source {
         self.metadata.as_ref().is_some_and(|metadata| metadata.mode() & 0o044 != 0)
     }
 
+    /// Whether others than its owner may write to it.
+    pub fn is_written_by_others(&self) -> bool {
+        self.metadata.as_ref().is_some_and(|metadata| metadata.mode() & 0o022 != 0)
+    }
+
     /// Why it is not root's word alone that is in it, if so. Only commands in a file without such a
     /// reason may be run as root.
     pub fn writable_by_others(&self) -> Option<String> {

@@ -409,6 +409,10 @@ fn what_is_taken_though_it_cannot_be_meant_is_told() {
         check adit down wg0
         chmod 640 /etc/wireguard/wg0.conf
         told wg0 "others can read the key in /etc/wireguard/wg0.conf: \`chmod 600' it"
+        chmod 666 /etc/wireguard/wg0.conf
+        told wg0 "others can read the key in /etc/wireguard/wg0.conf, and write to that file: \`chmod 600' it"
+        chmod 622 /etc/wireguard/wg0.conf
+        told wg0 "others can write to /etc/wireguard/wg0.conf: \`chmod 600' it"
         chmod 600 /etc/wireguard/wg0.conf
         printf '[Peer]\nPublicKey = %s\nAllowedIPs = 10.8.0.0/16\n' "$OTHER" >> /etc/wireguard/wg0.conf
         told wg0 'wg0.conf:13: 10.8.0.0/16 belongs to the peer of line 8 already'

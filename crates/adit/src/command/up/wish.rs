@@ -23,8 +23,8 @@ pub struct Wish {
     pub name: String,
     /// The file, without symbolic links.
     pub path: PathBuf,
-    /// Whether nobody but its owner can read it.
-    pub is_secret: bool,
+    /// What others than its owner may do with it, if anything.
+    pub exposure: Option<String>,
     /// The keys of wg-quick(8).
     pub file: quick::File,
     /// The keys of wg(8). Endpoints are not looked up yet, and stand in [`Wish::endpoints`].
@@ -111,11 +111,13 @@ impl Wish {
         let split = extensions.split_domains.iter().map(|domain| format!("~{domain}"));
         let domains: Vec<_> = file.search.iter().cloned().chain(split).collect();
         let dns = dns::Settings::read(&file.servers, &domains).map_err(|error| invalid(&error))?;
-        let (is_secret, content) = (!source.is_readable_by_others(), source.content);
+        let has_key = settings.private_key.is_some();
+        let exposure = exposure(&source, has_key);
+        let content = source.content;
         Ok(Self {
             name,
             path,
-            is_secret,
+            exposure,
             file,
             settings,
             endpoints,
@@ -130,11 +132,8 @@ impl Wish {
     /// the tunnel up.
     pub fn warnings(&self) -> Vec<String> {
         let path = self.path.display();
-        let readable = !self.is_secret && self.settings.private_key.is_some();
-        let readable =
-            readable.then(|| format!("others can read the key in {path}: `chmod 600' it"));
         let taken = Errors::of(&self.content).taken.into_iter();
-        taken.map(|error| format!("{path}:{error}")).chain(readable).collect()
+        taken.map(|error| format!("{path}:{error}")).chain(self.exposure.clone()).collect()
     }
 
     /// What is wrong with the file, with the line where that is, if one is.
@@ -158,6 +157,18 @@ impl Wish {
     pub fn name_of(&self, peer: &PublicKey) -> String {
         self.names.get(peer).cloned().unwrap_or_else(|| config::key::abbreviated(peer))
     }
+}
+
+/// What others than its owner may do with a file that has a key or has none.
+fn exposure(source: &Source, has_key: bool) -> Option<String> {
+    let path = source.path.display();
+    let what = match (source.is_readable_by_others() && has_key, source.is_written_by_others()) {
+        (true, true) => format!("read the key in {path}, and write to that file"),
+        (true, false) => format!("read the key in {path}"),
+        (false, true) => format!("write to {path}"),
+        (false, false) => return None,
+    };
+    Some(format!("others can {what}: `chmod 600' it"))
 }
 
 /// `adit config check' knows better than `wg' where it is, and what to write instead.

@@ -168,6 +168,9 @@ impl Interface {
             let what = format!("this would run as root, and {why}");
             let instead = "make it root's own, or remove the hooks";
             problems.push(Problem::error(line, "hook-untrusted", what, instead));
+        } else if around.shared {
+            let what = "others can write to this file, and choose its keys and peers";
+            warn(head, "file-writable", what, "`chmod 600' it");
         }
     }
 }

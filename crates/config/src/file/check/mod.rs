@@ -26,6 +26,8 @@ pub struct Surroundings<'a> {
     pub writable: Option<&'a str>,
     /// Whether others than its owner can read it.
     pub readable: bool,
+    /// Whether they can write to it.
+    pub shared: bool,
 }
 
 /// Finds all that is wrong with a file, in the order of its lines. No secret is repeated.
