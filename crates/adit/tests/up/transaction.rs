@@ -416,6 +416,20 @@ fn what_is_taken_though_it_cannot_be_meant_is_told() {
         chmod 600 /etc/wireguard/wg0.conf
         printf '[Peer]\nPublicKey = %s\nAllowedIPs = 10.8.0.0/16\n' "$OTHER" >> /etc/wireguard/wg0.conf
         told wg0 'wg0.conf:13: 10.8.0.0/16 belongs to the peer of line 8 already'
+        for way in '192.0.2.1 1440' '2001:db8::1 1420'; do
+            set -- $way
+            split "MTU = $(($2 + 1))" ''
+            sed -i "s/192.0.2.1:51820/[$1]:51820/; s/\[\([0-9.]*\)\]/\1/" /etc/wireguard/wg0.conf
+            check adit up wg0 2> errors
+            grep -q "the way to $1 takes 1500 bytes: packets of more than $2 .* write .MTU = $2' or" errors ||
+                fail "$(cat errors)"
+            adit status wg0 | grep -q "the way to $1 takes 1500 bytes" || fail "$(adit status)"
+            sed -i "s/^MTU.*/MTU = $2/" /etc/wireguard/wg0.conf
+            check adit reload wg0 2> errors
+            [ ! -s errors ] || fail "$(cat errors)"
+            adit status wg0 | grep 'takes 1500 bytes' && fail 'it fits'
+            check adit down wg0
+        done
         split '' ''
         sed -i 's|^Address.*|Address = 192.168.7.1/24|' /etc/wireguard/wg0.conf
         told wg0 "^adit: 192.168.7.0/24 leads through eth1, .* not into wg0: give .Address' another network"

@@ -143,6 +143,9 @@ fn make(options: &Options) -> Outcome {
     for fault in ways::circles(&name) {
         eprintln!("adit: {fault}: {}", ways::OUT_OF_ALLOWED_IPS);
     }
+    if let Some(narrow) = ways::too_wide(&name) {
+        eprintln!("adit: {narrow}");
+    }
     for (network, link) in ways::taken(&name).unwrap_or_default() {
         eprintln!(
             "adit: {network} leads through {link}, which had it before, and not into {name}: give \

@@ -17,15 +17,17 @@ use super::tunnel::{self, Note};
 use super::want::{FIRST_TABLE, VALID_MARK, full};
 use super::wish::Wish;
 
-/// What a packet grows by on its way through the tunnel: headers of IPv6, UDP and data messages,
-/// and the tag.
-const OVERHEAD: u32 = 40 + 8 + 16 + 16;
+/// What a packet grows by on its way through the tunnel: headers of UDP and data messages, and the
+/// tag; and that of IPv6 or IPv4.
+const MESSAGE: u32 = 8 + 16 + 16;
+const OVERHEAD: u32 = 40 + MESSAGE;
+const OVERHEAD_OF_V4: u32 = 20 + MESSAGE;
 /// What IPv4 needs of every link (RFC 791).
 const LEAST: u32 = 68;
 /// What no link can have: more than the length in an IPv4 header can say.
 const TOO_MUCH: u32 = 1 << 16;
 /// What IPv6 needs of every link (RFC 8200 §5): below, the kernel takes it off.
-const LEAST_OF_V6: u32 = 1280;
+pub const LEAST_OF_V6: u32 = 1280;
 /// Of an Ethernet, when nothing better is known.
 const USUAL: u32 = 1500;
 
@@ -132,6 +134,11 @@ pub fn check_reverse_path() -> Outcome {
                 sends; net.ipv4.conf.all.src_valid_mark cannot be set here, since /proc/sys is \
                 read-only: set it to 1 outside, as by `--sysctl' of a container";
     Err(Failure::new(Kind::Failed, text))
+}
+
+/// What a packet grows by on its way to this address.
+pub fn overhead(to: IpAddr) -> u32 {
+    if to.is_ipv4() { OVERHEAD_OF_V4 } else { OVERHEAD }
 }
 
 /// The way to a link-local address is not found by its address alone.

@@ -1,12 +1,12 @@
 //! Whether this machine itself keeps a tunnel's datagrams from their peer, or packets from the tunnel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use host::{MAIN_TABLE, Network, Prefix, Route};
 
-use super::numbers::routable;
+use super::numbers::{LEAST_OF_V6, overhead, routable};
 use crate::command::wg::interface;
 use crate::command::words;
 
@@ -29,6 +29,57 @@ impl fmt::Display for Fault {
             ),
         }
     }
+}
+
+/// The narrowest way to a peer of a tunnel, if the tunnel's packets do not fit through it.
+pub struct Narrow {
+    address: IpAddr,
+    /// What the way takes, and what of it is left for a packet in the tunnel, in bytes.
+    path: u32,
+    left: u32,
+}
+
+impl Narrow {
+    /// Among those to some endpoints, for a tunnel with this MTU.
+    pub fn among(
+        endpoints: impl IntoIterator<Item = SocketAddr>,
+        mtu: u32,
+        network: &mut Network,
+        link: &str,
+        mark: u32,
+    ) -> Option<Self> {
+        let addresses: BTreeSet<_> = endpoints.into_iter().filter_map(routable).collect();
+        let ways = addresses.into_iter().filter_map(|address| {
+            let path = network.path_of_marked(address, mark).ok()?;
+            let left = path.mtu.saturating_sub(overhead(address));
+            // A way through the tunnel itself has another fault.
+            (path.link != link).then_some(Self { address, path: path.mtu, left })
+        });
+        // With less there would be no IPv6 in the tunnel, so that fragments are meant.
+        ways.min_by_key(|way| way.left).filter(|way| mtu > way.left.max(LEAST_OF_V6))
+    }
+}
+
+impl fmt::Display for Narrow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, path, left } = self;
+        // Less is too small where IPv6 goes through the tunnel.
+        let number = (*left >= LEAST_OF_V6).then(|| format!("write `MTU = {left}' or "));
+        write!(
+            f,
+            "the way to {address} takes {path} bytes: packets of more than {left} are sent there in \
+             fragments, which many networks lose; {}leave `MTU' out",
+            number.unwrap_or_default()
+        )
+    }
+}
+
+/// What is wrong with the MTU of a tunnel that is up.
+pub fn too_wide(name: &str) -> Option<Narrow> {
+    let (state, mut network) = (interface::state(name.as_ref()).ok()?, Network::open().ok()?);
+    let mtu = network.link(name).ok()?.mtu;
+    let endpoints = state.peers.iter().filter_map(|peer| peer.endpoint);
+    Narrow::among(endpoints, mtu, &mut network, name, state.fwmark)
 }
 
 /// What to do about a circle that the file wants.

@@ -21,7 +21,7 @@ use sys::clock::realtime;
 
 use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Note};
-use super::ways::{Fault, Ways};
+use super::ways::{Fault, Narrow, Ways};
 use super::{keep, must_be_root, not_running, of_others, sync, wish};
 use crate::command::say;
 use crate::command::wg::interface;
@@ -132,6 +132,8 @@ struct Tunnel {
     calls: Calls,
     /// Why peers that have no session cannot be reached from here.
     faults: BTreeMap<PublicKey, Fault>,
+    /// The way that its packets do not fit through.
+    narrow: Option<Narrow>,
 }
 
 impl Tunnel {
@@ -155,6 +157,15 @@ impl Tunnel {
             (Some(state), Some(link)) => faults(state, link, &calls, &mut machine.network),
             _ => BTreeMap::new(),
         };
+        let mtu = observed.links.iter().find(|it| Some(&it.name) == link.as_ref());
+        let narrow = match (&state, mtu) {
+            (Some(state), Some(link)) => {
+                let endpoints = state.peers.iter().filter_map(|peer| peer.endpoint);
+                let network = &mut machine.network;
+                Narrow::among(endpoints, link.mtu, network, &link.name, state.fwmark)
+            }
+            _ => None,
+        };
         let file = std::fs::read(tunnel::applied_file(name)).map(zeroize::Zeroizing::new);
         Ok(Some(Self {
             name: name.to_owned(),
@@ -167,6 +178,7 @@ impl Tunnel {
             keeper,
             calls,
             faults,
+            narrow,
         }))
     }
 

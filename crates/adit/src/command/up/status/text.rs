@@ -49,6 +49,9 @@ impl Tunnel {
         if self.state.is_some() && self.public_key().is_none() {
             let _ = writeln!(text, "  it has no private key, without which it reaches nobody");
         }
+        if let Some(narrow) = &self.narrow {
+            let _ = writeln!(text, "  {narrow}");
+        }
         for peer in self.peers() {
             self.tell_of(&peer, &mut text);
         }
