@@ -158,3 +158,31 @@ fn a_link_of_the_kernel_that_was_renamed_has_its_name_back() {
         "##,
     );
 }
+
+#[test]
+#[ignore = "in a guest"]
+fn another_port_and_mark_of_a_tunnel_of_the_kernel_are_noticed_before_long() {
+    play(
+        r##"
+        write 10.9.0.2/24
+        adit up --kernel wg0
+        mark=$(wg show wg0 fwmark)
+        # Somebody looks every 22 seconds.
+        within() {
+            SECONDS=0
+            until "$@"; do
+                [ $SECONDS -lt 45 ] || fail "in vain: $* $(nft list ruleset)"
+                read -t 1 <> <(:) || true
+            done
+        }
+        wg set wg0 listen-port 5555
+        lets_out() { nft list table inet adit-wg0 | grep -q 'udp sport 5555 accept'; }
+        within lets_out
+        busybox ping -c 1 -W 5 -I wg0 10.9.0.1 > /dev/null || fail 'no answer'
+        wg set wg0 fwmark 0
+        marked() { [ "$(wg show wg0 fwmark)" = "$mark" ]; }
+        within marked
+        adit down wg0
+        "##,
+    );
+}

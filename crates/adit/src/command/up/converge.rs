@@ -161,9 +161,16 @@ impl Tunnel {
             return Ok(Vec::new());
         }
         let told = peers.iter().filter_map(|peer| {
-            let written = &self.wish.endpoints.get(&peer.public_key)?.text;
+            let written = self.wish.endpoints.get(&peer.public_key)?;
             let name = self.wish.name_of(&peer.public_key);
-            Some(format!("found {name} at {}, which is {written}", peer.endpoint?))
+            Some(match written.is_address() {
+                true => format!(
+                    "{name} does not answer where it has moved to: looking for it at {} \
+                                 again, where the file has it",
+                    peer.endpoint?
+                ),
+                false => format!("found {name} at {}, which is {}", peer.endpoint?, written.text),
+            })
         });
         let told = told.collect();
         self.set(&Settings { peers, ..Settings::default() })?;

@@ -174,8 +174,10 @@ impl Keeper {
         if word.iter().any(|event| matches!(event.what, What::Address(..))) {
             self.names.hurry();
         }
+        let mut is_renumbered = false;
         if self.vigil.is_due() {
             let state = interface::state(self.name.as_ref()).ok();
+            is_renumbered = self.vigil.is_renumbered(state.as_ref());
             for (peer, endpoint) in self.vigil.silent(state.as_ref()) {
                 self.names.ask(peer, endpoint);
             }
@@ -188,7 +190,8 @@ impl Keeper {
             self.mute = None;
         }
         // Whom to ask for names may have changed without a word.
-        !word.is_empty() || is_found || is_disturbed || is_due || self.names.are_due()
+        let is_due = is_due || is_renumbered || self.names.are_due();
+        !word.is_empty() || is_found || is_disturbed || is_due
     }
 
     fn obey(&mut self, signal: Signal) -> Outcome<Still> {

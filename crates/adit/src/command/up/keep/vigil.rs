@@ -1,4 +1,5 @@
-//! Peers that have fallen silent: whoever has a name may have another address by now.
+//! Peers that have fallen silent: whoever has a name may have another address by now, and whoever has
+//! moved may be back where the file has it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -24,10 +25,12 @@ const KEEPALIVE: u64 = 32;
 /// Looks after peers. Our daemon says which of them do not answer, so that nobody is woken while all
 /// is well; of a kernel that carries the packets only the counters tell.
 pub struct Vigil {
-    /// Whose endpoints are names.
-    named: BTreeMap<PublicKey, Endpoint>,
+    /// Where the file has them.
+    written: BTreeMap<PublicKey, Endpoint>,
     called: BTreeMap<PublicKey, Called>,
     seen: BTreeMap<PublicKey, Seen>,
+    /// Port and mark at the last look.
+    numbers: Option<(u16, u32)>,
     looks: bool,
     pause: Duration,
     next: Instant,
@@ -39,7 +42,7 @@ struct Called {
     since: u64,
     /// When it was called again.
     again: Instant,
-    /// When its name was looked up, if it has one.
+    /// When it was looked for.
     looked_up: Option<Instant>,
 }
 
@@ -63,20 +66,22 @@ impl Vigil {
     /// Of nobody yet.
     pub fn new() -> Self {
         Self {
-            named: BTreeMap::new(),
+            written: BTreeMap::new(),
             called: BTreeMap::new(),
             seen: BTreeMap::new(),
+            numbers: None,
             looks: false,
             pause: PAUSE,
             next: Instant::now() + PAUSE,
         }
     }
 
-    /// Looks after the peers that a tunnel has now.
+    /// Looks after the peers that a tunnel has now, and after the port and mark of a full one.
     pub fn follow(&mut self, tunnel: &Tunnel) {
-        let named = tunnel.wish.endpoints.iter().filter(|(_, endpoint)| !endpoint.is_address());
-        self.named = named.map(|(peer, endpoint)| (*peer, endpoint.clone())).collect();
-        self.looks = tunnel.journal.note.kernel && !self.named.is_empty();
+        self.is_renumbered(tunnel.present.as_ref());
+        self.written.clone_from(&tunnel.wish.endpoints);
+        let note = &tunnel.journal.note;
+        self.looks = note.kernel && (note.table.is_some() || !self.written.is_empty());
     }
 
     /// Our daemon calls a peer again. What is to be looked up: where it is, if it has not answered
@@ -97,7 +102,7 @@ impl Vigil {
             return None;
         }
         called.looked_up = Some(now);
-        self.named.get(&peer).cloned()
+        self.written.get(&peer).cloned()
     }
 
     /// Whom our daemon has called in vain, and since when, in seconds since the Unix epoch. Whoever
@@ -117,6 +122,14 @@ impl Vigil {
         self.next().is_some_and(|next| next <= Instant::now())
     }
 
+    /// Whether somebody has given the tunnel another port or mark since the last look, of which no
+    /// kernel tells.
+    pub fn is_renumbered(&mut self, state: Option<&DeviceState>) -> bool {
+        let now = state.map(|state| (state.listen_port, state.fwmark));
+        let before = std::mem::replace(&mut self.numbers, now);
+        before.is_some() && now.is_some() && before != now
+    }
+
     /// Looks at what they have sent and received. Silent is whoever is still spoken to and did not
     /// say a word since before the last look.
     pub fn silent(&mut self, state: Option<&DeviceState>) -> Vec<(PublicKey, Endpoint)> {
@@ -124,7 +137,7 @@ impl Vigil {
         let peers = state.into_iter().flat_map(|state| &state.peers);
         let mut seen = BTreeMap::new();
         for peer in peers.filter(|peer| peer.endpoint.is_some()) {
-            let Some(endpoint) = self.named.get(&peer.public_key) else { continue };
+            let Some(endpoint) = self.written.get(&peer.public_key) else { continue };
             let (sent, received) = (peer.tx_bytes, peer.rx_bytes);
             let mut waits = false;
             if let Some(before) = self.seen.get(&peer.public_key) {
@@ -170,7 +183,7 @@ mod tests {
             service: "1".into(),
             text: "vpn.example:1".into(),
         };
-        Vigil { named: [(PEER, endpoint)].into(), ..Vigil::new() }
+        Vigil { written: [(PEER, endpoint)].into(), ..Vigil::new() }
     }
 
     #[test]
