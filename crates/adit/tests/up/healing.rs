@@ -484,7 +484,7 @@ fn the_guard_lets_out_what_comes_from_another_port_that_was_set_meanwhile() {
         lets_out() { nft list table inet adit-wg0 | grep -q 'udp sport 5555 accept'; }
         await lets_out
         check ping -c 1 -W 5 10.9.0.1 > /dev/null
-        adit status --json wg0 | grep -q 'put back: ~ packet filter adit-wg0' || fail "$(adit status --json)"
+        adit status --json wg0 | grep -q 'the tunnel follows: ~ packet filter adit-wg0' || fail "$(adit status --json)"
         check adit down wg0
         "##,
     );

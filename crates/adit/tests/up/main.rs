@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod elsewhere;
+mod following;
 mod healing;
 mod reloading;
 mod stage;

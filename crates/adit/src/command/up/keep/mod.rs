@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use config::key::{from_base64, to_base64};
 use host::notice::{Event, What};
+use host::plan::{Item, Step};
 use host::signals::{Signal, Signals};
 use proto::PublicKey;
 use sys::clock::realtime;
@@ -258,11 +259,17 @@ impl Keeper {
         let watched = self.ears.follow_file(tunnel::dns(&journal.entries).is_some());
         let mut wish = Wish::of(self.name.clone(), tunnel::applied_file(&self.name))?;
         wish.path.clone_from(&journal.note.file);
+        let made: Vec<Item> = journal.entries.iter().map(|entry| entry.item.clone()).collect();
         let found = self.names.found(&wish);
         let mut tunnel = Tunnel::look(wish, journal, Purpose::Restore(found, self.mute.clone()))?;
         // Somebody may do many things one after the other, the last ones while we look.
         let word = word.iter().chain(self.ears.hear_more(&self.concerns));
-        let who: Vec<String> = word.map(ToString::to_string).collect();
+        let mut who: Vec<String> = Vec::new();
+        for event in word.map(ToString::to_string) {
+            if !who.contains(&event) {
+                who.push(event);
+            }
+        }
         let told = tunnel.restore();
         self.mute.clone_from(&tunnel.mute);
         self.names.follow(&tunnel);
@@ -273,11 +280,19 @@ impl Keeper {
         }
         let called =
             tunnel.called.iter().map(|other| format!("~ name {} (was {other})", self.name));
-        let steps = tunnel.done.iter().map(ToString::to_string);
-        let steps: Vec<_> = called.chain(steps).collect();
-        if !steps.is_empty() {
-            let who = if who.is_empty() { "found missing".to_owned() } else { who.join(", ") };
-            self.remember(format!("{who}; put back: {}", steps.join(", ")));
+        let (repairs, others): (Vec<_>, Vec<_>) =
+            tunnel.done.iter().partition(|step| is_repair(step, &made));
+        let repairs: Vec<_> = called.chain(repairs.into_iter().map(ToString::to_string)).collect();
+        let others: Vec<_> = others.into_iter().map(ToString::to_string).collect();
+        let who = |nobody: &str| if who.is_empty() { nobody.to_owned() } else { who.join(", ") };
+        if !repairs.is_empty() {
+            self.remember(format!("{}; put back: {}", who("found missing"), repairs.join(", ")));
+        }
+        if !others.is_empty() {
+            let others = others.join(", ");
+            self.remember(format!("{}; the tunnel follows: {others}", who("found changed")));
+        }
+        if !tunnel.done.is_empty() || tunnel.called.is_some() {
             tell_others(&self.name);
         }
         let watched = watched.and_then(|()| match asks {
@@ -344,6 +359,17 @@ impl Keeper {
             },
             calls: calls.map(|(peer, since)| (to_base64(&peer.0).to_string(), since)).collect(),
         }
+    }
+}
+
+/// Whether a step puts back what the tunnel had made before. Else the network around the tunnel has
+/// become another one, and it is not as it was.
+fn is_repair(step: &Step, made: &[Item]) -> bool {
+    match step {
+        Step::Remove(_) => false,
+        // What is routed stands in the file, and there can be very much of it.
+        Step::Make(Item::Route(_)) => true,
+        Step::Make(item) | Step::Change(_, item) => made.contains(item),
     }
 }
 

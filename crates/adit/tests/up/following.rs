@@ -1,0 +1,84 @@
+//! What is around a tunnel becomes something else, and the tunnel follows: the network, its peer, its
+//! file, and who answers for names.
+
+use crate::stage::Stage;
+
+#[test]
+fn another_network_is_told_of_as_such_and_not_as_damage() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '#! ExcludeIPs = lan' ''
+        check adit up wg0
+        told() { adit status --json wg0 | grep '"what"'; }
+        # To a cable, through which less fits.
+        ip link set eth1 mtu 1400
+        ip addr add 192.168.8.2/24 dev eth1
+        ip addr del 192.168.7.2/24 dev eth1
+        ip route add 192.0.2.1 dev eth1
+        narrow() { ip link show wg0 | grep -q 'mtu 1320 '; }
+        await narrow
+        excluded() { ip rule | grep -q 'to 192.168.8.0/24' && ! ip rule | grep 'to 192.168.7.0/24'; }
+        await excluded
+        followed() { told | grep -q 'the tunnel follows: .*~ MTU 1320' && told | grep -q 'follows: .*- IPv4 rule .*192.168.7.0/24'; }
+        await followed
+        told | grep 'put back' && fail 'nothing was damaged'
+        # What somebody changes is damage still, with another network or without.
+        ip link set wg0 mtu 1300
+        await narrow
+        damaged() { told | grep -q 'put back: ~ MTU 1320'; }
+        await damaged
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
+fn a_peer_that_moved_away_and_fell_silent_is_looked_for_where_the_file_has_it() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        split '' ''
+        check adit up wg0
+        check ping -c 1 -W 5 10.9.0.1 > /dev/null
+        ip -n far addr add 192.0.2.9/24 dev eth0
+        ip -n far addr del 192.0.2.1/24 dev eth0
+        ip -n far addr add 192.0.2.9/24 dev eth0 2> /dev/null
+        moved() {
+            ip netns exec far ping -c 1 -W 1 10.9.0.2 > /dev/null
+            adit status wg0 | grep -q 'far  at 192.0.2.9:51820, though the file says 192.0.2.1:51820'
+        }
+        await moved
+        # It is back, and does not know where we are.
+        ip -n far link del far0
+        await test ! -e /run/wireguard/far0.sock
+        ip -n far addr add 192.0.2.1/24 dev eth0
+        ip -n far addr del 192.0.2.9/24 dev eth0
+        ip -n far addr add 192.0.2.1/24 dev eth0 2> /dev/null
+        far_up
+        SECONDS=0
+        until ping -c 1 -W 1 10.9.0.1 > /dev/null; do
+            [ $SECONDS -lt 45 ] || fail "nobody looks: $(adit status)"
+        done
+        adit status --json wg0 | grep -q 'looking for it at 192.0.2.1:51820 again' || fail "$(adit status --json)"
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
+fn a_file_that_was_emptied_opens_nothing() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        check adit up wg0
+        snapshot > up
+        : > /etc/wireguard/wg0.conf
+        code 3 adit reload wg0
+        same up 'after an empty file'
+        check adit down wg0
+        "##,
+    );
+}
