@@ -1,7 +1,7 @@
 //! What is around a tunnel becomes something else, and the tunnel follows: the network, its peer, its
 //! file, and who answers for names.
 
-use crate::stage::Stage;
+use crate::stage::{self, Stage};
 
 #[test]
 fn another_network_is_told_of_as_such_and_not_as_damage() {
@@ -81,4 +81,41 @@ fn a_file_that_was_emptied_opens_nothing() {
         check adit down wg0
         "##,
     );
+}
+
+#[test]
+fn whoever_comes_to_answer_names_is_told_and_everybody_forgets_the_tunnel_with_it() {
+    let Some(stage) = Stage::new() else { return };
+    let Some(resolved) = stage::resolved() else { return };
+    stage.play(&format!(
+        "{resolved}{}",
+        r##"
+        full '' ''
+        snapshot | grep -v resolv.conf > before
+        check adit up wg0
+        grep -q 10.9.0.1 /etc/resolv.conf || fail "$(cat /etc/resolv.conf)"
+        start_resolved
+        cp /etc/resolv.conf ours
+        ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+        told() { resolvectl dns wg0 | grep -q 10.9.0.1 && resolvectl domain wg0 | grep -q '~.'; }
+        await told
+        adit status > said
+        grep -q 'DNS 10.9.0.1$' said && ! grep 'missing' said || fail "$(cat said)"
+        adit status --json | grep -q 'the tunnel follows: + DNS: .* by systemd-resolved' || fail "$(adit status --json)"
+        # It forgets at any moment, and hears again at once.
+        resolvectl revert wg0
+        kill $resolved; wait $resolved
+        "$RESOLVED/lib/systemd/systemd-resolved" > /run/resolved.log 2>&1 & resolved=$!
+        await told
+        # And away again, with a copy of what the tunnel has written.
+        mv ours /etc/resolv.conf
+        kill $resolved; wait $resolved
+        followed() { adit status > said; cat said; grep -q 'DNS 10.9.0.1$' said && ! grep -q 'missing\|cannot' said; }
+        await followed
+        grep -q 10.9.0.1 /etc/resolv.conf || fail "$(cat /etc/resolv.conf)"
+        check adit down wg0
+        [ "$(cat /etc/resolv.conf)" = $'nameserver 127.0.0.1\noptions timeout:1 attempts:1' ] || fail "$(cat /etc/resolv.conf)"
+        diff before <(snapshot | grep -v resolv.conf) || fail 'the machine is not as it was'
+        "##,
+    ));
 }

@@ -1,8 +1,6 @@
 //! What a keeper puts back, and what becomes of a tunnel whose processes are killed at any moment.
 
-use std::path::Path;
-
-use crate::stage::{OPENRESOLV, Stage};
+use crate::stage::{self, OPENRESOLV, Stage};
 
 /// A full tunnel with a keeper that stays, of which names cannot be put back for a `reason`. What is
 /// compared is everything but those, and before and after it all but the time of their file.
@@ -651,34 +649,11 @@ fn a_gateway_is_looked_for_among_neighbours_and_not_in_the_tunnel() {
 #[test]
 fn who_answers_names_and_hangs_keeps_nothing_else_waiting() {
     let Some(stage) = Stage::new() else { return };
-    let resolvers = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/resolvers");
-    let resolved = format!("{resolvers}/systemd-resolved/lib/systemd/systemd-resolved");
-    if !Path::new(&resolved).exists() || !Path::new("/usr/bin/dbus-daemon").exists() {
-        return println!(
-            "skipped: this needs dbus-daemon, and systemd-resolved in target/resolvers"
-        );
-    }
+    let Some(resolved) = stage::resolved() else { return };
     stage.play(&format!(
-        "resolved={resolved}\n{}",
+        "{resolved}{}",
         r##"
-        umask 022
-        mkdir -p /run/dbus /run/systemd/resolve
-        mount -t sysfs -o ro none /sys
-        cat > /run/bus.conf <<'END'
-<busconfig><type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/>
-<allow receive_type="method_call"/><allow receive_type="method_return"/><allow receive_type="error"/>
-<allow receive_type="signal"/></policy></busconfig>
-END
-        dbus-daemon --config-file=/run/bus.conf --nofork & bus=$!
-        grep -q systemd-resolve: /etc/passwd || echo systemd-resolve:x:991:991::/:/bin/false >> /etc/passwd
-        grep -q systemd-resolve: /etc/group || echo systemd-resolve:x:991: >> /etc/group
-        chown 991:991 /run/systemd/resolve
-        await test -S /run/dbus/system_bus_socket
-        "$resolved" > /run/resolved.log 2>&1 & resolved=$!
-        resolves() { test -e /run/systemd/resolve/stub-resolv.conf || { cat /run/resolved.log; false; }; }
-        await resolves
-        umask 077
+        start_resolved
         ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
         full '' ''
         snapshot > before

@@ -40,6 +40,43 @@ impl Stage {
     }
 }
 
+/// What starts a bus and systemd-resolved on a machine; none if they are not here.
+pub fn resolved() -> Option<String> {
+    let resolvers = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/resolvers");
+    let package = format!("{resolvers}/systemd-resolved");
+    let daemon = format!("{package}/lib/systemd/systemd-resolved");
+    if !Path::new(&daemon).exists() || !Path::new("/usr/bin/dbus-daemon").exists() {
+        println!("skipped: this needs dbus-daemon, and systemd-resolved in target/resolvers");
+        return None;
+    }
+    Some(format!("RESOLVED={package}\n{START}"))
+}
+
+const START: &str = r#"
+resolvectl() { "$RESOLVED/usr/bin/resolvectl" "$@"; }
+start_resolved() {
+    umask 022
+    mkdir -p /run/dbus /run/systemd/resolve
+    # In a container it does not wait for udev.
+    mount -t sysfs -o ro none /sys
+    cat > /run/bus.conf <<'END'
+<busconfig><type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow user="*"/><allow own="*"/><allow send_destination="*"/>
+<allow receive_type="method_call"/><allow receive_type="method_return"/><allow receive_type="error"/>
+<allow receive_type="signal"/></policy></busconfig>
+END
+    dbus-daemon --config-file=/run/bus.conf --nofork & bus=$!
+    grep -q systemd-resolve: /etc/passwd || echo systemd-resolve:x:991:991::/:/bin/false >> /etc/passwd
+    grep -q systemd-resolve: /etc/group || echo systemd-resolve:x:991: >> /etc/group
+    chown 991:991 /run/systemd/resolve
+    await test -S /run/dbus/system_bus_socket
+    "$RESOLVED/lib/systemd/systemd-resolved" > /run/resolved.log 2>&1 & resolved=$!
+    resolves() { test -e /run/systemd/resolve/stub-resolv.conf || { cat /run/resolved.log; false; }; }
+    await resolves
+    umask 077
+}
+"#;
+
 const SETUP: &str = r#"
 set -e
 export LC_ALL=C
