@@ -109,7 +109,13 @@ impl Backend {
                  is kept in {}",
                 kept.display()
             )),
-            Self::File(_) => resolv_conf().undo(link),
+            Self::File(_) => {
+                let servers = resolv_conf().stack()?.servers_of(link);
+                let said = resolv_conf().undo(link)?;
+                let is_resolved = Who::wrote(Path::new(RESOLV_CONF)) == Who::Resolved;
+                let remembered = if is_resolved { resolved::remembered(&servers) } else { None };
+                Ok([Some(said), remembered].into_iter().flatten().collect::<Vec<_>>().join("; "))
+            }
         }
     }
 

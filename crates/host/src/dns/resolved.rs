@@ -90,6 +90,23 @@ pub(super) fn undo(link: &str) -> io::Result<()> {
     Ok(tell(&mut Bus::connect()?, ["RevertLink", "RevertLinkDNS"], &[index])?)
 }
 
+/// Which of these servers it has read in a file that was not its own, if any: it asks them also when
+/// the file is its own again.
+pub(super) fn remembered(servers: &[IpAddr]) -> Option<String> {
+    let known = Bus::connect().and_then(|mut bus| bus.get(MANAGER, "DNS")).ok()?;
+    let is_known = |server: &&IpAddr| {
+        let (family, octets) = crate::change::octets(**server);
+        let octets = Value::array("y", octets.into_iter().map(Value::Byte));
+        let of_no_link = [Value::Int(0), Value::Int(family.into()), octets];
+        known.items().iter().any(|it| it.items() == of_no_link)
+    };
+    let server = servers.iter().find(is_known)?;
+    Some(format!(
+        "systemd-resolved has read {server} in /etc/resolv.conf, and asks it until you run `systemctl \
+         restart systemd-resolved'"
+    ))
+}
+
 /// Tells systemd-resolved something of a link, or else systemd-networkd, by the methods of each.
 fn tell(bus: &mut Bus, methods: [&str; 2], arguments: &[Value]) -> Result<(), Failure> {
     let [of_resolved, of_networkd] = methods;

@@ -62,6 +62,13 @@ impl Stack {
         self.0.contains(entry)
     }
 
+    /// The servers that a tunnel wanted there.
+    pub(super) fn servers_of(&self, link: &str) -> Vec<IpAddr> {
+        let entries = self.0.iter().filter(|entry| entry.link == link);
+        let words = entries.flat_map(|entry| entry.text.lines());
+        words.filter_map(|line| line.strip_prefix("nameserver ")?.parse().ok()).collect()
+    }
+
     pub(super) fn has(&self, link: &str) -> bool {
         self.0.iter().any(|entry| entry.link == link)
     }

@@ -257,6 +257,36 @@ fn network_manager_that_was_stopped_for_good_is_told_when_it_runs_or_is_gone() {
 }
 
 #[test]
+fn what_resolved_has_read_in_the_file_is_told_of() {
+    play("handover::what_resolved_has_read_in_the_file_is_told_of", |stage| {
+        let mut machine = Changing::new(stage);
+        if !machine.take(Way::Resolved) {
+            return;
+        }
+        assert!(machine.take(Way::File));
+        let mut tunnel = Tunnel::new();
+        tunnel.look();
+        // Whoever asks it makes it read.
+        machine.resolvectl.as_ref().unwrap().run(&["query", "read.example"]);
+        resolved::link();
+        tunnel.look();
+        assert!(tunnel.down().is_ok());
+        let remark = "systemd-resolved has read 10.0.1.53 in /etc/resolv.conf, and asks it until you \
+                      run `systemctl restart systemd-resolved'";
+        let told = tunnel.machine.remarks.iter().filter(|it| it.ends_with(remark)).count();
+        assert_eq!(told, 1, "{:?}", tunnel.machine.remarks);
+        resolved::restart(machine.stage);
+        machine.stage.assert_asks("after.example", &machine.stage.lan);
+
+        // One that has read nothing of it is not accused.
+        tunnel.look();
+        tunnel.machine.remarks.clear();
+        assert!(tunnel.down().is_ok());
+        assert_eq!(tunnel.machine.remarks, Vec::<String>::new());
+    });
+}
+
+#[test]
 fn a_resolvconf_that_was_removed_has_nothing_to_forget() {
     play("handover::a_resolvconf_that_was_removed_has_nothing_to_forget", |stage| {
         let mut machine = Changing::new(stage);

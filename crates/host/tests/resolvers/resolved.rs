@@ -53,7 +53,7 @@ fn start_in(package: &Path, stage: &mut Stage) -> Resolvectl {
 pub struct Resolvectl(PathBuf);
 
 impl Resolvectl {
-    fn run(&self, words: &[&str]) -> String {
+    pub fn run(&self, words: &[&str]) -> String {
         run(Command::new(&self.0).args(words))
     }
 
