@@ -107,6 +107,12 @@ fn whoever_comes_to_answer_names_is_told_and_everybody_forgets_the_tunnel_with_i
         kill $resolved; wait $resolved
         "$RESOLVED/lib/systemd/systemd-resolved" > /run/resolved.log 2>&1 & resolved=$!
         await told
+        # A reload that fails tells nobody else again.
+        full 'PostUp = false' ''
+        code 1 adit reload wg0
+        [ -L /etc/resolv.conf ] || fail "$(cat /etc/resolv.conf)"
+        full '' ''
+        check told
         # And away again, with a copy of what the tunnel has written.
         mv ours /etc/resolv.conf
         kill $resolved; wait $resolved
