@@ -137,8 +137,11 @@ impl End {
                     }
                     Event::Transmit(transmit) => self.outbox.push_back(transmit.bytes),
                     event if outcome.is_err() => {
-                        let failed = matches!(event, Event::Handshake(_, Progress::Failed(_)));
-                        assert!(failed, "{event:?}");
+                        let tells = matches!(
+                            event,
+                            Event::Handshake(_, Progress::Failed(..)) | Event::Stranger(..)
+                        );
+                        assert!(tells, "{event:?}");
                     }
                     _ => {}
                 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proto::limits::HANDSHAKE_QUEUE;
-use proto::{Change, Device, DeviceState, Event, Now, PeerId, Progress, Report, Time, Transmit};
+use proto::{
+    Change, Device, DeviceState, Event, Now, PeerId, Progress, PublicKey, Report, Time, Transmit,
+};
 use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Timer, quiesce};
 use sys::tun::Tun;
@@ -126,6 +128,7 @@ impl Control {
                     if let Some(endpoint) = self.peer(id).and_then(|peer| peer.roamed()) {
                         self.paths.learn(&endpoint, self.mark);
                         self.device.report(self.now(), id, Report::Roamed(endpoint));
+                        self.tell(id, |key| Notice::Roamed(key, endpoint.remote));
                     }
                 }
                 Letter::Handshake(from, message) => {
@@ -134,6 +137,7 @@ impl Control {
                         (self.observer)(Notice::Dropped(from.remote, reason));
                     }
                 }
+                Letter::Refused(id, source) => self.tell(id, |key| Notice::Refused(key, source)),
                 Letter::Saturated => self.widen(),
                 Letter::Tell(notice) => (self.observer)(notice),
                 Letter::Configure(change, answer) => {
@@ -187,6 +191,7 @@ impl Control {
             Event::EndpointChanged(id, endpoint) => {
                 self.paths.learn(&endpoint, self.mark);
                 self.with(id, |peer| peer.set_endpoint(endpoint));
+                self.tell(id, |key| Notice::Roamed(key, endpoint.remote));
                 self.ask_if_staged(id);
             }
             Event::SessionAdded(id, keypair) => {
@@ -206,10 +211,9 @@ impl Control {
                 if progress == Progress::GaveUp {
                     self.with(id, |peer| peer.staged().clear());
                 }
-                if let Some(key) = self.device.public_key(id) {
-                    (self.observer)(Notice::Handshake(key, progress));
-                }
+                self.tell(id, |key| Notice::Handshake(key, progress));
             }
+            Event::Stranger(key, from) => (self.observer)(Notice::Stranger(key, from.remote)),
         }
     }
 
@@ -224,6 +228,12 @@ impl Control {
     fn with(&self, id: PeerId, then: impl FnOnce(&Peer)) {
         if let Some(peer) = self.peer(id) {
             then(&peer);
+        }
+    }
+
+    fn tell(&self, id: PeerId, notice: impl FnOnce(PublicKey) -> Notice) {
+        if let Some(key) = self.device.public_key(id) {
+            (self.observer)(notice(key));
         }
     }
 
@@ -256,8 +266,10 @@ impl Control {
             is_train: false,
         };
         let stale = || peer.iter().for_each(|peer| peer.forget_source(&self.shared, &transmit.to));
-        if let (Ok(bytes), Some(peer)) = (send(&group.handshake, &datagram, stale), &peer) {
-            peer.traffic.count_tx(bytes as u64);
+        match (send(&group.handshake, &datagram, stale), &peer) {
+            (Ok(bytes), Some(peer)) => peer.traffic.count_tx(bytes as u64),
+            (Err(error), Some(_)) => (self.observer)(Notice::NotSent(transmit.to.remote, error)),
+            _ => {}
         }
     }
 

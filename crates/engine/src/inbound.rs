@@ -125,7 +125,13 @@ impl Opener<'_> {
             data |= !plaintext.is_empty();
             match self.admit(session, origin, start, plaintext) {
                 Ok(()) => bytes += DATA_OVERHEAD + plaintext.len(),
-                Err(reason) => peer.traffic.refuse(Some(reason)),
+                Err(reason) => {
+                    let is_new = peer.traffic.refuse(Some(reason));
+                    if let Some(inner) = inner_packet(plaintext).ok().filter(|_| is_new) {
+                        let write = || Letter::Refused(peer.id, inner.source);
+                        shared.control.post_at_most(STRAYS, write);
+                    }
+                }
             }
         }
         drop(window);

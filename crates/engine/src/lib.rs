@@ -20,7 +20,7 @@ mod worker;
 
 use std::ffi::OsString;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
@@ -63,8 +63,16 @@ pub enum Notice {
     PortRefused(u16, io::Error),
     /// How the handshake with this peer goes.
     Handshake(PublicKey, Progress),
-    /// A handshake message was dropped.
+    /// An initiation that came from there bears this key, which is no peer's. It may not be its sender's.
+    Stranger(PublicKey, SocketAddr),
+    /// This peer is there from now on: it has spoken from there, or somebody says so.
+    Roamed(PublicKey, SocketAddr),
+    /// This peer has sent a packet from an address that is not its, the first since a handshake.
+    Refused(PublicKey, IpAddr),
+    /// A handshake message was dropped. Where it was one of a peer or of a stranger, that is told, too.
     Dropped(SocketAddr, Discard),
+    /// This machine does not let a handshake message or keepalive out to a peer.
+    NotSent(SocketAddr, io::Error),
     /// An offload failed, and is not used any more; that of trains only not for this peer, for a minute.
     OffloadLost(Kind, io::Error),
 }

@@ -1,6 +1,7 @@
 //! Letters to the control thread: for what is rare, never for packets that flow.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
@@ -15,6 +16,8 @@ pub(crate) enum Letter {
     /// The peer's endpoint is not where it was.
     Roamed(PeerId),
     Handshake(Endpoint, Box<[u8]>),
+    /// The first packet from this address since a handshake is not the peer's to send.
+    Refused(PeerId, IpAddr),
     /// The only worker in use has no rest any more.
     Saturated,
     Tell(Notice),

@@ -139,9 +139,11 @@ impl Traffic {
         self.rx_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Notes for which reason a packet of an authentic message was dropped; `None` forgets it.
-    pub fn refuse(&self, reason: Option<Discard>) {
-        self.refused.store(reason.map_or(0, |reason| reason as u8 + 1), Relaxed);
+    /// Notes for which reason a packet of an authentic message was dropped; `None` forgets it. True if
+    /// another was noted before, or none.
+    pub fn refuse(&self, reason: Option<Discard>) -> bool {
+        let number = reason.map_or(0, |reason| reason as u8 + 1);
+        self.refused.swap(number, Relaxed) != number
     }
 
     /// Why a packet was refused last.

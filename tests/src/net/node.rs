@@ -536,6 +536,7 @@ impl Node {
                 }
                 self.events.push(event);
             }
+            Event::Stranger(..) => self.events.push(event),
         }
     }
 

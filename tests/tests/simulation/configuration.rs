@@ -41,7 +41,7 @@ fn a_preshared_key_that_only_one_side_has_ends_with_the_running_session() {
     }
     assert_eq!(net.bob.received().len(), 180);
     let bad = |event: &Event| {
-        matches!(event, Event::Handshake(_, Progress::Failed(Discard::BadResponse)))
+        matches!(event, Event::Handshake(_, Progress::Failed(_, Discard::BadResponse)))
     };
     assert!(net.alice.events.iter().any(bad));
     assert_eq!(net.alice.shown(net.bob.key).unwrap().last_discard, Some(Discard::BadResponse));
@@ -49,7 +49,7 @@ fn a_preshared_key_that_only_one_side_has_ends_with_the_running_session() {
         !net.bob
             .events
             .iter()
-            .any(|event| matches!(event, Event::Handshake(_, Progress::Failed(_))))
+            .any(|event| matches!(event, Event::Handshake(_, Progress::Failed(..))))
     );
 }
 

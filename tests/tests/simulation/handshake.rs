@@ -231,6 +231,9 @@ fn a_stranger_is_not_answered() {
     net.alice.send(b"let me in");
     let initiation = intercept(&mut net, What::Initiation);
     assert_eq!(net.deliver(&initiation), Err(Discard::UnknownPeer));
+    let key = net.alice.key;
+    let is_told = |event: &Event| matches!(event, Event::Stranger(told, _) if *told == key);
+    assert!(net.bob.events.iter().any(is_told), "whoever that is, its owner may add it");
 }
 
 #[test]
@@ -301,7 +304,7 @@ fn an_initiator_whose_clock_went_back_is_refused_until_it_has_caught_up() {
     net.alice.send(b"too early");
     net.run(seconds(30));
     let refused = |event: &Event| {
-        matches!(event, Event::Handshake(_, Progress::Failed(Discard::OldTimestamp)))
+        matches!(event, Event::Handshake(_, Progress::Failed(_, Discard::OldTimestamp)))
     };
     assert!(net.bob.events.iter().any(refused));
     assert!(net.bob.received().is_empty());

@@ -49,7 +49,10 @@ impl Device {
                 let message = Initiation::parse(datagram)?;
                 let own = self.admit(now, from, message.sender, datagram)?;
                 let claim = open_claim(own, message).map_err(|_| Discard::BadInitiation)?;
-                let peer = self.find(&claim.initiator).ok_or(Discard::UnknownPeer)?;
+                let Some(peer) = self.find(&claim.initiator) else {
+                    self.out.events.push_back(Event::Stranger(claim.initiator, from));
+                    return Err(Discard::UnknownPeer);
+                };
                 self.with(now, peer, |with| with.consume_initiation(from, claim))
             }
             Kind::Response => {
@@ -110,10 +113,10 @@ impl Conversation<'_> {
         let verified = verified.map_err(|_| Discard::BadInitiation)?;
         let (now, timestamp) = (self.now.time, verified.timestamp);
         if timestamp <= self.peer.latest_timestamp {
-            return Err(self.fail(Discard::OldTimestamp));
+            return Err(self.fail(from, Discard::OldTimestamp));
         }
         if now < self.peer.next_initiation {
-            return Err(self.fail(Discard::TooSoon));
+            return Err(self.fail(from, Discard::TooSoon));
         }
 
         let (index, ephemeral) = self.out.draw();
@@ -125,6 +128,7 @@ impl Conversation<'_> {
         let keypair = Keypair::new([&sending, &receiving], false, indices, now);
         self.establish(from, Initiation::LEN, keypair);
         self.send_handshake(from, response.encode());
+        self.out.events.push_back(Event::Handshake(self.id, Progress::Answered));
         Ok(())
     }
 
@@ -134,7 +138,7 @@ impl Conversation<'_> {
         let initiated = self.peer.handshake.as_ref().filter(|handshake| handshake.index == index);
         let initiated = initiated.ok_or(Discard::UnknownIndex)?;
         let consumed = initiated.consume_response(dh, &self.peer.preshared_key, message);
-        let [sending, receiving] = consumed.map_err(|_| self.fail(Discard::BadResponse))?;
+        let [sending, receiving] = consumed.map_err(|_| self.fail(from, Discard::BadResponse))?;
 
         let indices = [index, message.sender];
         let keypair = Keypair::new([&sending, &receiving], true, indices, self.now.time);
@@ -231,9 +235,9 @@ impl Conversation<'_> {
         self.out.events.push_back(Event::Handshake(self.id, Progress::Completed));
     }
 
-    fn fail(&mut self, reason: Discard) -> Discard {
+    fn fail(&mut self, from: Endpoint, reason: Discard) -> Discard {
         self.peer.last_discard = Some(reason);
-        self.out.events.push_back(Event::Handshake(self.id, Progress::Failed(reason)));
+        self.out.events.push_back(Event::Handshake(self.id, Progress::Failed(from, reason)));
         reason
     }
 }

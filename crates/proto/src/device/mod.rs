@@ -124,15 +124,19 @@ pub enum Event {
     Transmit(Transmit),
     /// How the handshake with a peer goes. If it was given up, drop what is staged.
     Handshake(PeerId, Progress),
+    /// An initiation that came from there bears this key, which is no peer's. It may not be its sender's.
+    Stranger(PublicKey, Endpoint),
 }
 
 /// How a handshake goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
+    /// An initiation of the peer's was answered. Its first data will complete the handshake.
+    Answered,
     /// It was completed: a session is ready.
     Completed,
-    /// A message of it was dropped.
-    Failed(Discard),
+    /// A message of it was dropped, which came from there.
+    Failed(Endpoint, Discard),
     /// The peer has not answered the last initiation for 5 s, and gets another.
     CalledAgain,
     /// The peer has not answered for 90 s.

@@ -88,13 +88,21 @@ fn weigh(notice: &Notice) -> (Level, Option<Topic>) {
         | Notice::OffloadLost(..) => (Level::Debug, None),
         Notice::PortRefused(..) => (Level::Error, None),
         Notice::Handshake(peer, Progress::GaveUp) => (Level::Error, Some((Some(*peer), None))),
-        Notice::Handshake(peer, Progress::Failed(reason)) => {
+        Notice::Handshake(peer, Progress::Failed(_, reason)) => {
             (Level::Error, Some((Some(*peer), Some(*reason))))
         }
-        // Of what strangers send, only this looks like a mistake in somebody's configuration.
-        Notice::Dropped(_, reason @ (Discard::BadMac | Discard::UnknownPeer)) => {
-            (Level::Error, Some((None, Some(*reason))))
+        // Of what strangers send, only these look like a mistake in somebody's configuration.
+        Notice::Stranger(..) => (Level::Error, Some((None, Some(Discard::UnknownPeer)))),
+        Notice::Dropped(_, Discard::UnknownPeer)
+        | Notice::Handshake(_, Progress::Answered)
+        | Notice::Roamed(..) => (Level::Silent, None),
+        Notice::Dropped(_, reason @ Discard::BadMac) => (Level::Error, Some((None, Some(*reason)))),
+        Notice::Refused(peer, _) => (Level::Error, Some((Some(*peer), Some(Discard::NotAllowed)))),
+        // What is no peer's fault and has no name: a packet filter's, or a network that is not there.
+        Notice::NotSent(_, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            (Level::Error, Some((None, None)))
         }
+        Notice::NotSent(..) => (Level::Debug, Some((None, None))),
         Notice::Dropped(_, reason) => (Level::Debug, Some((None, Some(*reason)))),
     }
 }
@@ -109,11 +117,25 @@ fn word(notice: &Notice) -> String {
              is changed or the interface set down and up again",
             words(error)
         ),
+        Notice::Refused(key, source) => format!(
+            "peer({}) - Dropped a packet from {source}: {}",
+            key::abbreviated(key),
+            discard::explain(Discard::NotAllowed)
+        ),
+        Notice::Roamed(key, to) => format!("peer({}) - Is at {to}", key::abbreviated(key)),
         Notice::Handshake(key, progress) => {
             format!("peer({}) - Handshake {}", key::abbreviated(key), outcome(*progress))
         }
         Notice::Dropped(from, reason) => {
             format!("Dropped a message from {from}: {}", discard::explain(*reason))
+        }
+        Notice::Stranger(key, from) => format!(
+            "Dropped a message from {from}: {}; its key is {}",
+            discard::explain(Discard::UnknownPeer),
+            *key::to_base64(&key.0)
+        ),
+        Notice::NotSent(to, error) => {
+            format!("Nothing leaves for {to}: {}; look at packet filters and routes", words(error))
         }
         Notice::OffloadLost(kind, error) => {
             format!("Doing without {}: {}", environment::name(*kind), words(error))
@@ -124,7 +146,8 @@ fn word(notice: &Notice) -> String {
 fn outcome(progress: Progress) -> Cow<'static, str> {
     match progress {
         Progress::Completed => "completed".into(),
-        Progress::Failed(reason) => format!("failed: {}", discard::explain(reason)).into(),
+        Progress::Answered => "answered".into(),
+        Progress::Failed(_, reason) => format!("failed: {}", discard::explain(reason)).into(),
         Progress::CalledAgain => "did not complete after 5 seconds, retrying".into(),
         Progress::GaveUp => "did not complete after 20 attempts, giving up: the peer does not \
              answer; check its Endpoint and key, and the firewalls on the way"
