@@ -27,6 +27,7 @@ mod rule;
 pub mod signals;
 pub mod sysctl;
 mod tables;
+pub mod unreachable;
 pub mod watch;
 mod whereabouts;
 

@@ -16,6 +16,7 @@ pub(crate) const RTM_GETROUTE: u16 = 26;
 pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_STATS64: u16 = 23;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
 pub(crate) const IFF_UP: u32 = 1;
@@ -106,6 +107,14 @@ impl Network {
         }
     }
 
+    /// How many packets have come out of a link for this machine, and how many were sent into it.
+    pub fn counts(&mut self, name: &str) -> Result<(u64, u64), Error> {
+        let question = Message::new(RTM_GETLINK, 0, &link_header(0, None))
+            .with(IFLA_IFNAME, &terminated(name));
+        let counts = self.list(format!("find link {name}"), &question, read_counts)?;
+        Ok(counts.first().copied().unwrap_or_default())
+    }
+
     /// Every address, of both families.
     pub fn addresses(&mut self) -> Result<Vec<Address>, Error> {
         self.list(
@@ -138,7 +147,7 @@ impl Network {
 
     pub(crate) fn list<T>(
         &mut self,
-        attempt: &str,
+        attempt: impl Into<String>,
         question: &Message,
         read: impl Fn(&Reply) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
@@ -160,6 +169,13 @@ pub(crate) fn read_link(reply: &Reply) -> Option<Link> {
         kind: text(about.get(IFLA_INFO_KIND).unwrap_or_default()),
         bridge: attributes.number(IFLA_MASTER),
     })
+}
+
+/// `rx_packets` and `tx_packets` of `struct rtnl_link_stats64`.
+pub(crate) fn read_counts(reply: &Reply) -> Option<(u64, u64)> {
+    let stats = Attributes::after(LINK_HEADER, &reply.payload).get(IFLA_STATS64)?;
+    let (received, rest) = stats.split_first_chunk()?;
+    Some((u64::from_ne_bytes(*received), u64::from_ne_bytes(*rest.first_chunk()?)))
 }
 
 /// As far as C sees it.

@@ -3,14 +3,14 @@
 
 use crate::netlink::{self, Notice};
 use crate::nft::encode;
-use crate::{dns, lookup, notice, read, rule, tables};
+use crate::{dns, lookup, notice, read, rule, tables, unreachable};
 
 /// Reads a piece of netlink, as an answer and as a notice, whatever it is about.
 pub fn netlink(piece: &[u8]) {
     let replies = netlink::replies(piece);
     let links: Vec<_> = replies.iter().filter_map(read::read_link).collect();
     for reply in replies {
-        let _ = read::read_address(&reply);
+        let _ = (read::read_address(&reply), read::read_counts(&reply));
         drop(read::read_route(&reply, &links));
         drop(lookup::read_path(&reply, &links));
         let _ = rule::read(&reply);
@@ -22,10 +22,12 @@ pub fn netlink(piece: &[u8]) {
     }
 }
 
-/// Reads bytes as the answer of a name server, as a message of the bus, and as each of the files in
+/// Reads bytes as messages of ICMP, as the answer of a name server, as a message of the bus, and as each of the files in
 /// which a machine says who answers for names.
 pub fn resolvers(bytes: &[u8]) {
     dns::try_readers(bytes);
+    let nobody = std::net::Ipv4Addr::UNSPECIFIED.into();
+    let _ = (unreachable::v4(bytes, nobody), unreachable::v6(bytes, nobody));
     let text = String::from_utf8_lossy(bytes);
     assert_eq!(tables::named(&text, ""), None, "a table without a name");
 }
