@@ -611,7 +611,9 @@ fn it_tells_its_owner_what_happens_and_why() {
     assert_eq!(here.ask(&start), "errno=0\n\n");
     let stranger = await_line(&mut b_says, "127.0.0.1");
     let expected = format!("ERROR: ({}) Dropped a message from 127.0.0.1:5001: ", there.name);
-    assert_eq!(stranger, expected + config::discard::explain(Discard::UnknownPeer));
+    let key = config::key::to_base64(&config::key::from_hex(&ours).unwrap());
+    let reason = config::discard::explain(Discard::UnknownPeer);
+    assert_eq!(stranger, format!("{expected}{reason}; its key is {}", *key));
     assert!(there.ask("get=1\n\n").contains("\nlast_discard=unknown_peer\n"));
 
     assert_eq!(there.ask(&format!("set=1\npublic_key={ours}\n\n")), "errno=0\n\n");

@@ -9,5 +9,6 @@ pub mod discard;
 pub mod file;
 pub mod key;
 pub mod quick;
+pub mod trouble;
 pub mod uapi;
 pub mod wg;

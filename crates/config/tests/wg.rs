@@ -6,10 +6,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use config::uapi::{Request, Requests, write_state};
+use config::trouble::{Failed, Obstacle, Refused, Trouble, Troubles, Turns, Unheard, Unreachable};
+use config::uapi::{Request, Requests, write_state, write_told};
 use config::wg::{
     Look, Machine, Mode, Names, Refusal, Secret, Settings, View, from_arguments, from_file,
-    keep_sessions, read_result, read_state, write_settings,
+    keep_sessions, read_result, read_state, read_told, write_settings,
 };
 use proto::{DeviceState, Discard, PeerState, Prefix, PresharedKey, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
@@ -110,6 +111,65 @@ fn a_state_survives_the_socket() {
     let mut answer = Vec::new();
     write_state(&mut answer, &state()).unwrap();
     assert_eq!(read_state(&answer[..], |_| None), Ok(state()));
+    let none = Troubles::default();
+    assert_eq!(read_told(&answer[..], |_| None), Ok((state(), none)));
+}
+
+/// Of both peers and of strangers.
+fn troubles() -> Troubles {
+    let refused = |reason, from: &str, key| Refused {
+        reason,
+        from: from.parse().unwrap(),
+        key,
+        count: 3,
+        last: Duration::from_secs(5),
+    };
+    let unreachable = |obstacle, by| {
+        let last = Duration::from_secs(8);
+        Some(Unreachable { obstacle, by, last })
+    };
+    let failed = Failed {
+        from: "192.0.2.1:1".parse().unwrap(),
+        count: u64::MAX,
+        last: Duration::from_secs(7),
+    };
+    let both = Trouble {
+        failed: Some(failed),
+        source: Some("fd00::9".parse().unwrap()),
+        unreachable: unreachable(Obstacle::Port, Some("::1".parse().unwrap())),
+        unheard: Some(Unheard { count: 2, last: Duration::from_secs(6) }),
+        turns: Some(Turns {
+            other: "[::1]:2".parse().unwrap(),
+            count: 4,
+            last: Duration::from_secs(9),
+        }),
+    };
+    let unreachable = unreachable(Obstacle::Prohibited, None);
+    let one = Trouble { unreachable, ..Trouble::default() };
+    Troubles {
+        refused: vec![
+            refused(Discard::UnknownPeer, "[fe80::9%7]:9", Some(PublicKey([0xd4; 32]))),
+            refused(Discard::BadMac, "203.0.113.9:9", None),
+        ],
+        peers: [(PublicKey([0xa1; 32]), both), (PublicKey([0xb2; 32]), one)].into(),
+    }
+}
+
+#[test]
+fn troubles_survive_the_socket_and_older_readers_pass_them_over() {
+    let mut answer = Vec::new();
+    write_told(&mut answer, &state(), &troubles()).unwrap();
+    assert_eq!(read_told(&answer[..], |_| None), Ok((state(), troubles())));
+    assert_eq!(read_state(&answer[..], |_| None), Ok(state()));
+    // Others split a line at its only sign.
+    let text = String::from_utf8(answer).unwrap();
+    assert!(text.lines().all(|line| line.is_empty() || line.matches('=').count() == 1), "{text}");
+    // What a newer daemon may say is left out, and nothing else.
+    let newer = text.replace("=unknown_peer", "=moon").replace("=prohibited", "=moon");
+    let (_, told) = read_told(newer.as_bytes(), |_| None).unwrap();
+    assert_eq!(told.refused, troubles().refused[1..]);
+    assert_eq!(told.peers.get(&PublicKey([0xb2; 32])), None);
+    assert_eq!(told.peers[&PublicKey([0xa1; 32])], troubles().peers[&PublicKey([0xa1; 32])]);
 }
 
 #[test]
@@ -247,7 +307,7 @@ fn sessions_outlive_a_change_of_other_peers() {
 #[test]
 fn nothing_that_is_read_can_break_a_reader() {
     let mut answer = Vec::new();
-    write_state(&mut answer, &state()).unwrap();
+    write_told(&mut answer, &state(), &troubles()).unwrap();
     let conf = view(&state()).configuration().into_bytes();
     let mut seed = 7_u64;
     let mut random = |below: usize| {
@@ -262,7 +322,7 @@ fn nothing_that_is_read_can_break_a_reader() {
                 spoilt.insert(at, b"\0\n=:/[]%,#-+09af\xff"[random(17)]);
             }
             let words: Vec<_> = spoilt.split(|&byte| byte == b'\n' || byte == b' ').collect();
-            let _ = read_state(&spoilt[..], |_| None);
+            let _ = read_told(&spoilt[..], |_| None);
             let _ = read_result(&spoilt[..]);
             let _ = file(String::from_utf8_lossy(&spoilt).as_bytes(), Mode::Append);
             let _ = from_arguments(&words, &mut Still::default());

@@ -7,6 +7,7 @@ use proto::{DeviceState, Discard, PeerState};
 use zeroize::Zeroizing;
 
 use super::write_result;
+use crate::trouble::{Failed, Refused, Trouble, Troubles, Turns, Unheard, Unreachable};
 use crate::{discard, key};
 
 /// Writes everything about a device, as the answer to [`super::Request::Get`].
@@ -21,6 +22,19 @@ use crate::{discard, key};
 ///
 /// Those of `out`.
 pub fn write_state(out: &mut impl Write, state: &DeviceState) -> io::Result<()> {
+    write_told(out, state, &Troubles::default())
+}
+
+/// As [`write_state`], and what else is known of failures (docs/up.md).
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_told(
+    out: &mut impl Write,
+    state: &DeviceState,
+    troubles: &Troubles,
+) -> io::Result<()> {
     let mut text = Text::new(out);
     if let Some(private_key) = &state.private_key {
         text.line("private_key", &*key::to_hex(private_key.as_bytes()))?;
@@ -32,8 +46,14 @@ pub fn write_state(out: &mut impl Write, state: &DeviceState) -> io::Result<()> 
         text.line("fwmark", state.fwmark)?;
     }
     text.last_discard(state.last_discard)?;
+    for refused in &troubles.refused {
+        text.refused(refused)?;
+    }
     for peer in &state.peers {
         text.peer(peer)?;
+        if let Some(trouble) = troubles.peers.get(&peer.public_key) {
+            text.trouble(trouble)?;
+        }
     }
     text.flush()?;
     write_result(out, Ok(()))
@@ -74,6 +94,42 @@ impl<'a, W: Write> Text<'a, W> {
             self.line("rx_data", u8::from(receives))?;
         }
         self.last_discard(peer.last_discard)
+    }
+
+    fn refused(&mut self, refused: &Refused) -> io::Result<()> {
+        self.line("refused", discard::name(refused.reason))?;
+        self.line("refused_from", refused.from)?;
+        if let Some(key) = &refused.key {
+            self.line("refused_key", &*key::to_hex(&key.0))?;
+        }
+        self.line("refused_count", refused.count)?;
+        self.line("refused_time_sec", refused.last.as_secs())
+    }
+
+    fn trouble(&mut self, trouble: &Trouble) -> io::Result<()> {
+        if let Some(Failed { from, count, last }) = &trouble.failed {
+            self.line("last_discard_from", from)?;
+            self.line("last_discard_count", count)?;
+            self.line("last_discard_time_sec", last.as_secs())?;
+        }
+        if let Some(source) = &trouble.source {
+            self.line("last_discard_source", source)?;
+        }
+        if let Some(Unheard { count, last }) = &trouble.unheard {
+            self.line("unheard_count", count)?;
+            self.line("unheard_time_sec", last.as_secs())?;
+        }
+        if let Some(Turns { other, count, last }) = &trouble.turns {
+            self.line("turns_with", other)?;
+            self.line("turns_count", count)?;
+            self.line("turns_time_sec", last.as_secs())?;
+        }
+        let Some(Unreachable { obstacle, by, last }) = &trouble.unreachable else { return Ok(()) };
+        self.line("unreachable", obstacle.name())?;
+        if let Some(by) = by {
+            self.line("unreachable_from", by)?;
+        }
+        self.line("unreachable_time_sec", last.as_secs())
     }
 
     fn last_discard(&mut self, reason: Option<Discard>) -> io::Result<()> {

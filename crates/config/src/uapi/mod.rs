@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 
 use proto::Change;
 
-pub use get::write_state;
+pub use get::{write_state, write_told};
 use lines::Lines;
 use set::Settings;
 

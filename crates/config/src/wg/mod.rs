@@ -29,7 +29,7 @@ pub use file::{Mode, from_file};
 pub use look::Look;
 pub use names::{Names, NoSuchPeer, find_peer, peer_names};
 pub use sync::keep_sessions;
-pub use uapi::{ZoneIndex, read_result, read_state, stranger, write_settings};
+pub use uapi::{ZoneIndex, read_result, read_state, read_told, stranger, write_settings};
 pub use value::is_space;
 pub(crate) use value::{
     allowed_ip, fwmark, number, persistent_keepalive, split_endpoint, without_space,

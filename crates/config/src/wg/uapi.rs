@@ -1,7 +1,8 @@
 //! The client's side of the UAPI (spec §2.2–2.6): a `set` request, and the answers.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use zeroize::Zeroizing;
 use super::address::{Text, endpoint};
 use super::value::{split_endpoint, text};
 use super::{PeerSettings, Settings, ZoneName};
+use crate::trouble::{Failed, Obstacle, Refused, Trouble, Troubles, Turns, Unheard, Unreachable};
 use crate::{discard, key};
 
 /// Finds the number of the interface with a name.
@@ -92,18 +94,36 @@ pub fn read_result(answer: impl BufRead) -> Result<(), i32> {
 ///
 /// The error number that the other side sent, or EPROTO for what is no answer.
 pub fn read_state(answer: impl BufRead, zone: ZoneIndex) -> Result<DeviceState, i32> {
-    let mut state = DeviceState::default();
+    read_told(answer, zone).map(|(state, _)| state)
+}
+
+/// As [`read_state`], and what our daemon knows of failures.
+///
+/// # Errors
+///
+/// As for [`read_state`].
+pub fn read_told(answer: impl BufRead, zone: ZoneIndex) -> Result<(DeviceState, Troubles), i32> {
+    let (mut state, mut troubles) = (DeviceState::default(), Troubles::default());
+    let mut refused = Vec::new();
     let mut errno = Err(PROTOCOL);
     for_each_line(answer, |name, value| {
         match (name, state.peers.last_mut()) {
             ("errno", _) => errno = Ok(number(value)?),
             ("public_key", _) => state.peers.push(stranger(PublicKey(*key::from_hex(value)?))),
-            (name, None) => of_interface(&mut state, name, value)?,
-            (name, Some(peer)) => of_peer(peer, name, value, zone)?,
+            (name, None) => {
+                of_interface(&mut state, name, value)?;
+                of_refused(&mut refused, name, value, zone)?;
+            }
+            (name, Some(peer)) => {
+                of_peer(peer, name, value, zone)?;
+                of_trouble(&mut troubles.peers, peer.public_key, name, value, zone)?;
+            }
         }
         Some(())
     })?;
-    errno.and_then(success).map(|()| state)
+    troubles.peers.retain(|_, trouble| *trouble != Trouble::default());
+    troubles.refused = refused.into_iter().flatten().collect();
+    errno.and_then(success).map(|()| (state, troubles))
 }
 
 fn success(errno: i32) -> Result<(), i32> {
@@ -187,6 +207,86 @@ fn of_peer(peer: &mut PeerState, name: &str, value: &str, zone: ZoneIndex) -> Op
     }
     Some(())
 }
+
+/// A `refused` begins the next one: none, with all that follows, if nobody here knows its reason.
+fn of_refused(
+    all: &mut Vec<Option<Refused>>,
+    name: &str,
+    value: &str,
+    zone: ZoneIndex,
+) -> Option<()> {
+    if name == "refused" {
+        let last = Duration::ZERO;
+        let new = |reason| Refused { reason, from: NOWHERE, key: None, count: 0, last };
+        all.push(discard::named(value).map(new));
+    }
+    let Some(Some(refused)) = all.last_mut() else { return Some(()) };
+    match name {
+        "refused_from" => refused.from = socket_address(value, zone)?,
+        "refused_key" => refused.key = Some(PublicKey(*key::from_hex(value)?)),
+        "refused_count" => refused.count = number(value)?,
+        "refused_time_sec" => refused.last = seconds(value)?,
+        _ => {}
+    }
+    Some(())
+}
+
+fn of_trouble(
+    peers: &mut BTreeMap<PublicKey, Trouble>,
+    peer: PublicKey,
+    name: &str,
+    value: &str,
+    zone: ZoneIndex,
+) -> Option<()> {
+    let Trouble { failed, source, unreachable, unheard, turns } = peers.entry(peer).or_default();
+    let new_failed = || Failed { from: NOWHERE, count: 0, last: Duration::ZERO };
+    let new_turns = || Turns { other: NOWHERE, count: 0, last: Duration::ZERO };
+    let new_unheard = || Unheard { count: 0, last: Duration::ZERO };
+    let new_unreachable = |obstacle| Unreachable { obstacle, by: None, last: Duration::ZERO };
+    match name {
+        "last_discard_from" => {
+            failed.get_or_insert_with(new_failed).from = socket_address(value, zone)?;
+        }
+        "last_discard_source" => *source = Some(value.parse().ok()?),
+        "last_discard_count" => {
+            failed.get_or_insert_with(new_failed).count = number(value)?;
+        }
+        "last_discard_time_sec" => {
+            failed.get_or_insert_with(new_failed).last = seconds(value)?;
+        }
+        "turns_with" => turns.get_or_insert_with(new_turns).other = socket_address(value, zone)?,
+        "turns_count" => turns.get_or_insert_with(new_turns).count = number(value)?,
+        "turns_time_sec" => turns.get_or_insert_with(new_turns).last = seconds(value)?,
+        "unheard_count" => {
+            unheard.get_or_insert_with(new_unheard).count = number(value)?;
+        }
+        "unheard_time_sec" => {
+            unheard.get_or_insert_with(new_unheard).last = seconds(value)?;
+        }
+        "unreachable" => *unreachable = Obstacle::named(value).map(new_unreachable),
+        "unreachable_from" => {
+            let by = value.parse().ok()?;
+            if let Some(unreachable) = unreachable {
+                unreachable.by = Some(by);
+            }
+        }
+        "unreachable_time_sec" => {
+            let last = seconds(value)?;
+            if let Some(unreachable) = unreachable {
+                unreachable.last = last;
+            }
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+fn seconds(value: &str) -> Option<Duration> {
+    number(value).map(Duration::from_secs)
+}
+
+/// Until it is told where.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// The beginning of time stands for "never".
 fn some_time(seconds: Duration, nanoseconds: Duration) -> Option<Duration> {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use config::uapi::{Errno, Request, Requests, write_result, write_state};
+use config::uapi::{Errno, Request, Requests, write_result, write_told};
 use engine::Handle;
 use host::Network;
 use host::signals::{Signal, Signals};
 use host::watch::Watch;
 use sys::poll::{Epoll, Event};
 
+use super::ledger::Ledger;
 use super::log::{Level, Log};
 use super::socket::Socket;
 use crate::command::words;
@@ -41,6 +42,7 @@ pub struct Door<'a> {
     epoll: Epoll,
     handle: Handle,
     log: Arc<Log>,
+    ledger: Arc<Ledger>,
     /// Told when the port or the mark may be others now, by which packet filters go.
     moved: fn(),
     /// Every thread with a client holds one more of it.
@@ -58,6 +60,7 @@ impl<'a> Door<'a> {
         signals: Signals,
         handle: Handle,
         log: Arc<Log>,
+        ledger: Arc<Ledger>,
         moved: fn(),
     ) -> io::Result<Self> {
         let (epoll, closed) = (Epoll::new()?, Event::new()?);
@@ -74,6 +77,7 @@ impl<'a> Door<'a> {
             epoll,
             handle,
             log,
+            ledger,
             moved,
             clients: Arc::default(),
         })
@@ -146,11 +150,11 @@ impl<'a> Door<'a> {
             return self.log.say(Level::Error, &text);
         }
         let (handle, place) = (self.handle.clone(), Arc::clone(&self.clients));
-        let moved = self.moved;
+        let (ledger, moved) = (Arc::clone(&self.ledger), self.moved);
         let thread = thread::Builder::new().name("client".into());
         let started = thread.spawn(move || {
             // A client that has gone needs no answer.
-            let _ = serve(&stream, &handle, moved);
+            let _ = serve(&stream, &handle, &ledger, moved);
             drop(place);
         });
         if let Err(error) = started {
@@ -160,10 +164,14 @@ impl<'a> Door<'a> {
 }
 
 /// Answers one client until it goes, or says something that nobody understands.
-fn serve(mut stream: &UnixStream, handle: &Handle, moved: fn()) -> io::Result<()> {
+fn serve(mut stream: &UnixStream, handle: &Handle, ledger: &Ledger, moved: fn()) -> io::Result<()> {
     for request in Requests::new(stream, zone) {
         match request {
-            Ok(Request::Get) => write_state(&mut stream, &handle.state())?,
+            Ok(Request::Get) => {
+                let state = handle.state();
+                let troubles = ledger.told(&state);
+                write_told(&mut stream, &state, &troubles)?;
+            }
             Ok(Request::Set(change)) => {
                 let moves = change.listen_port.is_some() || change.fwmark.is_some();
                 let result = handle.configure(change);

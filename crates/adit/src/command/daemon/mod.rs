@@ -5,6 +5,7 @@ mod background;
 mod door;
 mod environment;
 mod failure;
+mod ledger;
 mod log;
 mod socket;
 
@@ -27,6 +28,7 @@ use sys::tun::Tun;
 use door::Door;
 use environment::Environment;
 use failure::Failure;
+use ledger::Ledger;
 use log::Log;
 use socket::Socket;
 
@@ -142,8 +144,9 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
         None => Socket::open(&name)?,
     };
     let log = Arc::new(Log::new(environment.level, &name));
+    let ledger = Arc::new(Ledger::default());
     let observer = {
-        let (log, name) = (Arc::clone(&log), name.clone());
+        let (log, ledger, name) = (Arc::clone(&log), Arc::clone(&ledger), name.clone());
         Box::new(move |notice| {
             if let Notice::Handshake(peer, Progress::CalledAgain) = &notice {
                 tell_of_silence(&name, peer);
@@ -152,12 +155,14 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
                 // Its settings stay behind when it moves.
                 let _ = within(namespace.as_fd(), || behave_as_a_tunnel(&name.to_string_lossy()));
             }
+            ledger.note(&notice);
             log.notice(&notice);
         })
     };
     let tunnel = Tunnel::start(tuns, &environment.options, observer).map_err(Failure::Start)?;
-    let door =
-        Door::new(&socket, signals, tunnel.handle(), log, tell_keepers).map_err(Failure::Start)?;
+    let handle = tunnel.handle();
+    let door = Door::new(&socket, signals, handle, log, ledger, tell_keepers);
+    let door = door.map_err(Failure::Start)?;
     thread::scope(|scope| {
         scope.spawn(|| door.keep());
         if !background::is_here() {

@@ -14,6 +14,7 @@ mod pauses;
 mod save;
 mod status;
 mod sync;
+mod trouble;
 mod tunnel;
 mod want;
 mod ways;

@@ -10,7 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::wg::{Settings, read_result, read_state, write_settings};
+use config::trouble::Troubles;
+use config::wg::{Settings, read_result, read_told, write_settings};
 use host::resolve::{interface_index, interface_name};
 use proto::DeviceState;
 use zeroize::Zeroizing;
@@ -48,10 +49,21 @@ pub(in crate::command) fn names() -> io::Result<Vec<OsString>> {
 ///
 /// With the number that the other side sent, or that connecting to it gave.
 pub(in crate::command) fn state(name: &OsStr) -> io::Result<DeviceState> {
-    let Some(mut stream) = connect(name)? else { return kernel::state(name) };
+    told(name).map(|(state, _)| state)
+}
+
+/// As [`state`], and what our daemon knows of failures.
+///
+/// # Errors
+///
+/// As for [`state`].
+pub(in crate::command) fn told(name: &OsStr) -> io::Result<(DeviceState, Troubles)> {
+    let Some(mut stream) = connect(name)? else {
+        return Ok((kernel::state(name)?, Troubles::default()));
+    };
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(b"get=1\n\n")?;
-    read_state(BufReader::new(stream), interface_index).map_err(io::Error::from_raw_os_error)
+    read_told(BufReader::new(stream), interface_index).map_err(io::Error::from_raw_os_error)
 }
 
 /// Applies settings to an interface, of whose name the first 15 bytes count.

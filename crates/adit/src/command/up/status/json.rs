@@ -6,6 +6,7 @@ use host::plan::Item;
 use serde_json::{Map, Value, json};
 
 use super::{Peer, Tunnel, shown};
+use crate::command::up::trouble;
 
 impl Tunnel {
     pub(super) fn json(&self) -> Value {
@@ -34,6 +35,7 @@ impl Tunnel {
             "dns": self.dns().map(|(servers, holds)| json!({ "servers": servers, "holds": holds })),
             "missing": self.missing(),
             "lastFailure": self.state.as_ref().and_then(|it| it.last_discard).map(discard::name),
+            "refused": self.troubles.refused.iter().map(trouble::json_of_refused).collect::<Vec<_>>(),
             "keeper": self.keeper,
             "peers": peers,
         })
@@ -43,8 +45,7 @@ impl Tunnel {
 impl Peer<'_> {
     fn json(&self) -> Value {
         let state = self.state;
-        let allowed_ips = state.allowed_ips.iter();
-        let allowed_ips = allowed_ips.map(|it| format!("{}/{}", it.address(), it.length()));
+        let allowed_ips = state.allowed_ips.iter().map(ToString::to_string);
         json!({
             "name": self.name,
             "endpoint": state.endpoint.map(shown),
@@ -59,6 +60,11 @@ impl Peer<'_> {
             "isAnswered": self.lights.is_answered,
             "unansweredSince": self.unanswered_since,
             "lastFailure": state.last_discard.map(discard::name),
+            "failed": trouble::json_of_failed(self.trouble),
+            "refusedSource": self.trouble.and_then(|it| it.source),
+            "unreachable": trouble::json_of_unreachable(self.trouble),
+            "unheard": trouble::json_of_unheard(self.trouble),
+            "turns": trouble::json_of_turns(self.trouble),
         })
     }
 }

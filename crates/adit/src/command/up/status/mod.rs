@@ -1,15 +1,17 @@
 //! `adit status`: what is up, and how it is (docs/up.md).
 
+mod causes;
 mod json;
 mod text;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use config::key::to_base64;
+use config::trouble::{Refused, Trouble, Troubles};
 use config::wg::{Names, peer_names};
 use host::Network;
 use host::plan::{Entry, Item, Machine, Observed};
@@ -125,6 +127,11 @@ struct Tunnel {
     observed: Observed,
     /// None if its link is gone, or nobody answers for it.
     state: Option<DeviceState>,
+    troubles: Troubles,
+    /// How many packets have come out of its link, and how many went in.
+    counts: Option<(u64, u64)>,
+    /// This machine's.
+    addresses: Vec<IpAddr>,
     names: Names,
     /// What its keeper knows; none without one.
     keeper: Option<keep::Kept>,
@@ -148,7 +155,9 @@ impl Tunnel {
         });
         // That of the kernel answers to its name, the daemon goes by its socket.
         let called = link.as_deref().filter(|_| journal.note.kernel).unwrap_or(name);
-        let state = interface::state(called.as_ref()).ok();
+        let (state, troubles) = interface::told(called.as_ref()).ok().unzip();
+        let counts = link.as_ref().and_then(|link| machine.network.counts(link).ok());
+        let addresses = machine.network.addresses()?;
         let (keeper, calls) = match keep::ask(name) {
             Some(known) => (Some(known.keeper), known.calls),
             None => (None, Calls::new()),
@@ -174,6 +183,9 @@ impl Tunnel {
             entries: journal.entries,
             observed,
             state,
+            troubles: troubles.unwrap_or_default(),
+            counts,
+            addresses: addresses.iter().map(|it| it.address.address).collect(),
             names: peer_names(&String::from_utf8_lossy(&file.unwrap_or_default())),
             keeper,
             calls,
@@ -183,7 +195,8 @@ impl Tunnel {
     }
 
     fn peers(&self) -> impl Iterator<Item = Peer<'_>> {
-        self.state.iter().flat_map(|state| &state.peers).map(|state| {
+        let mut refused = self.refused();
+        self.state.iter().flat_map(|state| &state.peers).map(move |state| {
             let key = &state.public_key;
             let unanswered_since = unanswered_since(state, &self.calls);
             Peer {
@@ -193,6 +206,8 @@ impl Tunnel {
                 unanswered_since,
                 lights: Lights::of(state, unanswered_since.is_some()),
                 fault: self.faults.get(key),
+                trouble: self.troubles.peers.get(key),
+                refused: refused.remove(&Some(*key)).unwrap_or_default(),
             }
         })
     }
@@ -292,6 +307,10 @@ struct Peer<'a> {
     unanswered_since: Option<u64>,
     lights: Lights,
     fault: Option<&'a Fault>,
+    /// What is known of failures with it.
+    trouble: Option<&'a Trouble>,
+    /// What was refused of a stranger where it should be.
+    refused: Vec<&'a Refused>,
 }
 
 impl Peer<'_> {
@@ -319,6 +338,16 @@ impl Lights {
 }
 
 /// As `wg show` has it: a link-local address with the name of its link.
-fn shown(endpoint: SocketAddr) -> String {
+pub fn shown(endpoint: SocketAddr) -> String {
     config::wg::endpoint(endpoint, interface_name)
+}
+
+/// How long a time is, in round numbers.
+pub fn ago(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }

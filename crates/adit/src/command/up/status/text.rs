@@ -5,11 +5,17 @@ use std::net::SocketAddr;
 
 use config::discard;
 use config::key::to_base64;
+use config::trouble::Unreachable;
 use proto::Discard;
 use sys::clock::realtime;
 
-use super::{Lights, Peer, Tunnel, shown};
+use super::causes::is_cause;
+use super::{Lights, Peer, Tunnel, ago, shown};
+use crate::command::up::trouble::{self, Owner};
 use crate::command::up::ways::{Fault, OUT_OF_ALLOWED_IPS};
+
+/// Of so many senders it is told what was refused.
+const MAX_REFUSED: usize = 4;
 
 impl Tunnel {
     pub(super) fn text(&self) -> String {
@@ -49,15 +55,29 @@ impl Tunnel {
         if self.state.is_some() && self.public_key().is_none() {
             let _ = writeln!(text, "  it has no private key, without which it reaches nobody");
         }
+        if self.has_gone_back() {
+            let _ = writeln!(
+                text,
+                "  its file, or a handshake, is of a later time than now: if this machine's clock has \
+                 gone back, nobody answers who has heard of a later time"
+            );
+        }
         if let Some(narrow) = &self.narrow {
             let _ = writeln!(text, "  {narrow}");
         }
         for peer in self.peers() {
             self.tell_of(&peer, &mut text);
         }
-        let refused = self.state.as_ref().and_then(|state| state.last_discard);
-        if let Some(reason) = refused.filter(|reason| !is_of_a_peer(*reason)) {
-            let _ = writeln!(text, "  last refused: {}", discard::explain(reason));
+        if let Some(sent) = self.unreturned() {
+            let _ = writeln!(
+                text,
+                "  {sent} packets went in and none has come out, though calls are answered: look at \
+                 the AllowedIPs that the other side has for this machine, its packet filter, and \
+                 the way back from what is behind it"
+            );
+        }
+        for refused in self.refused().get(&None).into_iter().flatten().take(MAX_REFUSED) {
+            let _ = writeln!(text, "  refused: {}", self.owner().tell(refused, None));
         }
         for item in self.missing() {
             let _ = writeln!(text, "  missing: {item}");
@@ -66,6 +86,10 @@ impl Tunnel {
             let _ = writeln!(text, "  cannot be put back: {failure}");
         }
         text
+    }
+
+    fn owner(&self) -> Owner<'_> {
+        Owner { tunnel: &self.name, file: &self.note.file, key: self.public_key() }
     }
 
     /// What keeps the tunnel from carrying itself.
@@ -81,8 +105,16 @@ impl Tunnel {
         let ours = self.public_key().map_or_else(String::new, |key| {
             format!(", and that it has our {} as a peer", to_base64(&key.0).as_str())
         });
+        // Where it has not been told to be, it was itself.
+        let way_back = match peer.written {
+            Some(_) => "",
+            None => {
+                "; behind NAT it is there only while it speaks, as PersistentKeepalive = 25 in its \
+                 file sees to"
+            }
+        };
         format!(
-            "check that it listens at {} and UDP gets through, that its key is {}{ours}",
+            "check that it listens at {} and UDP gets through both ways, that its key is {}{ours}{way_back}",
             shown(endpoint),
             peer.key()
         )
@@ -106,22 +138,50 @@ impl Tunnel {
             let time = ago(realtime().as_secs().saturating_sub(since));
             let _ = writeln!(text, "    called {time} ago, and has not answered since");
         }
-        match (peer.fault, peer.unanswered_since, peer.state.endpoint) {
-            (Some(fault @ Fault::Circle(_)), _, _) => {
-                let _ = writeln!(text, "    {fault}: {}", self.way_out());
-            }
-            (Some(fault), _, _) => {
-                let _ = writeln!(text, "    {fault}");
-            }
-            // What it said to that is told below.
-            (None, Some(_), Some(endpoint)) if peer.state.last_discard.is_none() => {
-                let _ = writeln!(text, "    {}", self.advice(peer, endpoint));
-            }
-            _ => {}
+        self.tell_why(peer, text);
+        for refused in peer.refused.iter().take(MAX_REFUSED) {
+            let _ = writeln!(text, "    refused: {}", self.owner().tell(refused, Some(&name)));
         }
         if let Some(reason) = peer.state.last_discard {
-            let _ = writeln!(text, "    last failure: {}", discard::explain(reason));
+            let failed = peer.trouble.and_then(|trouble| trouble.failed.as_ref());
+            let when = failed.map(|failed| format!("{}: ", trouble::tell_failed(failed)));
+            let when = when.unwrap_or_default();
+            let here = if reason == Discard::NotAllowed { peer.foreign() } else { String::new() };
+            let _ = writeln!(text, "    last failure: {when}{}{here}", discard::explain(reason));
         }
+        if let Some(turns) = peer.trouble.and_then(|trouble| trouble.turns.as_ref()) {
+            let _ = writeln!(text, "    {}", trouble::tell_turns(turns));
+        }
+    }
+
+    /// Why it does not answer, or what to look at, if that is not told otherwise.
+    fn tell_why(&self, peer: &Peer<'_>, text: &mut String) {
+        let why = match (peer.fault, peer.state.endpoint) {
+            (Some(fault @ Fault::Circle(_)), _) => format!("{fault}: {}", self.way_out()),
+            (Some(fault), _) => fault.to_string(),
+            (None, None) => return,
+            (None, Some(endpoint)) if self.is_ourselves(endpoint) => {
+                "its Endpoint is this tunnel itself".to_owned()
+            }
+            (None, Some(endpoint)) if let Some(unreachable) = peer.unreachable() => {
+                trouble::tell_unreachable(unreachable, endpoint, &self.addresses)
+            }
+            (None, Some(endpoint))
+                if let Some(unheard) = peer.trouble.and_then(|it| it.unheard.as_ref()) =>
+            {
+                trouble::tell_unheard(unheard, endpoint)
+            }
+            // What it said to that is told below.
+            (None, Some(endpoint))
+                if peer.unanswered_since.is_some()
+                    && peer.state.last_discard.is_none()
+                    && !peer.refused.iter().any(|it| is_cause(it)) =>
+            {
+                self.advice(peer, endpoint)
+            }
+            _ => return,
+        };
+        let _ = writeln!(text, "    {why}");
     }
 
     /// When it was, and why there was none since, if that is known.
@@ -132,7 +192,11 @@ impl Tunnel {
         let state = peer.state;
         let could_call = state.endpoint.is_some() && self.public_key().is_some();
         match state.last_handshake.map(|time| realtime().saturating_sub(time).as_secs()) {
-            None if is_idle && could_call && state.tx_bytes == 0 => {
+            None if is_idle
+                && could_call
+                && state.tx_bytes == 0
+                && peer.unreachable().is_none() =>
+            {
                 "never, as there was nothing to send".to_owned()
             }
             None => "never".to_owned(),
@@ -154,21 +218,22 @@ impl Peer<'_> {
             }
             (Some(endpoint), _) => shown(endpoint),
             (None, Some(written)) => format!("{written}, which nobody has found yet"),
-            (None, None) => "nowhere yet".to_owned(),
+            (None, None) => "nowhere yet: without an Endpoint here it has to call first".to_owned(),
         }
     }
-}
 
-/// Of a handshake with a peer that is known, which tells it itself until one succeeds.
-fn is_of_a_peer(reason: Discard) -> bool {
-    matches!(reason, Discard::OldTimestamp | Discard::TooSoon | Discard::BadResponse)
-}
+    fn unreachable(&self) -> Option<&Unreachable> {
+        self.trouble?.unreachable.as_ref()
+    }
 
-fn ago(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} days", seconds / 86_400),
+    /// From which address it has spoken that is not its here, and which are.
+    fn foreign(&self) -> String {
+        let source = self.trouble.and_then(|trouble| trouble.source);
+        let source = source.map_or_else(String::new, |source| format!("{source} is not in "));
+        let allowed = self.state.allowed_ips.iter().map(ToString::to_string);
+        match allowed.collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => format!(": {source}nothing, as other peers may have them"),
+            some => format!(": {source}{some}"),
+        }
     }
 }
