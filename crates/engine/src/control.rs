@@ -279,23 +279,19 @@ impl Control {
         let round = Round::begin(&self.shared, &self.post);
         if let Some(group) = round.sockets.group(family) {
             let mut batches = 0..LOAD / SLOTS;
-            let _ = batches.find(|_| !self.inbound.forward(&round, &group.handshake));
+            let _ = batches.find(|_| self.inbound.forward(&round, &group.handshake).is_none());
         }
     }
 
-    /// Has packets dealt out to all workers. They begin when the first has made way.
+    /// Has what comes from peers dealt out to all workers. They begin when the first has made way.
     fn widen(&self) {
         if self.shared.dealt.get().is_some() {
             return;
         }
-        for post in self.shared.workers.iter().skip(1) {
-            // A queue that cannot be attached is given nothing.
-            let _ = post.tun.set_attached(true);
-        }
         for group in self.shared.sockets.load().groups() {
             let _ = group.steer(self.shared.workers.len());
         }
-        // What was on its way to the only queue and socket has reached them then.
+        // What was on its way to the only socket has reached it then.
         quiesce();
         let _ = self.shared.dealt.set(());
         self.post.bell.signal();

@@ -43,10 +43,11 @@ impl Inbound {
         Self { slots, letters, batch, coalescer: Coalescer::new(Offload::ALL) }
     }
 
-    /// Takes what waits in `socket`, up to a batch, and delivers it. True if there may be more.
-    pub fn forward(&mut self, round: &Round<'_>, socket: &Udp) -> bool {
+    /// Takes what waits in `socket`, up to a batch, and delivers it. Returns how many bytes that were,
+    /// if there may be more.
+    pub fn forward(&mut self, round: &Round<'_>, socket: &Udp) -> Option<usize> {
         // What the network reports to a socket concerns some datagram that was sent before.
-        let Ok(received) = socket.receive(&mut self.batch) else { return false };
+        let received = socket.receive(&mut self.batch).ok()?;
         let Self { letters, batch, coalescer, .. } = self;
         coalescer.joins = round.shared.offloads.of_tun();
         let mut opener = Opener { round, letters: *letters, coalescer, last: None };
@@ -56,7 +57,7 @@ impl Inbound {
             *buffer = datagrams.bytes;
         }
         deliver(round, opener.coalescer, &buffers);
-        received == self.slots
+        (received == self.slots).then(|| buffers.iter().map(|bytes| bytes.len()).sum())
     }
 }
 

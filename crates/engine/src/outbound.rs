@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, TAG};
 use proto::{Bucket, Keypair, Kind, Report, kind, padding};
-use sys::tun::VnetHeader;
+use sys::tun::{Tun, VnetHeader};
 use sys::udp::Family;
 
 use crate::backlog::Backlog;
@@ -95,11 +95,11 @@ impl Outbound {
         }
     }
 
-    /// Takes what waits in the TUN, up to a batch, and sends it. True if there may be more.
+    /// Takes what waits in `tun`, up to a batch, and sends it. Returns how many packets that were.
     ///
     /// # Errors
     /// Those of reading from the TUN, but for "nothing there".
-    pub fn forward(&mut self, round: &Round<'_>) -> io::Result<bool> {
+    pub fn forward(&mut self, round: &Round<'_>, tun: &Tun) -> io::Result<usize> {
         let mut read = std::mem::take(&mut self.read);
         let (mut packets, mut bytes) = (0, 0);
         let outcome = loop {
@@ -107,9 +107,9 @@ impl Outbound {
                 self.flush(round);
             }
             if packets == MAX_BATCH || bytes > MAX_ROUND || self.full.is_some() {
-                break Ok(self.full.is_none());
+                break Ok(packets);
             }
-            match round.post.tun.read(&mut read) {
+            match tun.read(&mut read) {
                 Ok(length) => {
                     self.route(round, read.get_mut(..length).unwrap_or_default());
                     packets += 1;
@@ -117,7 +117,7 @@ impl Outbound {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.backlog.emptied();
-                    break Ok(false);
+                    break Ok(packets);
                 }
                 Err(error) => break Err(error),
             }

@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub mtu: AtomicUsize,
     pub control: Mailbox,
     pub workers: Vec<Arc<Post>>,
-    /// Set once the kernel deals packets out to all workers. The first then makes way for the others.
+    /// Set once the kernel deals datagrams out to all workers. The first then makes way for the others.
     pub dealt: OnceLock<()>,
     /// Set once all workers carry packets; until then only the first does.
     pub widened: OnceLock<()>,

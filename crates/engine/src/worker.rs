@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use arc_swap::Guard;
 use proto::Time;
-use sys::udp::{Family, Udp};
+use sys::poll::quiesce;
+use sys::udp::{BUFFER, Family, Udp};
 
 use crate::inbound::{Inbound, SLOTS, STRAYS};
 use crate::mailbox::Letter;
@@ -102,7 +103,7 @@ impl<'a> Worker<'a> {
     /// When the TUN is gone, or epoll fails.
     fn carry_out(&mut self) -> io::Result<()> {
         let round = self.round();
-        if self.outbound.forward(&round).is_err() {
+        if self.outbound.forward(&round, &self.post.tun).is_err() {
             // One that is down gives errors, too; only one that is gone has no state any more.
             self.post.tun.is_up()?;
         }
@@ -114,13 +115,8 @@ impl<'a> Worker<'a> {
     /// # Errors
     /// When epoll fails.
     fn carry_in(&mut self, family: Family, writable: bool) -> io::Result<()> {
-        let round = self.round();
-        self.receive(&round, family);
-        if !writable {
-            return Ok(());
-        }
-        self.outbound.flush(&round);
-        self.block_or_unblock(&round)
+        self.receive(&self.round(), family);
+        if writable { self.look() } else { Ok(()) }
     }
 
     /// Stops reading the TUN while a socket is full: its queue then tells the senders.
@@ -140,39 +136,60 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Looks at what the control thread has changed.
+    /// Goes on sending, and looks at what the control thread has changed.
     ///
     /// # Errors
     /// When epoll fails.
     fn look(&mut self) -> io::Result<()> {
-        if self.shared.dealt.get().is_some() && self.shared.widened.get().is_none() {
-            self.make_way();
-            let _ = self.shared.widened.set(());
+        // It may have waited for a socket that is no more.
+        self.outbound.flush(&self.round());
+        let Shared { dealt, widened, .. } = self.shared;
+        let is_in_the_way = dealt.get().is_some() && widened.get().is_none();
+        if is_in_the_way && self.outbound.full.is_none() && self.make_way() {
+            let _ = widened.set(());
         }
-        // It may be waiting for a socket that is no more.
-        let round = self.round();
-        self.outbound.flush(&round);
-        self.block_or_unblock(&round)
+        self.block_or_unblock(&self.round())
     }
 
-    /// Carries what waits here already, so that nothing newer of its flow overtakes it elsewhere.
-    fn make_way(&mut self) {
-        /// Enough for a full queue.
-        const ROUNDS: usize = 128;
-        for source in [None, Some(Family::V4), Some(Family::V6)] {
-            let _ = (0..ROUNDS).find(|_| {
-                let round = self.round();
-                let more = match source {
-                    None => self.outbound.forward(&round).unwrap_or(false),
-                    Some(family) => self.receive(&round, family),
-                };
-                !more
-            });
+    /// Carries what waits here already, so that nothing newer of its flow overtakes it elsewhere, and
+    /// has the TUN give packets to all. False if a socket has no room for them: it is to be done again.
+    fn make_way(&mut self) -> bool {
+        /// Packets that a queue of a TUN has room for, unless somebody has made it longer.
+        const QUEUE: usize = 500;
+        /// What a datagram takes of a socket's buffer beside its bytes, at least.
+        const OVERHEAD: usize = 512;
+        for family in [Family::V4, Family::V6] {
+            // The kernel grants twice what it is asked for.
+            let mut left = 2 * BUFFER;
+            while let Some(bytes) = self.receive(&self.round(), family).filter(|_| left > 0) {
+                left = left.saturating_sub(bytes + SLOTS * OVERHEAD);
+            }
         }
+        // From here on nothing is written before the others begin: a flow of which this queue gets a
+        // packet would leave what waits in another behind.
+        for post in self.shared.workers.iter().skip(1) {
+            // A queue that cannot be attached is given nothing.
+            let _ = post.tun.set_attached(true);
+        }
+        // What was on its way to the only queue has reached it then.
+        quiesce();
+        // Each queue that was attached has moved flows, but only to later ones (packets aside of which the
+        // driver had not counted the queue yet): what is older of a flow lies in an earlier queue.
+        for post in &self.shared.workers {
+            let mut left = QUEUE;
+            while left > 0 && self.outbound.full.is_none() {
+                match self.outbound.forward(&self.round(), &post.tun) {
+                    Ok(packets @ 1..) => left = left.saturating_sub(packets),
+                    _ => break,
+                }
+            }
+        }
+        self.outbound.full.is_none()
     }
 
-    /// Carries a batch from one of our sockets, if it is open. True if there may be more.
-    fn receive(&mut self, round: &Round<'_>, family: Family) -> bool {
-        round.socket(family).is_some_and(|socket| self.inbound.forward(round, socket))
+    /// Carries a batch from one of our sockets, if it is open. Returns how many bytes that were, if
+    /// there may be more.
+    fn receive(&mut self, round: &Round<'_>, family: Family) -> Option<usize> {
+        self.inbound.forward(round, round.socket(family)?)
     }
 }

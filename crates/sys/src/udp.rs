@@ -258,7 +258,7 @@ impl AsFd for Udp {
 }
 
 /// What spec §1.12 asks for; the kernel doubles it for its own bookkeeping.
-const BUFFER: usize = 7 << 20;
+pub const BUFFER: usize = 7 << 20;
 
 /// Where each datagram was addressed to, its traffic class, and don't-fragment off (spec §1.12).
 const V4_OPTIONS: &[(i32, i32)] = &[
