@@ -204,51 +204,69 @@ pub fn udp_flood(from: &Namespace, to: &Namespace, address: IpAddr, length: usiz
 }
 
 /// Sends numbered datagrams of eight flows in trains, as fast as the kernel takes them, until `done`
-/// says that it is enough. Some may be lost; each flow arrives in order.
+/// says that it is enough and some of each has arrived that was sent later. Some may be lost; each flow
+/// arrives in order.
 #[track_caller]
 pub fn flows_until(from: &Namespace, to: &Namespace, address: IpAddr, done: impl Fn() -> bool) {
+    /// What is to happen may take its time where the processors have other work.
+    const LONGEST: Duration = PATIENCE.saturating_mul(6);
     let receiver = to.within(|| UdpSocket::bind((address, 0))).expect("a receiver");
-    receiver.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
+    receiver.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let target = receiver.local_addr().expect("a bound address");
     let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
     let sender = || from.within(|| Group::bind(family, 0, 1, 0)).expect("a sender").handshake;
     let senders: [Udp; 8] = std::array::from_fn(|_| sender());
     let enough = AtomicBool::new(false);
-    let (mut last, mut count, mut place, mut disorder) = (HashMap::new(), 0, [0; 8], None);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for (round, first) in (1_u64..).step_by(64).enumerate() {
-                let train: Vec<u8> = (first..first + 64).flat_map(u64::to_le_bytes).collect();
-                let (to, bytes) = (target, &train);
-                let train = Outgoing { to, source: None, tos: 0, bytes, stride: 8, is_train: true };
-                // Another begins each time, or a full queue would always lose the same.
-                for sender in senders.iter().cycle().skip(round % 8).take(8) {
-                    // A full queue may refuse it; that is loss like any other.
-                    let _ = sender.send(&train);
-                }
-                if enough.load(Ordering::Relaxed) {
-                    break;
-                }
+    let send = || {
+        for (round, first) in (1_u64..).step_by(64).enumerate() {
+            let train: Vec<u8> = (first..first + 64).flat_map(u64::to_le_bytes).collect();
+            let (to, bytes) = (target, &train);
+            let train = Outgoing { to, source: None, tos: 0, bytes, stride: 8, is_train: true };
+            // Another begins each time, or a full queue would always lose the same.
+            for sender in senders.iter().cycle().skip(round % senders.len()).take(senders.len()) {
+                // A full queue may refuse it; that is loss like any other.
+                let _ = sender.send(&train);
             }
-        });
-        let start = Instant::now();
-        while let Ok((_, flow)) = receiver.recv_from(&mut place) {
+            if enough.load(Ordering::Relaxed) {
+                break;
+            }
+        }
+    };
+    let (mut last, mut place, start) = (HashMap::new(), [0; 8], Instant::now());
+    let mut receive = || -> Result<(), String> {
+        // What each flow has to get beyond, once it is enough.
+        let mut end = u64::MAX;
+        for count in 1_u64.. {
+            let datagram = receiver.recv_from(&mut place);
+            let (_, flow) =
+                datagram.map_err(|error| format!("after {count} datagrams: {error}"))?;
             let number = u64::from_le_bytes(place);
             let before = last.insert(flow, number).unwrap_or(0);
             if number <= before {
-                disorder = Some(format!("{number} of {flow} came after {before}"));
-                break;
+                return Err(format!("{number} of {flow} came after {before}"));
             }
-            count += 1;
             if count % 1000 == 0 {
-                enough.store(done() || start.elapsed() > PATIENCE, Ordering::Relaxed);
+                if end == u64::MAX && done() {
+                    end = last.values().copied().max().unwrap_or(0);
+                }
+                if last.values().filter(|number| **number > end).count() == senders.len() {
+                    break;
+                }
+                if start.elapsed() > LONGEST {
+                    let done = end < u64::MAX;
+                    return Err(format!("no end after {LONGEST:?}: done: {done}, flows: {last:?}"));
+                }
             }
         }
+        Ok(())
+    };
+    let outcome = thread::scope(|scope| {
+        scope.spawn(send);
+        let outcome = receive();
         enough.store(true, Ordering::Relaxed);
+        outcome
     });
-    assert_eq!(disorder, None);
-    assert!(done(), "{PATIENCE:?} were not enough");
-    assert_eq!(last.len(), senders.len(), "flows that arrived");
+    assert_eq!(outcome, Ok(()), "{} flows from {} to {target}", senders.len(), from.name());
 }
 
 /// Sends trains of datagrams, as many of `segment` bytes as one send takes and a shorter one, and
