@@ -1,5 +1,6 @@
 //! Handing a train to a socket, and what to do when that does not take it.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind};
 
 use proto::{Endpoint, Report};
@@ -12,18 +13,20 @@ use crate::outbound::Train;
 use crate::worker::Round;
 
 /// Sends `datagrams` by `socket`. If their source address may no longer be ours, or no longer lead there
-/// (spec §1.11), the routing table chooses; if that helps, it is `stale`.
+/// (spec §1.11), the routing table chooses; if that helps, it is `stale`. A train may be the mistake
+/// itself where one message is none (spec §1.13), and another way would hide that.
 pub(crate) fn send(
     socket: &Udp,
     datagrams: &Outgoing<'_>,
     stale: impl FnOnce(),
 ) -> io::Result<usize> {
     use ErrorKind::{AddrNotAvailable, InvalidInput, NetworkUnreachable};
+    let may_be_stale = |error: &io::Error| match error.kind() {
+        InvalidInput => !datagrams.is_train,
+        kind => matches!(kind, AddrNotAvailable | NetworkUnreachable),
+    };
     match socket.send(datagrams) {
-        Err(error)
-            if datagrams.source.is_some()
-                && matches!(error.kind(), InvalidInput | AddrNotAvailable | NetworkUnreachable) =>
-        {
+        Err(error) if datagrams.source.is_some() && may_be_stale(&error) => {
             let sent = socket.send(&Outgoing { source: None, ..*datagrams });
             sent.inspect(|_| stale())
         }
@@ -47,7 +50,7 @@ impl Train {
         let mut is_train = *stride < messages.len()
             && shared.offloads.has(Kind::UdpSegment)
             && peer.takes_trains(now);
-        let (mut passed, mut refusal) = (0, None);
+        let (mut passed, refusal) = (0, Cell::new(None));
         while let Some(bytes) = messages.get(passed..).filter(|rest| !rest.is_empty()) {
             let endpoint = peer.endpoint.load();
             let Some(endpoint) = endpoint.as_deref() else { return messages.len() };
@@ -55,7 +58,11 @@ impl Train {
             let Some(socket) = round.socket(Family::of(to)) else { return messages.len() };
             let datagrams = Outgoing { to, source, tos: *tos, bytes, stride: *stride, is_train };
             let fault = if is_train { shared.offloads.make_up(Kind::UdpSegment) } else { Ok(()) };
-            let stale = || peer.forget_source(shared, endpoint);
+            let stale = || {
+                peer.forget_source(shared, endpoint);
+                // That was to blame, not the train.
+                refusal.set(None);
+            };
             match fault.and_then(|()| send(socket, &datagrams, stale)) {
                 Ok(bytes) => {
                     passed += bytes;
@@ -65,12 +72,15 @@ impl Train {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if is_train => (is_train, refusal) = (false, Some(error)),
+                Err(error) if is_train => {
+                    is_train = false;
+                    refusal.set(Some(error));
+                }
                 Err(_) => passed += bytes.len().min(*stride),
             }
         }
         // Another path may be better, and this one later.
-        if let Some(error) = refusal.filter(is_refused_train) {
+        if let Some(error) = refusal.into_inner().filter(is_refused_train) {
             peer.refuse_trains(now);
             shared.control.post(Letter::Tell(Notice::OffloadLost(Kind::UdpSegment, error)));
         }
