@@ -145,15 +145,17 @@ impl<'a> Worker<'a> {
         self.outbound.flush(&self.round());
         let Shared { dealt, widened, .. } = self.shared;
         let is_in_the_way = dealt.get().is_some() && widened.get().is_none();
-        if is_in_the_way && self.outbound.full.is_none() && self.make_way() {
+        if is_in_the_way && self.outbound.full.is_none() {
+            self.make_way();
             let _ = widened.set(());
         }
         self.block_or_unblock(&self.round())
     }
 
     /// Carries what waits here already, so that nothing newer of its flow overtakes it elsewhere, and
-    /// has the TUN give packets to all. False if a socket has no room for them: it is to be done again.
-    fn make_way(&mut self) -> bool {
+    /// has the TUN give packets to all. What a full socket leaves may be overtaken: else the others would
+    /// wait until the network has room.
+    fn make_way(&mut self) {
         /// Packets that a queue of a TUN has room for, unless somebody has made it longer.
         const QUEUE: usize = 500;
         /// What a datagram takes of a socket's buffer beside its bytes, at least.
@@ -184,7 +186,6 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        self.outbound.full.is_none()
     }
 
     /// Carries a batch from one of our sockets, if it is open. Returns how many bytes that were, if
