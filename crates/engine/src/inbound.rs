@@ -127,7 +127,7 @@ impl Opener<'_> {
             match self.admit(session, origin, start, plaintext) {
                 Ok(()) => bytes += DATA_OVERHEAD + plaintext.len(),
                 Err(reason) => {
-                    let is_new = peer.traffic.refuse(Some(reason));
+                    let is_new = peer.traffic.refuse(reason);
                     if let Some(inner) = inner_packet(plaintext).ok().filter(|_| is_new) {
                         let write = || Letter::Refused(peer.id, inner.source);
                         shared.control.post_at_most(STRAYS, write);

@@ -88,7 +88,7 @@ pub struct Traffic {
     asked: AtomicU64,
     pub(crate) tx_bytes: AtomicU64,
     pub(crate) rx_bytes: AtomicU64,
-    /// One more than the number of the last reason to refuse a packet; 0 for none.
+    /// One more than the number of the reason to refuse packets; 0 for none.
     refused: AtomicU8,
 }
 
@@ -139,14 +139,19 @@ impl Traffic {
         self.rx_bytes.fetch_add(bytes, Relaxed);
     }
 
-    /// Notes for which reason a packet of an authentic message was dropped; `None` forgets it. True if
-    /// another was noted before, or none.
-    pub fn refuse(&self, reason: Option<Discard>) -> bool {
-        let number = reason.map_or(0, |reason| reason as u8 + 1);
-        self.refused.swap(number, Relaxed) != number
+    /// Notes for which reason a packet of an authentic message was dropped, unless a later one in the
+    /// order of [`Discard::ALL`] was noted before. True if it is news: each reason is, once.
+    pub fn refuse(&self, reason: Discard) -> bool {
+        let number = reason as u8 + 1;
+        self.refused.fetch_max(number, Relaxed) < number
     }
 
-    /// Why a packet was refused last.
+    /// Forgets what was refused.
+    pub(crate) fn pardon(&self) {
+        self.refused.store(0, Relaxed);
+    }
+
+    /// Why packets were refused.
     pub(crate) fn refused(&self) -> Option<Discard> {
         let number = usize::from(self.refused.load(Relaxed)).checked_sub(1)?;
         Discard::ALL.get(number).copied()
@@ -183,6 +188,22 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn each_reason_to_refuse_a_packet_is_news_once() {
+        let traffic = Traffic::default();
+        for _ in 0..2 {
+            assert_eq!(traffic.refused(), None);
+            assert!(traffic.refuse(Discard::BadPacket));
+            assert!(traffic.refuse(Discard::NotAllowed));
+            // Whoever sends both in turn wakes nobody by it.
+            for reason in [Discard::BadPacket, Discard::NotAllowed, Discard::BadPacket] {
+                assert!(!traffic.refuse(reason));
+            }
+            assert_eq!(traffic.refused(), Some(Discard::NotAllowed));
+            traffic.pardon();
+        }
+    }
 
     #[test]
     fn no_start_goes_unwatched() {

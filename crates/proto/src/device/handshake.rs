@@ -26,8 +26,8 @@ impl Device {
     /// Takes in a message of type 1, 2 or 3 that came from `from`.
     ///
     /// # Errors
-    /// The reason for which it was dropped. A dropped message changes nothing, except that under load
-    /// a cookie reply may have been queued.
+    /// The reason for which it was dropped. A dropped message changes nothing but what is told of
+    /// it, and under load a cookie reply may have been queued.
     pub fn handle_handshake(
         &mut self,
         now: Now,
@@ -231,7 +231,7 @@ impl Conversation<'_> {
         self.peer.attempts = 0;
         self.peer.last_handshake = Some(self.now.wall);
         self.peer.last_discard = None;
-        self.peer.traffic.refuse(None);
+        self.peer.traffic.pardon();
         self.out.events.push_back(Event::Handshake(self.id, Progress::Completed));
     }
 
