@@ -21,7 +21,7 @@ const MAX_SENDERS: usize = 4;
 /// Peers and places come and go; what there is to remember of them must not grow for ever.
 const MAX_PEERS: usize = 4096;
 const MAX_PLACES: usize = 1024;
-/// What was said of a call counts until two more have passed without; it is fetched a call late.
+/// What was said of a call counts until two more have passed without.
 const HOLDS: Duration = REKEY_TIMEOUT.saturating_mul(3);
 /// Whoever goes back to where it was this often, and this soon each time, is in both places.
 const RETURNS: u64 = 4;
@@ -49,6 +49,8 @@ struct Book {
     places: BTreeMap<(IpAddr, u16), Place>,
     /// There while somebody is called in vain.
     reports: Option<Reports>,
+    /// When they were last fetched: what is there now came later.
+    fetched: Duration,
 }
 
 /// Times are of [`clock::boottime`], which nobody sets.
@@ -123,7 +125,7 @@ impl Book {
                 entry.or_insert(new).again(reason, from, now);
             }
             Notice::Handshake(peer, Progress::Completed) => {
-                // Older than the handshake is what has waited until now.
+                // What has waited until now is older than the handshake.
                 self.fetch(now);
                 self.failed.remove(peer);
                 self.answered.remove(peer);
@@ -200,8 +202,15 @@ impl Book {
     }
 
     fn fetch(&mut self, now: Duration) {
-        let reports = self.reports.as_ref().map(Reports::fetch);
-        for Report { by, port, to, length, reason } in reports.into_iter().flatten() {
+        let reports = self.reports.as_ref().map(Reports::fetch).unwrap_or_default();
+        self.hear(reports, now);
+    }
+
+    /// Takes in what was fetched `now`. It does not say when it came, so it is given the earliest time
+    /// that there is for it: a handshake between two times of fetching is not taken for an older one.
+    fn hear(&mut self, reports: Vec<Report>, now: Duration) {
+        let last = std::mem::replace(&mut self.fetched, now);
+        for Report { by, port, to, length, reason } in reports {
             if is_ours(length) {
                 let obstacle = match reason {
                     Reason::Port => Obstacle::Port,
@@ -209,7 +218,7 @@ impl Book {
                     Reason::Network => Obstacle::Network,
                     Reason::Prohibited => Obstacle::Prohibited,
                 };
-                let place = Place { obstacle, by: Some(by), port: Some(port), last: now };
+                let place = Place { obstacle, by: Some(by), port: Some(port), last };
                 self.remember(to, place);
             }
         }
@@ -419,6 +428,27 @@ mod tests {
         assert_eq!(obstacle(&book, &state), None);
         book.note(&Notice::NotSent(from(1), ErrorKind::PermissionDenied.into()), second(130));
         assert_eq!(obstacle(&book, &state), Some(Obstacle::Prohibited));
+    }
+
+    #[test]
+    fn what_is_fetched_at_a_handshake_was_said_before_it() {
+        let key = PublicKey([7; 32]);
+        let mut peer = config::wg::stranger(key);
+        peer.endpoint = Some(from(1));
+        // Told of a moment later than it was.
+        peer.last_handshake = Some(second(104));
+        let state = DeviceState { peers: vec![peer], listen_port: 9, ..DeviceState::default() };
+        let (by, to) = (from(1).ip(), (from(1).ip(), 51820));
+        let report = Report { by, port: 9, to, length: 148, reason: Reason::Port };
+        let mut book = Book::default();
+        book.calls.insert(key, Call { last: second(100), goes_on: true });
+        for (fetched, said) in [(100, None), (105, None), (109, Some(second(105)))] {
+            let reports = if fetched == 100 { vec![] } else { vec![report] };
+            book.hear(reports, second(fetched));
+            book.note(&Notice::Handshake(key, Progress::Completed), second(fetched));
+            let told = book.told(&state, |it| it).peers.remove(&key);
+            assert_eq!(told.and_then(|it| it.unreachable).map(|it| it.last), said, "{fetched} s");
+        }
     }
 
     #[test]
