@@ -45,8 +45,8 @@ struct Book {
     ways: BTreeMap<PublicKey, Way>,
     /// Peers that were called again, since a handshake with them has succeeded.
     calls: BTreeMap<PublicKey, Call>,
-    /// By where it is about.
-    places: BTreeMap<(IpAddr, u16), Place>,
+    /// What was said of where peers are.
+    places: BTreeMap<Spot, Place>,
     /// There while somebody is called in vain.
     reports: Option<Reports>,
     /// When they were last fetched: what is there now came later.
@@ -83,10 +83,11 @@ struct Way {
 struct Place {
     obstacle: Obstacle,
     by: Option<IpAddr>,
-    /// Our own, if it was told.
-    port: Option<u16>,
     last: Duration,
 }
+
+/// An address and a port, and our own port, if it was told: other programs send there, too.
+type Spot = (IpAddr, u16, Option<u16>);
 
 impl Ledger {
     /// Takes in what the engine tells.
@@ -118,7 +119,7 @@ impl Book {
                 self.refuse(Discard::UnknownPeer, *from, Some(*key), now);
             }
             Notice::Handshake(peer, Progress::Failed(from, reason)) => {
-                make_room(&mut self.failed, MAX_PEERS);
+                make_room(&mut self.failed, peer, MAX_PEERS);
                 let (reason, from) = (*reason, from.remote);
                 let entry = self.failed.entry(*peer);
                 let new = Entry { reason, from, key: None, count: 0, last: now };
@@ -134,22 +135,22 @@ impl Book {
                 self.rest(now);
             }
             Notice::Refused(peer, source) => {
-                make_room(&mut self.sources, MAX_PEERS);
+                make_room(&mut self.sources, peer, MAX_PEERS);
                 self.sources.insert(*peer, *source);
             }
             Notice::Handshake(peer, Progress::Answered) => {
-                make_room(&mut self.answered, MAX_PEERS);
+                make_room(&mut self.answered, peer, MAX_PEERS);
                 let (count, last) = self.answered.entry(*peer).or_default();
                 (*count, *last) = (*count + 1, now);
             }
             Notice::Roamed(peer, to) => {
-                make_room(&mut self.ways, MAX_PEERS);
+                make_room(&mut self.ways, peer, MAX_PEERS);
                 let new = Way { at: *to, before: None, returns: 0, last: now };
                 self.ways.entry(*peer).or_insert(new).roam(*to, now);
             }
             Notice::Handshake(peer, Progress::CalledAgain) => {
                 self.fetch(now);
-                make_room(&mut self.calls, MAX_PEERS);
+                make_room(&mut self.calls, peer, MAX_PEERS);
                 self.calls.insert(*peer, Call { last: now, goes_on: true });
                 if self.reports.is_none() {
                     // Without the right to, nobody hears anything.
@@ -172,8 +173,8 @@ impl Book {
             // EPERM, as of a packet filter that drops. Whether there is a way is seen at any time.
             Notice::NotSent(to, error) if error.kind() == ErrorKind::PermissionDenied => {
                 let obstacle = Obstacle::Prohibited;
-                let place = Place { obstacle, by: None, port: None, last: now };
-                self.remember((to.ip(), to.port()), place);
+                let place = Place { obstacle, by: None, last: now };
+                self.remember((to.ip(), to.port(), None), place);
             }
             _ => {}
         }
@@ -218,15 +219,15 @@ impl Book {
                     Reason::Network => Obstacle::Network,
                     Reason::Prohibited => Obstacle::Prohibited,
                 };
-                let place = Place { obstacle, by: Some(by), port: Some(port), last };
-                self.remember(to, place);
+                let place = Place { obstacle, by: Some(by), last };
+                self.remember((to.0, to.1, Some(port)), place);
             }
         }
     }
 
-    fn remember(&mut self, to: (IpAddr, u16), place: Place) {
-        make_room(&mut self.places, MAX_PLACES);
-        self.places.insert(to, place);
+    fn remember(&mut self, spot: Spot, place: Place) {
+        make_room(&mut self.places, &spot, MAX_PLACES);
+        self.places.insert(spot, place);
     }
 
     fn told(&self, state: &DeviceState, at: impl Fn(Duration) -> Duration) -> Troubles {
@@ -251,9 +252,8 @@ impl Book {
                 let last = at(last);
                 Failed { from, count, last }
             });
-            let place = self.place_of(peer, state.listen_port);
-            let place =
-                place.filter(|it| peer.last_handshake.is_none_or(|last| last < at(it.last)));
+            let mut places = self.places_of(peer, state.listen_port);
+            let place = places.find(|it| peer.last_handshake.is_none_or(|last| last < at(it.last)));
             let unreachable = place.map(|&Place { obstacle, by, last, .. }| {
                 let last = at(last);
                 Unreachable { obstacle, by, last }
@@ -273,14 +273,13 @@ impl Book {
         Troubles { refused, peers: peers.collect() }
     }
 
-    /// What is said of where a peer is, unless it has been called since, and nothing was said.
-    fn place_of(&self, peer: &PeerState, port: u16) -> Option<&Place> {
-        let to = peer.endpoint?;
-        let place = self.places.get(&(to.ip(), to.port()))?;
-        let is_ours = place.port.is_none_or(|told| told == port);
+    /// What is said of where a peer is, unless it has been called since, and nothing was said. Who says
+    /// why nothing is let out comes before whoever does not let it out.
+    fn places_of(&self, peer: &PeerState, port: u16) -> impl Iterator<Item = &Place> {
         let call = self.calls.get(&peer.public_key);
-        let holds = call.is_none_or(|call| call.last < place.last + HOLDS);
-        (is_ours && holds).then_some(place)
+        let spots = peer.endpoint.map(|to| [Some(port), None].map(|it| (to.ip(), to.port(), it)));
+        let places = spots.into_iter().flatten().filter_map(|spot| self.places.get(&spot));
+        places.filter(move |it| call.is_none_or(|call| call.last < it.last + HOLDS))
     }
 }
 
@@ -316,8 +315,9 @@ fn is_ours(length: u16) -> bool {
     length == CALL || (length >= DATA_OVERHEAD as u16 && length.is_multiple_of(16))
 }
 
-fn make_room<K: Ord, V>(map: &mut BTreeMap<K, V>, most: usize) {
-    if map.len() >= most {
+/// For `key`, if it has none yet.
+fn make_room<K: Ord, V>(map: &mut BTreeMap<K, V>, key: &K, most: usize) {
+    if map.len() >= most && !map.contains_key(key) {
         map.clear();
     }
 }
@@ -386,6 +386,14 @@ mod tests {
         assert!(told.iter().any(|it| it.reason == Discard::BadMac));
         assert!(book.places.len() <= MAX_PLACES && book.failed.len() <= MAX_PEERS);
         assert!(book.answered.len() <= MAX_PEERS && book.ways.len() <= MAX_PEERS);
+
+        // Full as it is: whoever is in it already needs no room.
+        let full = (10_000..).map(from).find(|it| {
+            book.note(&Notice::NotSent(*it, ErrorKind::PermissionDenied.into()), second(0));
+            book.places.len() == MAX_PLACES
+        });
+        book.note(&Notice::NotSent(full.unwrap(), ErrorKind::PermissionDenied.into()), second(1));
+        assert_eq!(book.places.len(), MAX_PLACES);
     }
 
     #[test]
@@ -409,16 +417,15 @@ mod tests {
         let obstacle = |book: &Book, state: &DeviceState| {
             Some(book.told(state, |it| it).peers.get(&key)?.unreachable.as_ref()?.obstacle)
         };
-        let place = |port| Place {
-            obstacle: Obstacle::Port,
-            by: Some(from(1).ip()),
-            port: Some(port),
-            last: second(100),
+        let say = |book: &mut Book, port, obstacle| {
+            let place = Place { obstacle, by: Some(from(1).ip()), last: second(100) };
+            book.remember((from(1).ip(), 51820, Some(port)), place);
         };
-        book.remember((from(1).ip(), 51820), place(8));
+        say(&mut book, 8, Obstacle::Host);
         assert_eq!(obstacle(&book, &state), None, "of another program");
-        book.remember((from(1).ip(), 51820), place(9));
-        assert_eq!(obstacle(&book, &state), Some(Obstacle::Port));
+        say(&mut book, 9, Obstacle::Port);
+        say(&mut book, 8, Obstacle::Host);
+        assert_eq!(obstacle(&book, &state), Some(Obstacle::Port), "another program after ours");
         for (time, holds) in [(105, true), (114, true), (115, false)] {
             book.calls.insert(key, Call { last: second(time), goes_on: true });
             assert_eq!(obstacle(&book, &state).is_some(), holds, "at {time} s");
@@ -428,6 +435,9 @@ mod tests {
         assert_eq!(obstacle(&book, &state), None);
         book.note(&Notice::NotSent(from(1), ErrorKind::PermissionDenied.into()), second(130));
         assert_eq!(obstacle(&book, &state), Some(Obstacle::Prohibited));
+        let place = Place { obstacle: Obstacle::Port, by: Some(from(1).ip()), last: second(129) };
+        book.remember((from(1).ip(), 51820, Some(9)), place);
+        assert_eq!(obstacle(&book, &state), Some(Obstacle::Port), "of the call that was not sent");
     }
 
     #[test]
