@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use proto::limits::HANDSHAKE_QUEUE;
 use proto::{
-    Change, Device, DeviceState, Event, Now, PeerId, Progress, PublicKey, Report, Time, Transmit,
+    Change, Device, DeviceState, Endpoint, Event, Now, PeerId, Progress, PublicKey, Report, Time,
+    Transmit,
 };
 use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Timer, quiesce};
@@ -128,7 +129,7 @@ impl Control {
                     if let Some(endpoint) = self.peer(id).and_then(|peer| peer.roamed()) {
                         self.paths.learn(&endpoint, self.mark);
                         self.device.report(self.now(), id, Report::Roamed(endpoint));
-                        self.tell(id, |key| Notice::Roamed(key, endpoint.remote));
+                        self.tell_place(id, &endpoint);
                     }
                 }
                 Letter::Handshake(from, message) => {
@@ -191,7 +192,7 @@ impl Control {
             Event::EndpointChanged(id, endpoint) => {
                 self.paths.learn(&endpoint, self.mark);
                 self.with(id, |peer| peer.set_endpoint(endpoint));
-                self.tell(id, |key| Notice::Roamed(key, endpoint.remote));
+                self.tell_place(id, &endpoint);
                 self.ask_if_staged(id);
             }
             Event::SessionAdded(id, keypair) => {
@@ -234,6 +235,14 @@ impl Control {
     fn tell(&self, id: PeerId, notice: impl FnOnce(PublicKey) -> Notice) {
         if let Some(key) = self.device.public_key(id) {
             (self.observer)(notice(key));
+        }
+    }
+
+    /// Tells where a peer has spoken from: that was at one of our addresses. Where it was only said to
+    /// be has none yet.
+    fn tell_place(&self, id: PeerId, endpoint: &Endpoint) {
+        if endpoint.source.is_some() {
+            self.tell(id, |key| Notice::Roamed(key, endpoint.remote));
         }
     }
 

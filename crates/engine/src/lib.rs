@@ -65,7 +65,7 @@ pub enum Notice {
     Handshake(PublicKey, Progress),
     /// An initiation that came from there bears this key, which is no peer's. It may not be its sender's.
     Stranger(PublicKey, SocketAddr),
-    /// This peer is there from now on: it has spoken from there, or somebody says so.
+    /// This peer has spoken from there, and is there from now on.
     Roamed(PublicKey, SocketAddr),
     /// This peer has sent a packet from an address that is not its, the first since a handshake.
     Refused(PublicKey, IpAddr),

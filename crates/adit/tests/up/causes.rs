@@ -454,6 +454,27 @@ fn two_machines_with_one_key_are_told_where_both_call() {
 }
 
 #[test]
+fn a_peer_that_is_only_looked_for_elsewhere_is_no_second_machine() {
+    play(
+        r##"
+        split 'ListenPort = 51821' ''
+        far_file '' ''
+        check adit up wg0; check far_adit up far0
+        works
+        far=$(adit wg show wg0 peers)
+        for address in 9 1 9 1 9 1 9 1; do
+            check adit wg set wg0 peer "$far" endpoint 192.0.2.$address:51820
+        done
+        works
+        without here 'in turn'
+        socket wg0 > said
+        grep -q turns said && fail "$(cat said)"
+        check adit down wg0; check far_adit down far0
+        "##,
+    );
+}
+
+#[test]
 fn a_peer_behind_nat_that_has_forgotten_it_is_told_with_the_remedy() {
     play(
         r##"
