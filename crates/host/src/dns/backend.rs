@@ -114,7 +114,8 @@ impl Backend {
                 let said = resolv_conf().undo(link)?;
                 let is_resolved = Who::wrote(Path::new(RESOLV_CONF)) == Who::Resolved;
                 let remembered = if is_resolved { resolved::remembered(&servers) } else { None };
-                Ok([Some(said), remembered].into_iter().flatten().collect::<Vec<_>>().join("; "))
+                let said = Some(said).filter(|said| !said.is_empty());
+                Ok(said.into_iter().chain(remembered).collect::<Vec<_>>().join("; "))
             }
         }
     }

@@ -271,9 +271,11 @@ fn what_resolved_has_read_in_the_file_is_told_of() {
         resolved::link();
         tunnel.look();
         assert!(tunnel.down().is_ok());
-        let remark = "systemd-resolved has read 10.0.1.53 in /etc/resolv.conf, and asks it until you \
-                      run `systemctl restart systemd-resolved'";
-        let told = tunnel.machine.remarks.iter().filter(|it| it.ends_with(remark)).count();
+        let remark = "/etc/resolv.conf is left as somebody else has written it since; what it was \
+                      before is in /var/lib/adit/dns/etc/original; systemd-resolved has read \
+                      10.0.1.53 in /etc/resolv.conf, and asks it until you run `systemctl restart \
+                      systemd-resolved'";
+        let told = tunnel.machine.remarks.iter().filter(|it| *it == remark).count();
         assert_eq!(told, 1, "{:?}", tunnel.machine.remarks);
         resolved::restart(machine.stage);
         machine.stage.assert_asks("after.example", &machine.stage.lan);
