@@ -8,11 +8,15 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto, socket_with};
+use sys::option;
 
 /// As much as is looked at: an outer header, ICMP's own, and the quoted headers of IP and UDP.
 const LONGEST: usize = 60 + 8 + 60 + 8;
 /// A flood is not read to its end.
 const MOST: usize = 512;
+/// "Destination unreachable" in ICMP and in ICMPv6.
+const V4_UNREACHABLE: u8 = 3;
+const V6_UNREACHABLE: u8 = 1;
 
 /// Hears what the machine is told. What nobody fetches waits in the kernel, as much as has room there,
 /// and wakes nobody.
@@ -58,8 +62,11 @@ impl Reports {
     ///
     /// EPERM and its like, if neither family can be heard.
     pub fn open() -> io::Result<Self> {
-        let v6 = open(AddressFamily::INET6, ipproto::ICMPV6).ok();
-        let v4 = open(AddressFamily::INET, ipproto::ICMP);
+        let v6 = open(AddressFamily::INET6, ipproto::ICMPV6)
+            .inspect(|socket| hear_only(socket, libc::SOL_ICMPV6, V6_UNREACHABLE));
+        let v4 = open(AddressFamily::INET, ipproto::ICMP)
+            .inspect(|socket| hear_only(socket, libc::SOL_RAW, V4_UNREACHABLE));
+        let v6 = v6.ok();
         match v4 {
             Err(error) if v6.is_none() => Err(error),
             v4 => Ok(Self { v4: v4.ok(), v6 }),
@@ -89,16 +96,24 @@ fn open(family: AddressFamily, protocol: Protocol) -> io::Result<UdpSocket> {
     Ok(socket_with(family, SocketType::RAW, flags, Some(protocol))?.into())
 }
 
+/// Echoes and talk of neighbours take no room from what is waited for.
+fn hear_only(socket: &UdpSocket, level: i32, kind: u8) {
+    let mut others = [u32::MAX; 8];
+    others[0] &= !(1 << kind);
+    // Without, they are passed over when they are read.
+    let _ = option::keep_out(socket, level, &others);
+}
+
 /// Reads a message as such a socket gives it: with the header of IPv4, but without that of IPv6.
 pub(crate) fn v4(packet: &[u8], by: IpAddr) -> Option<Report> {
     let icmp = packet.get(usize::from(packet.first()? & 0x0f) * 4..)?;
     let (&[kind, code, ..], quoted) = icmp.split_first_chunk::<8>()?;
     let reason = match (kind, code) {
-        (3, 0 | 5 | 6 | 11) => Reason::Network,
-        (3, 1 | 7 | 8 | 12) => Reason::Host,
-        (3, 3) => Reason::Port,
+        (V4_UNREACHABLE, 0 | 5 | 6 | 11) => Reason::Network,
+        (V4_UNREACHABLE, 1 | 7 | 8 | 12) => Reason::Host,
+        (V4_UNREACHABLE, 3) => Reason::Port,
         // Every host speaks UDP: who denies it is a filter.
-        (3, 2 | 9 | 10 | 13) => Reason::Prohibited,
+        (V4_UNREACHABLE, 2 | 9 | 10 | 13) => Reason::Prohibited,
         _ => return None,
     };
     let header = quoted.first_chunk::<20>()?;
@@ -112,10 +127,10 @@ pub(crate) fn v4(packet: &[u8], by: IpAddr) -> Option<Report> {
 pub(crate) fn v6(icmp: &[u8], by: IpAddr) -> Option<Report> {
     let (&[kind, code, ..], quoted) = icmp.split_first_chunk::<8>()?;
     let reason = match (kind, code) {
-        (1, 0 | 2 | 6) => Reason::Network,
-        (1, 1 | 5) => Reason::Prohibited,
-        (1, 3) => Reason::Host,
-        (1, 4) => Reason::Port,
+        (V6_UNREACHABLE, 0 | 2 | 6) => Reason::Network,
+        (V6_UNREACHABLE, 1 | 5) => Reason::Prohibited,
+        (V6_UNREACHABLE, 3) => Reason::Host,
+        (V6_UNREACHABLE, 4) => Reason::Port,
         _ => return None,
     };
     let (header, udp) = quoted.split_first_chunk::<40>()?;

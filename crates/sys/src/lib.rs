@@ -13,7 +13,7 @@ mod control;
 pub mod descriptor;
 pub mod namespace;
 pub mod netlink;
-mod option;
+pub mod option;
 pub mod poll;
 pub mod random;
 pub mod tun;

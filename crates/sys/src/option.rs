@@ -3,6 +3,16 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::{io, ptr};
 
+/// Has a raw socket of ICMP hear nothing of the kinds of messages whose bits are set in `kinds` (raw(7);
+/// RFC 3542 §3.2). Those of IPv4 are few, and have only the first of these words.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn keep_out(socket: impl AsFd, level: i32, kinds: &[u32; 8]) -> io::Result<()> {
+    const ICMP_FILTER: i32 = 1;
+    set(socket, level, ICMP_FILTER, kinds)
+}
+
 /// Sets the option `name` of `level`.
 pub(crate) fn set<T>(socket: impl AsFd, level: i32, name: i32, value: &T) -> io::Result<()> {
     // SAFETY: the kernel reads the bytes of `value` and no more. Only one option of this crate has
