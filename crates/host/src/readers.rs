@@ -22,8 +22,8 @@ pub fn netlink(piece: &[u8]) {
     }
 }
 
-/// Reads bytes as messages of ICMP, as the answer of a name server, as a message of the bus, and as each of the files in
-/// which a machine says who answers for names.
+/// Reads bytes as messages of ICMP, as the answer of a name server, as a message of the bus, and as
+/// each of the files in which a machine says who answers for names.
 pub fn resolvers(bytes: &[u8]) {
     dns::try_readers(bytes);
     let nobody = std::net::Ipv4Addr::UNSPECIFIED.into();
