@@ -14,7 +14,6 @@ mod pauses;
 mod save;
 mod status;
 mod sync;
-mod trouble;
 mod tunnel;
 mod want;
 mod ways;

@@ -1,12 +1,14 @@
 //! A tunnel as an object, for programs (docs/up.md).
 
+use std::net::IpAddr;
+
 use config::discard;
 use config::key::to_base64;
+use config::trouble::{Failed, Refused, Trouble, Turns, Unheard, Unreachable};
 use host::plan::Item;
 use serde_json::{Map, Value, json};
 
 use super::{Peer, Tunnel, shown};
-use crate::command::up::trouble;
 
 impl Tunnel {
     pub(super) fn json(&self) -> Value {
@@ -35,7 +37,7 @@ impl Tunnel {
             "dns": self.dns().map(|(servers, holds)| json!({ "servers": servers, "holds": holds })),
             "missing": self.missing(),
             "lastFailure": self.state.as_ref().and_then(|it| it.last_discard).map(discard::name),
-            "refused": self.troubles.refused.iter().map(trouble::json_of_refused).collect::<Vec<_>>(),
+            "refused": self.troubles.refused.iter().map(json_of_refused).collect::<Vec<_>>(),
             "keeper": self.keeper,
             "peers": peers,
         })
@@ -60,11 +62,54 @@ impl Peer<'_> {
             "isAnswered": self.lights.is_answered,
             "unansweredSince": self.unanswered_since,
             "lastFailure": state.last_discard.map(discard::name),
-            "failed": trouble::json_of_failed(self.trouble),
+            "failed": json_of_failed(self.trouble),
             "refusedSource": self.trouble.and_then(|it| it.source),
-            "unreachable": trouble::json_of_unreachable(self.trouble),
-            "unheard": trouble::json_of_unheard(self.trouble),
-            "turns": trouble::json_of_turns(self.trouble),
+            "unreachable": json_of_unreachable(self.trouble),
+            "unheard": json_of_unheard(self.trouble),
+            "turns": json_of_turns(self.trouble),
         })
     }
+}
+
+fn json_of_turns(trouble: Option<&Trouble>) -> Value {
+    let turns = trouble.and_then(|trouble| trouble.turns.as_ref());
+    turns.map_or(Value::Null, |Turns { other, count, last }| {
+        json!({ "with": shown(*other), "count": count, "last": last.as_secs() })
+    })
+}
+
+fn json_of_unheard(trouble: Option<&Trouble>) -> Value {
+    let unheard = trouble.and_then(|trouble| trouble.unheard.as_ref());
+    unheard.map_or(
+        Value::Null,
+        |Unheard { count, last }| json!({ "count": count, "last": last.as_secs() }),
+    )
+}
+
+fn json_of_refused(refused: &Refused) -> Value {
+    json!({
+        "reason": discard::name(refused.reason),
+        "from": shown(refused.from),
+        "publicKey": refused.key.map(|key| to_base64(&key.0).to_string()),
+        "count": refused.count,
+        "last": refused.last.as_secs(),
+    })
+}
+
+fn json_of_failed(trouble: Option<&Trouble>) -> Value {
+    let failed = trouble.and_then(|trouble| trouble.failed.as_ref());
+    failed.map_or(Value::Null, |Failed { from, count, last }| {
+        json!({ "from": shown(*from), "count": count, "last": last.as_secs() })
+    })
+}
+
+fn json_of_unreachable(trouble: Option<&Trouble>) -> Value {
+    let unreachable = trouble.and_then(|trouble| trouble.unreachable.as_ref());
+    unreachable.map_or(Value::Null, |Unreachable { obstacle, by, last }| {
+        json!({
+            "obstacle": obstacle.name(),
+            "by": by.as_ref().map(IpAddr::to_string),
+            "last": last.as_secs(),
+        })
+    })
 }

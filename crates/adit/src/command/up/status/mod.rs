@@ -3,6 +3,7 @@
 mod causes;
 mod json;
 mod text;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -338,12 +339,12 @@ impl Lights {
 }
 
 /// As `wg show` has it: a link-local address with the name of its link.
-pub fn shown(endpoint: SocketAddr) -> String {
+fn shown(endpoint: SocketAddr) -> String {
     config::wg::endpoint(endpoint, interface_name)
 }
 
 /// How long a time is, in round numbers.
-pub fn ago(seconds: u64) -> String {
+fn ago(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min", seconds / 60),

@@ -10,8 +10,8 @@ use proto::Discard;
 use sys::clock::realtime;
 
 use super::causes::is_cause;
+use super::trouble::{self, Owner};
 use super::{Lights, Peer, Tunnel, ago, shown};
-use crate::command::up::trouble::{self, Owner};
 use crate::command::up::ways::{Fault, OUT_OF_ALLOWED_IPS};
 
 /// Of so many senders it is told what was refused.

@@ -1,4 +1,4 @@
-//! What went wrong with a tunnel, in words and as JSON (docs/up.md).
+//! What went wrong with a tunnel, in words.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use config::discard;
 use config::key::to_base64;
-use config::trouble::{Failed, Obstacle, Refused, Trouble, Turns, Unheard, Unreachable};
+use config::trouble::{Failed, Obstacle, Refused, Turns, Unheard, Unreachable};
 use proto::{Discard, PublicKey};
-use serde_json::{Value, json};
 use sys::clock::realtime;
 
-use super::status::{ago, shown};
+use super::{ago, shown};
 
 /// Whose tunnel it is.
-pub struct Owner<'a> {
+pub(super) struct Owner<'a> {
     pub tunnel: &'a str,
     pub file: &'a Path,
     pub key: Option<PublicKey>,
@@ -22,7 +21,7 @@ pub struct Owner<'a> {
 
 impl Owner<'_> {
     /// What of strangers was refused. `peer` is the name of the one that should be where it came from.
-    pub fn tell(&self, refused: &Refused, peer: Option<&str>) -> String {
+    pub(super) fn tell(&self, refused: &Refused, peer: Option<&str>) -> String {
         let Refused { reason, from, key, count, .. } = refused;
         let (calls, is_call) = match reason {
             Discard::BadMac | Discard::UnknownPeer => ("call", true),
@@ -67,13 +66,17 @@ impl Owner<'_> {
 }
 
 /// Behind the reason for which a handshake failed.
-pub fn tell_failed(Failed { from, count, last }: &Failed) -> String {
+pub(super) fn tell_failed(Failed { from, count, last }: &Failed) -> String {
     let times = if *count == 1 { String::new() } else { format!("{count} times, last ") };
     format!("{times}{}, from {}", since(*last), shown(*from))
 }
 
 /// What came back when a peer was called. `own` are this machine's addresses.
-pub fn tell_unreachable(unreachable: &Unreachable, endpoint: SocketAddr, own: &[IpAddr]) -> String {
+pub(super) fn tell_unreachable(
+    unreachable: &Unreachable,
+    endpoint: SocketAddr,
+    own: &[IpAddr],
+) -> String {
     let Unreachable { obstacle, by, last } = unreachable;
     let is_local = |address: &IpAddr| address.is_loopback() || own.contains(address);
     let (to, address, port) = (shown(endpoint), endpoint.ip(), endpoint.port());
@@ -106,7 +109,7 @@ pub fn tell_unreachable(unreachable: &Unreachable, endpoint: SocketAddr, own: &[
 }
 
 /// What a peer does that hears no answer.
-pub fn tell_unheard(Unheard { count, last }: &Unheard, endpoint: SocketAddr) -> String {
+pub(super) fn tell_unheard(Unheard { count, last }: &Unheard, endpoint: SocketAddr) -> String {
     format!(
         "it calls, and goes on as if nobody answered ({count} times, last {}): check that UDP from \
          here gets to {}, and that the PresharedKey is the same on both sides",
@@ -116,56 +119,13 @@ pub fn tell_unheard(Unheard { count, last }: &Unheard, endpoint: SocketAddr) -> 
 }
 
 /// That a peer is in two places.
-pub fn tell_turns(Turns { other, count, last }: &Turns) -> String {
+pub(super) fn tell_turns(Turns { other, count, last }: &Turns) -> String {
     format!(
         "it speaks from there and from {} in turn ({count} times, last {}), as two machines \
          with one key do",
         shown(*other),
         since(*last)
     )
-}
-
-pub fn json_of_turns(trouble: Option<&Trouble>) -> Value {
-    let turns = trouble.and_then(|trouble| trouble.turns.as_ref());
-    turns.map_or(Value::Null, |Turns { other, count, last }| {
-        json!({ "with": shown(*other), "count": count, "last": last.as_secs() })
-    })
-}
-
-pub fn json_of_unheard(trouble: Option<&Trouble>) -> Value {
-    let unheard = trouble.and_then(|trouble| trouble.unheard.as_ref());
-    unheard.map_or(
-        Value::Null,
-        |Unheard { count, last }| json!({ "count": count, "last": last.as_secs() }),
-    )
-}
-
-pub fn json_of_refused(refused: &Refused) -> Value {
-    json!({
-        "reason": discard::name(refused.reason),
-        "from": shown(refused.from),
-        "publicKey": refused.key.map(|key| to_base64(&key.0).to_string()),
-        "count": refused.count,
-        "last": refused.last.as_secs(),
-    })
-}
-
-pub fn json_of_failed(trouble: Option<&Trouble>) -> Value {
-    let failed = trouble.and_then(|trouble| trouble.failed.as_ref());
-    failed.map_or(Value::Null, |Failed { from, count, last }| {
-        json!({ "from": shown(*from), "count": count, "last": last.as_secs() })
-    })
-}
-
-pub fn json_of_unreachable(trouble: Option<&Trouble>) -> Value {
-    let unreachable = trouble.and_then(|trouble| trouble.unreachable.as_ref());
-    unreachable.map_or(Value::Null, |Unreachable { obstacle, by, last }| {
-        json!({
-            "obstacle": obstacle.name(),
-            "by": by.as_ref().map(IpAddr::to_string),
-            "last": last.as_secs(),
-        })
-    })
 }
 
 fn since(time: Duration) -> String {
