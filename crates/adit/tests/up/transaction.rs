@@ -302,6 +302,14 @@ fn what_cannot_be_taken_back_does_not_bring_the_rest_back() {
         check adit up wg0
         check adit down wg0
         diff <(grep -v ' /etc/resolv.conf$' before) <(snapshot | grep -v ' /etc/resolv.conf$') || fail 'something is left'
+        # What was said of the tunnel that went is not said of the next one.
+        check adit up --no-guard wg0
+        touch /run/stuck
+        code 1 adit down wg0
+        rm /run/stuck
+        check adit up wg0
+        check nft list table inet adit-wg0 > /dev/null
+        check adit down wg0
         "##,
     ));
 }

@@ -123,12 +123,14 @@ impl Tunnel {
 
 /// What was said besides the file.
 fn follow(options: &Options, journal: &mut Journal) {
-    journal.note.guard = options.guard.or(journal.note.guard);
-    // What an earlier start of the machine has left is no tunnel any more.
+    // What an earlier start of the machine has left is no tunnel any more, nor is what could not be
+    // taken back of one.
     if !journal.entries.iter().any(|entry| entry.item.is_link()) {
+        journal.note.guard = None;
         journal.note.kernel = options.kernel;
         journal.note.since = realtime().as_secs();
     }
+    journal.note.guard = options.guard.or(journal.note.guard);
 }
 
 /// Who will be asked for names, if the file wants that.
