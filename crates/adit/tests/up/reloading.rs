@@ -232,3 +232,26 @@ fn what_was_changed_while_it_was_up_is_saved_if_the_file_wants_that() {
         "##,
     );
 }
+
+#[test]
+fn a_reload_that_waits_for_another_applies_the_file_as_it_is_then() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        check adit up wg0
+        # Whoever had it takes its file away.
+        has_lock() { exec 9> /run/adit/wg0.lock; flock -n 9 && [ /proc/self/fd/9 -ef /run/adit/wg0.lock ]; }
+        await has_lock
+        "$ADIT" reload wg0 9>&- & reload=$!
+        # It has nothing else to wait for.
+        waits() { [ /proc/$reload/exe -ef "$ADIT" ] && grep -q '^State:.S' /proc/$reload/status; }
+        await waits
+        sed -i 's/10.9.0.2/10.9.0.3/' /etc/wireguard/wg0.conf
+        exec 9>&-
+        check wait $reload
+        ip addr show wg0 | grep -q 10.9.0.3/24 || fail "$(ip addr show wg0)"
+        check adit down wg0
+        "##,
+    );
+}

@@ -85,7 +85,8 @@ fn attempt(name: &str, options: &Options, signals: Option<&Signals>) -> Outcome<
     chosen(&wish, patience)?;
     let _lock = Lock::of(name)?;
     lock::await_start(name)?;
-    let journal = journal(name, options)?.unwrap_or_else(|| tunnel::new_journal(&wish));
+    // Meanwhile somebody may have written the file anew, and had it applied.
+    let (wish, journal) = read(name, options)?;
     ask_outside(name, &journal)?;
     let mut tunnel = Tunnel::look(wish, journal, Purpose::Make(options))?;
     for warning in tunnel.wish.warnings() {
