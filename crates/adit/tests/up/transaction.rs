@@ -269,6 +269,16 @@ fn a_hook_that_fails_keeps_nothing_up() {
     );
 }
 
+/// Ends the keeper and the daemon of a tunnel, as in a power cut.
+const KILL: &str = r#"
+        kill_both() {
+            kill -9 $(adit status --json wg0 | sed -n 's/.*"process": \([0-9]*\),.*/\1/p')
+            pkill -9 -f 'adit daemon -- wg0'
+            gone() { ! ip link show wg0; }
+            await gone
+        }
+"#;
+
 #[test]
 fn what_cannot_be_taken_back_does_not_bring_the_rest_back() {
     let Some(stage) = Stage::new() else { return };
@@ -310,6 +320,28 @@ fn what_cannot_be_taken_back_does_not_bring_the_rest_back() {
         check adit up wg0
         check nft list table inet adit-wg0 > /dev/null
         check adit down wg0
+        "##,
+    ));
+}
+
+#[test]
+fn what_an_attempt_could_not_take_back_goes_with_the_tunnel_that_was_there_before() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(&format!(
+        "{OPENRESOLV}{KILL}{}",
+        r##"
+        full '' ''
+        sed -i '/^DNS/d' /etc/wireguard/wg0.conf
+        check adit up wg0
+        kill_both
+        # The next attempt fails after somebody was told of name servers, and cannot take that back.
+        full 'PostUp = touch /run/stuck; exit 1' ''
+        code 1 adit up wg0
+        grep -q 'not today' errors || fail "$(cat errors)"
+        test -e /run/record || fail 'nobody was told'
+        rm /run/stuck
+        check adit down wg0
+        [ ! -e /run/record ] || fail "still told: $(cat /run/record)"
         "##,
     ));
 }

@@ -258,7 +258,17 @@ impl Tunnel {
         let rest: Vec<_> = made.iter().filter(|entry| !goes(&entry.item)).cloned().collect();
         self.want_again(rest);
         let back = self.apply_again();
-        self.journal.entries = made;
+        let left = std::mem::replace(&mut self.journal.entries, made);
+        if back.is_err() {
+            // What is there all the same nobody else tells of.
+            let made = &mut self.journal.entries;
+            for entry in left {
+                match made.iter_mut().find(|it| it.item == entry.item) {
+                    Some(known) => *known = entry,
+                    None => made.push(entry),
+                }
+            }
+        }
         back
     }
 
