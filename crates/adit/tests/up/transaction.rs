@@ -347,6 +347,30 @@ fn what_an_attempt_could_not_take_back_goes_with_the_tunnel_that_was_there_befor
 }
 
 #[test]
+fn whoever_does_not_answer_names_any_more_keeps_no_tunnel_down() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(&format!(
+        "{OPENRESOLV}{KILL}{}",
+        r##"
+        full '' ''
+        check adit up wg0
+        kill_both
+        touch /run/stuck
+        # Whoever answers still has to forget the tunnel first.
+        code 1 adit up wg0
+        grep -q 'undo the DNS of wg0: .*not today' errors || fail "$(cat errors)"
+        echo nameserver 127.0.0.1 > /etc/new; mv /etc/new /etc/resolv.conf
+        check adit up wg0
+        grep -q 10.9.0.1 /etc/resolv.conf || fail "$(cat /etc/resolv.conf)"
+        # Nor is it lost what that one was told.
+        rm /run/stuck
+        check adit down wg0
+        [ ! -e /run/record ] || fail "still told: $(cat /run/record)"
+        "##,
+    ));
+}
+
+#[test]
 fn hooks_run_only_from_a_file_that_only_root_can_write() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use host::Network;
-use host::dns::Patience;
+use host::dns::{Patience, Plan, Record};
 use host::plan::Item;
 use host::signals::{Signal, Signals};
 use sys::poll::Epoll;
@@ -82,12 +82,12 @@ fn attempt(name: &str, options: &Options, signals: Option<&Signals>) -> Outcome<
     let (wish, _) = read(name, options)?;
     // Whoever does not answer keeps nobody else waiting meanwhile, nor a keeper from its work.
     let patience = if signals.is_some() { Patience::Long } else { Patience::Short };
-    chosen(&wish, patience)?;
+    let answering = chosen(&wish, patience)?;
     let _lock = Lock::of(name)?;
     lock::await_start(name)?;
     // Meanwhile somebody may have written the file anew, and had it applied.
     let (wish, journal) = read(name, options)?;
-    ask_outside(name, &journal)?;
+    ask_outside(name, &journal, answering.as_ref().map(Plan::record))?;
     let mut tunnel = Tunnel::look(wish, journal, Purpose::Make(options))?;
     for warning in tunnel.wish.warnings() {
         eprintln!("adit: {warning}");
@@ -137,14 +137,18 @@ fn journal(name: &str, options: &Options) -> Outcome<Option<Journal>> {
 }
 
 /// Once the link has gone by itself, as in a power cut, nobody answers for it any more: names of
-/// endpoints are asked of those who were asked before it came up.
-fn ask_outside(name: &str, journal: &Journal) -> Outcome {
+/// endpoints are asked of those who were asked before it came up. Others than who is answering now may
+/// be as they are: the journal goes on telling of them.
+fn ask_outside(name: &str, journal: &Journal, answering: Option<&Record>) -> Outcome {
     if Network::open()?.has_link(name)? {
         return Ok(());
     }
     for entry in &journal.entries {
         if let Item::Dns(_, record) = &entry.item {
-            record.undo()?;
+            let undone = record.undo();
+            if answering == Some(record) {
+                undone?;
+            }
         }
     }
     Ok(())
