@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use host::dns::Patience;
 use host::plan::{Carrier as _, Item, Machine, OnFailure};
 use host::{Family, dns, guard};
 use proto::{DeviceState, PublicKey};
@@ -65,8 +66,10 @@ impl Tunnel {
                 failures.endure(reason.clone().map_or(Ok(()), Err))?;
                 (told, if mute.is_some() { Resolver::Unknown } else { Resolver::Unasked })
             }
-            // Checked before anything is touched.
-            _ => (chosen(&wish, dns::Patience::Long)?, Resolver::Known),
+            // Checked before anything is touched. To make it, somebody holds the lock, and who may have
+            // to be started was waited for before.
+            Purpose::Tell(_) => (chosen(&wish, Patience::Long)?, Resolver::Known),
+            _ => (chosen(&wish, Patience::Short)?, Resolver::Known),
         };
         let port = wish.settings.listen_port.filter(|port| *port != 0);
         if let (Purpose::Make(_), None, Some(port)) = (&purpose, &present, port) {
@@ -134,7 +137,7 @@ fn follow(options: &Options, journal: &mut Journal) {
 }
 
 /// Who will be asked for names, if the file wants that.
-pub fn chosen(wish: &Wish, patience: dns::Patience) -> Outcome<Option<dns::Plan>> {
+pub fn chosen(wish: &Wish, patience: Patience) -> Outcome<Option<dns::Plan>> {
     let settings = wish.dns.as_ref();
     Ok(settings.map(|it| dns::choose(&wish.name, it, patience)).transpose()?)
 }
