@@ -7,9 +7,13 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::Error;
 
@@ -17,6 +21,8 @@ use crate::Error;
 const INTERFACE_ORDER: &str = "/etc/resolvconf/interface-order";
 /// Where Debian's resolvconf, which cannot list a record, keeps it.
 const RECORDS: &str = "/etc/resolvconf/run/interface";
+/// It may restart name servers of this machine, and others wait for us.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The record of one link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,8 +100,8 @@ impl Resolvconf {
     fn run(&self, verb: &str, arguments: &[&str], input: &str) -> Result<Said, Error> {
         let Self { program, record } = self;
         let attempt = || format!("{verb} DNS record {record} with {}", program.display());
-        let (status, said) =
-            run(program, arguments, input).map_err(|cause| Error::new(attempt(), cause))?;
+        let (status, said) = run(program, arguments, input, PATIENCE)
+            .map_err(|cause| Error::new(attempt(), cause))?;
         match status.success() {
             true => Ok(said),
             false => {
@@ -114,19 +120,46 @@ struct Said {
 }
 
 /// Its words pass through files, not pipes: a daemon that the program restarts may inherit them and
-/// keep them open for as long as it runs.
-fn run(program: &Path, arguments: &[&str], input: &str) -> io::Result<(ExitStatus, Said)> {
+/// keep them open for as long as it runs. One that does not end in time is killed.
+fn run(
+    program: &Path,
+    arguments: &[&str],
+    input: &str,
+    patience: Duration,
+) -> io::Result<(ExitStatus, Said)> {
     let (mut stdin, mut stdout, mut stderr) = (in_memory()?, in_memory()?, in_memory()?);
     stdin.write_all(input.as_bytes())?;
     stdin.rewind()?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(stdin);
     command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
-    let status = command.status()?;
+    let status = end_of(command.spawn()?, patience)?;
     let complaints = read_whole(&mut stderr)?;
     let lines: Vec<&str> =
         complaints.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     Ok((status, Said { output: read_whole(&mut stdout)?, warnings: lines.join("; ") }))
+}
+
+/// How a program has ended.
+fn end_of(mut child: Child, patience: Duration) -> io::Result<ExitStatus> {
+    if ends_within(&child, patience) {
+        return child.wait();
+    }
+    child.kill()?;
+    child.wait()?;
+    Err(io::Error::other(format!("no answer in {} seconds", patience.as_secs())))
+}
+
+fn ends_within(child: &Child, patience: Duration) -> bool {
+    // Before Linux 5.3 nobody can be told, and it is waited for without an end.
+    let Ok(process) = pidfd_open(Pid::from_child(child), PidfdFlags::empty()) else { return true };
+    let patience = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: 0 };
+    loop {
+        match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience)) {
+            Err(Errno::INTR) => {}
+            ready => return ready != Ok(0),
+        }
+    }
 }
 
 fn in_memory() -> io::Result<File> {
@@ -156,7 +189,25 @@ fn tunnel_prefix(order: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::time::Instant;
+
     use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_waited_for_so_long_and_no_longer() {
+        let run = |program, arguments: &[&str], patience| {
+            run(Path::new(program), arguments, "", Duration::from_secs(patience))
+        };
+        let start = Instant::now();
+        let cause = run("sleep", &["60"], 1).map(drop).unwrap_err();
+        assert_eq!(cause.to_string(), "no answer in 1 seconds");
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+        let (status, said) = run("echo", &["10.9.0.1"], 30).unwrap();
+        assert!(status.success());
+        assert_eq!(said.output, "10.9.0.1\n");
+    }
 
     #[test]
     fn the_prefix_is_the_first_plain_pattern_of_the_order() {

@@ -13,10 +13,10 @@ use value::{Decoder, Encoder};
 
 pub(super) use value::Value;
 
+use super::Patience;
+
 /// Where the bus listens on every system (D-Bus specification, "System message bus").
 const SOCKET: &str = "/run/dbus/system_bus_socket";
-/// Of whoever tells somebody something.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Far above the longest answer to what is asked here.
 const LONGEST: usize = 1 << 20;
 
@@ -96,7 +96,7 @@ pub(super) struct Bus {
 impl Bus {
     /// Says who we are; the kernel vouches for it (D-Bus specification, "EXTERNAL").
     pub(super) fn connect() -> Result<Self, Failure> {
-        Self::connect_for(PATIENCE)
+        Self::connect_for(Patience::Telling.time())
     }
 
     /// The same, with as much patience as there is.

@@ -55,6 +55,8 @@ pub enum Patience {
     Long,
     /// Others wait for us.
     Short,
+    /// It has just answered, and is told something, or looked at.
+    Telling,
 }
 
 impl Patience {
@@ -62,6 +64,7 @@ impl Patience {
         Duration::from_secs(match self {
             Self::Long => 15,
             Self::Short => 2,
+            Self::Telling => 5,
         })
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::resolve::{interface_index, interface_name};
 
-use super::dbus::{Bus, Failure, Object, PATIENCE, Value};
-use super::{Domain, Settings};
+use super::dbus::{Bus, Failure, Object, Value};
+use super::{Domain, Patience, Settings};
 
 pub(super) const SERVICE: &str = "org.freedesktop.resolve1";
 const MANAGER: Object<'static> = Object {
@@ -65,7 +65,9 @@ pub(super) fn apply(link: &str, settings: &Settings) -> io::Result<String> {
 
 /// Whether the link has just these servers and domains.
 pub(super) fn is_applied(link: &str, settings: &Settings) -> io::Result<bool> {
-    let Some(index) = interface_index(link).filter(|_| runs(PATIENCE)) else { return Ok(false) };
+    let Some(index) = interface_index(link).filter(|_| runs(Patience::Telling.time())) else {
+        return Ok(false);
+    };
     let bus = &mut Bus::connect()?;
     let found = bus.call(MANAGER, "GetLink", &[Value::Int(index.cast_signed())])?;
     let path = found.first().and_then(Value::as_str).unwrap_or_default();
@@ -85,7 +87,9 @@ pub(super) fn is_applied(link: &str, settings: &Settings) -> io::Result<bool> {
 
 /// Makes it forget what it was told of a link, if both are still there.
 pub(super) fn undo(link: &str) -> io::Result<()> {
-    let Some(index) = interface_index(link).filter(|_| runs(PATIENCE)) else { return Ok(()) };
+    let Some(index) = interface_index(link).filter(|_| runs(Patience::Telling.time())) else {
+        return Ok(());
+    };
     let index = Value::Int(index.cast_signed());
     Ok(tell(&mut Bus::connect()?, ["RevertLink", "RevertLinkDNS"], &[index])?)
 }
