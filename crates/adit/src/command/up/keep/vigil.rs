@@ -125,9 +125,10 @@ impl Vigil {
     /// Whether somebody has given the tunnel another port or mark since the last look, of which no
     /// kernel tells.
     pub fn is_renumbered(&mut self, state: Option<&DeviceState>) -> bool {
-        let now = state.map(|state| (state.listen_port, state.fwmark));
-        let before = std::mem::replace(&mut self.numbers, now);
-        before.is_some() && now.is_some() && before != now
+        // One look that fails makes nobody forget what was there before.
+        let Some(state) = state else { return false };
+        let now = (state.listen_port, state.fwmark);
+        self.numbers.replace(now).is_some_and(|before| before != now)
     }
 
     /// Looks at what they have sent and received. Silent is whoever is still spoken to and did not
@@ -201,6 +202,17 @@ mod tests {
         assert_eq!(vigil.called().count(), 2);
         vigil.hear(PEER, start + Duration::from_secs(100));
         assert_eq!(vigil.called().collect::<Vec<_>>().len(), 1, "one call is soon lost");
+    }
+
+    #[test]
+    fn another_port_is_seen_also_behind_a_look_that_failed() {
+        let mut vigil = vigil();
+        let state = |listen_port| DeviceState { listen_port, ..DeviceState::default() };
+        for (port, is_other) in
+            [(Some(1), false), (Some(1), false), (None, false), (Some(2), true), (Some(2), false)]
+        {
+            assert_eq!(vigil.is_renumbered(port.map(state).as_ref()), is_other, "{port:?}");
+        }
     }
 
     #[test]
