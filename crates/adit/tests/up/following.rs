@@ -68,22 +68,6 @@ fn a_peer_that_moved_away_and_fell_silent_is_looked_for_where_the_file_has_it() 
 }
 
 #[test]
-fn a_file_that_was_emptied_opens_nothing() {
-    let Some(stage) = Stage::new() else { return };
-    stage.play(
-        r##"
-        full '' ''
-        check adit up wg0
-        snapshot > up
-        : > /etc/wireguard/wg0.conf
-        code 3 adit reload wg0
-        same up 'after an empty file'
-        check adit down wg0
-        "##,
-    );
-}
-
-#[test]
 fn whoever_comes_to_answer_names_is_told_and_everybody_forgets_the_tunnel_with_it() {
     let Some(stage) = Stage::new() else { return };
     let Some(resolved) = stage::resolved() else { return };

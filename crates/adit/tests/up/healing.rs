@@ -98,8 +98,9 @@ fn where_names_cannot_be_put_back_everything_else_is() {
     ));
 }
 
+/// Wherever there is no systemd-resolved to hang, too: see the test of that below.
 #[test]
-fn whoever_is_asked_for_names_and_hangs_keeps_nothing_else_from_being_put_back() {
+fn a_bus_that_hangs_keeps_nothing_else_from_being_put_back() {
     let Some(stage) = Stage::new() else { return };
     stage.play(
         r##"
@@ -647,7 +648,7 @@ fn a_gateway_is_looked_for_among_neighbours_and_not_in_the_tunnel() {
 }
 
 #[test]
-fn who_answers_names_and_hangs_keeps_nothing_else_waiting() {
+fn a_systemd_resolved_that_hangs_keeps_nothing_else_waiting() {
     let Some(stage) = Stage::new() else { return };
     let Some(resolved) = stage::resolved() else { return };
     stage.play(&format!(
