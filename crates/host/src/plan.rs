@@ -84,6 +84,14 @@ impl Item {
     }
 }
 
+/// Those of a tunnel's items that the machine goes by: of several who were told of name servers, the
+/// first answers now.
+pub fn in_force<'a>(items: impl IntoIterator<Item = &'a Item>) -> impl Iterator<Item = &'a Item> {
+    let mut has_names = false;
+    let answers = move |item: &&Item| !item.is_dns() || !std::mem::replace(&mut has_names, true);
+    items.into_iter().filter(answers)
+}
+
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::{Entry, Item, Observed, Plan, Step};
+use super::{Entry, Item, Observed, Plan, Step, in_force};
 use crate::nft::{self, Nftables};
 use crate::{Change, Error, Journal, Network, dns, sysctl};
 
@@ -111,14 +111,12 @@ impl Machine {
         items: impl IntoIterator<Item = &'a Item>,
     ) -> Result<Observed, Error> {
         let (mut settings, mut dns, mut disturbed) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut answers = true;
-        for item in items {
+        for item in in_force(items) {
             match item {
                 Item::Setting(path, _) => {
                     settings.extend(sysctl::get(path).ok().map(|value| (path.clone(), value)));
                 }
-                // Of several who were told, it is the first who answers now.
-                Item::Dns(wanted, record) if std::mem::take(&mut answers) => {
+                Item::Dns(wanted, record) => {
                     // Whoever does not answer holds nothing.
                     let holds = dns::Plan::again(wanted, record).is_applied().unwrap_or(false);
                     dns.extend(holds.then(|| item.clone()));

@@ -249,14 +249,14 @@ impl Tunnel {
         }
         if let Some((change, present)) = change.zip(self.present.as_ref()) {
             let back = sync::inverse(&change, present);
-            self.want_again(made);
+            self.want_again(&made);
             return self.set_around(Some(back), Self::apply_again);
         }
         // Its link had gone by itself, and goes again, with name servers that are behind it. What
         // keeps everything in stays, and the next attempt finds all of it in the journal.
         let goes = |item: &Item| *item == link || item.goes_with(name) || item.is_dns();
         let rest: Vec<_> = made.iter().filter(|entry| !goes(&entry.item)).cloned().collect();
-        self.want_again(rest);
+        self.want_again(&rest);
         let back = self.apply_again();
         let left = std::mem::replace(&mut self.journal.entries, made);
         if back.is_err() {
@@ -273,12 +273,9 @@ impl Tunnel {
     }
 
     /// Wants what there was before, and nothing else.
-    fn want_again(&mut self, entries: Vec<Entry>) {
+    fn want_again(&mut self, entries: &[Entry]) {
         let why = "it was so before";
-        let mut has_names = false;
-        // Of several who were told of name servers, the first answers now.
-        let items = entries.into_iter().map(|entry| entry.item);
-        let items = items.filter(|item| !item.is_dns() || !std::mem::replace(&mut has_names, true));
+        let items = plan::in_force(entries.iter().map(|entry| &entry.item)).cloned();
         self.wanted = items.map(|item| Wanted { item, why }).collect();
     }
 
@@ -394,7 +391,7 @@ impl Tunnel {
             }
             let Some(noted) = self.failures.endure(plan.note(&mut self.journal))? else {
                 // What nobody could take back is not made; what the journal tells of is put back.
-                self.want_again(self.journal.entries.clone());
+                self.want_again(&self.journal.entries.clone());
                 continue;
             };
             outcome = self.carry_out(noted, &plan, signals);

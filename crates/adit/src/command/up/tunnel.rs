@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use config::key::to_base64;
 use config::quick;
 use config::wg::Settings;
-use host::plan::{Entry, Item, Machine};
+use host::plan::{Entry, Item, Machine, in_force};
 use host::{Change, Link, Network, Whereabouts, dns};
 use proto::PublicKey;
 use serde::{Deserialize, Serialize};
@@ -167,10 +167,9 @@ pub fn has_link(journal: &Journal, name: &str) -> bool {
     journal.entries.iter().any(|entry| entry.item == Item::Link(name.to_owned()))
 }
 
-/// What whoever answers for names was told, if there is such an entry. Of several who were told, the
-/// first answers now.
+/// What whoever answers for names was told, if there is such an entry.
 pub fn dns(entries: &[Entry]) -> Option<(&dns::Settings, &dns::Record)> {
-    entries.iter().find_map(|entry| match &entry.item {
+    in_force(entries.iter().map(|entry| &entry.item)).find_map(|item| match item {
         Item::Dns(settings, record) => Some((settings, record)),
         _ => None,
     })

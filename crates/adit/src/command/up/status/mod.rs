@@ -15,7 +15,7 @@ use config::key::to_base64;
 use config::trouble::{Refused, Trouble, Troubles};
 use config::wg::{Names, peer_names};
 use host::Network;
-use host::plan::{Entry, Item, Machine, Observed};
+use host::plan::{Entry, Item, Machine, Observed, in_force};
 use host::resolve::interface_name;
 use lexopt::Arg;
 use proto::{DeviceState, PeerState, PrivateKey, PublicKey};
@@ -240,25 +240,26 @@ impl Tunnel {
         }
     }
 
+    fn in_force(&self) -> impl Iterator<Item = &Item> {
+        in_force(self.entries.iter().map(|entry| &entry.item))
+    }
+
     /// Its name servers, and whether the machine still asks them.
     fn dns(&self) -> Option<(Vec<String>, bool)> {
-        let entry = self.entries.iter().find(|entry| entry.item.is_dns())?;
-        let (settings, _) = tunnel::dns(std::slice::from_ref(entry))?;
-        let servers = settings.servers.iter().map(ToString::to_string).collect();
-        Some((servers, self.observed.has(&entry.item)))
+        self.in_force().find_map(|item| {
+            let Item::Dns(settings, _) = item else { return None };
+            let servers = settings.servers.iter().map(ToString::to_string).collect();
+            Some((servers, self.observed.has(item)))
+        })
     }
 
     /// What it has made and others have taken away.
     fn missing(&self) -> Vec<String> {
-        let items = self.entries.iter().map(|entry| &entry.item);
-        let (names, items): (Vec<_>, Vec<_>) = items.partition(|item| item.is_dns());
-        // Of several who were told, the first answers now.
-        let items = items.into_iter().chain(names.into_iter().take(1));
         // What goes by the name of a link that has another one is there all the same.
         let is_called_otherwise = self.link.as_ref().is_some_and(|link| *link != self.name);
         let is_there =
             |item: &Item| is_called_otherwise && (item.is_link() || item.goes_with(&self.name));
-        let missing = items.filter(|item| !self.observed.has(item) && !is_there(item));
+        let missing = self.in_force().filter(|item| !self.observed.has(item) && !is_there(item));
         missing.map(ToString::to_string).chain(self.missing_mark()).collect()
     }
 
