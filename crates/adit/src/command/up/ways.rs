@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use host::{MAIN_TABLE, Network, Prefix, Route};
+use host::{Link, MAIN_TABLE, Network, Prefix, Route};
+use proto::DeviceState;
 
 use super::numbers::{LEAST_OF_V6, overhead, routable};
 use crate::command::wg::interface;
@@ -40,23 +41,18 @@ pub struct Narrow {
 }
 
 impl Narrow {
-    /// Among those to some endpoints, for a tunnel with this MTU.
-    pub fn among(
-        endpoints: impl IntoIterator<Item = SocketAddr>,
-        mtu: u32,
-        network: &mut Network,
-        link: &str,
-        mark: u32,
-    ) -> Option<Self> {
-        let addresses: BTreeSet<_> = endpoints.into_iter().filter_map(routable).collect();
+    /// Of a tunnel with this state and link.
+    pub fn of(state: &DeviceState, link: &Link, network: &mut Network) -> Option<Self> {
+        let endpoints = state.peers.iter().filter_map(|peer| peer.endpoint);
+        let addresses: BTreeSet<_> = endpoints.filter_map(routable).collect();
         let ways = addresses.into_iter().filter_map(|address| {
-            let path = network.path_of_marked(address, mark).ok()?;
+            let path = network.path_of_marked(address, state.fwmark).ok()?;
             let left = path.mtu.saturating_sub(overhead(address));
             // A way through the tunnel itself has another fault.
-            (path.link != link).then_some(Self { address, path: path.mtu, left })
+            (path.link != link.name).then_some(Self { address, path: path.mtu, left })
         });
         // With less there would be no IPv6 in the tunnel, so that fragments are meant.
-        ways.min_by_key(|way| way.left).filter(|way| mtu > way.left.max(LEAST_OF_V6))
+        ways.min_by_key(|way| way.left).filter(|way| link.mtu > way.left.max(LEAST_OF_V6))
     }
 }
 
@@ -77,9 +73,8 @@ impl fmt::Display for Narrow {
 /// What is wrong with the MTU of a tunnel that is up.
 pub fn too_wide(name: &str) -> Option<Narrow> {
     let (state, mut network) = (interface::state(name.as_ref()).ok()?, Network::open().ok()?);
-    let mtu = network.link(name).ok()?.mtu;
-    let endpoints = state.peers.iter().filter_map(|peer| peer.endpoint);
-    Narrow::among(endpoints, mtu, &mut network, name, state.fwmark)
+    let link = network.link(name).ok()?;
+    Narrow::of(&state, &link, &mut network)
 }
 
 /// What to do about a circle that the file wants.

@@ -167,13 +167,9 @@ impl Tunnel {
             (Some(state), Some(link)) => faults(state, link, &calls, &mut machine.network),
             _ => BTreeMap::new(),
         };
-        let mtu = observed.links.iter().find(|it| Some(&it.name) == link.as_ref());
-        let narrow = match (&state, mtu) {
-            (Some(state), Some(link)) => {
-                let endpoints = state.peers.iter().filter_map(|peer| peer.endpoint);
-                let network = &mut machine.network;
-                Narrow::among(endpoints, link.mtu, network, &link.name, state.fwmark)
-            }
+        let own = observed.links.iter().find(|it| Some(&it.name) == link.as_ref());
+        let narrow = match (&state, own) {
+            (Some(state), Some(link)) => Narrow::of(state, link, &mut machine.network),
             _ => None,
         };
         let file = std::fs::read(tunnel::applied_file(name)).map(zeroize::Zeroizing::new);
