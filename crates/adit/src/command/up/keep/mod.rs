@@ -87,20 +87,20 @@ struct Keeper {
     names: Names,
     vigil: Vigil,
     repairs: VecDeque<Repair>,
-    trouble: Option<Trouble>,
+    retry: Option<Retry>,
     /// Why nobody could be told of name servers at the last attempt.
     mute: Option<Failure>,
 }
 
 /// Something that cannot be put back now.
-struct Trouble {
+struct Retry {
     why: String,
     /// When it is tried again.
     again: Instant,
     pauses: Pauses,
 }
 
-impl Trouble {
+impl Retry {
     fn is_due(&self) -> bool {
         self.again <= Instant::now()
     }
@@ -131,7 +131,7 @@ impl Keeper {
             names,
             vigil: Vigil::new(),
             repairs: VecDeque::new(),
-            trouble: None,
+            retry: None,
             mute: None,
         })
     }
@@ -165,8 +165,8 @@ impl Keeper {
 
     /// Until something is to be tried again.
     fn patience(&self) -> Option<Duration> {
-        let trouble = self.trouble.as_ref().map(|trouble| trouble.again);
-        let next = [trouble, self.names.next(), self.vigil.next()].into_iter().flatten().min()?;
+        let retry = self.retry.as_ref().map(|retry| retry.again);
+        let next = [retry, self.names.next(), self.vigil.next()].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -185,7 +185,7 @@ impl Keeper {
         }
         let is_found = self.names.take();
         let is_disturbed = self.ears.names_are_disturbed();
-        let is_due = self.trouble.as_ref().is_some_and(Trouble::is_due);
+        let is_due = self.retry.as_ref().is_some_and(Retry::is_due);
         if is_disturbed || is_due {
             // Else whoever did not answer is not waited for again so soon.
             self.mute = None;
@@ -222,28 +222,28 @@ impl Keeper {
     fn look(&mut self, word: &[Event]) -> Still {
         match self.restore(word) {
             Ok(still) => {
-                self.trouble = None;
+                self.retry = None;
                 still
             }
             Err(failure) => {
-                self.tell_of_trouble(failure.to_string());
+                self.tell_of_failure(failure.to_string());
                 Still::Keeps
             }
         }
     }
 
     /// Once, as long as it is the same; and when to try again.
-    fn tell_of_trouble(&mut self, why: String) {
-        if self.trouble.as_ref().is_none_or(|former| former.why != why) {
+    fn tell_of_failure(&mut self, why: String) {
+        if self.retry.as_ref().is_none_or(|former| former.why != why) {
             self.voice.say(&format!("cannot put it back: {why}"));
         }
         let (again, pauses) = (Instant::now(), Pauses::up_to(LONGEST_PAUSE));
-        let trouble = self.trouble.get_or_insert(Trouble { why: String::new(), again, pauses });
+        let retry = self.retry.get_or_insert(Retry { why: String::new(), again, pauses });
         // What others do meanwhile puts nothing off.
-        if trouble.is_due() {
-            trouble.again = Instant::now() + trouble.pauses.take();
+        if retry.is_due() {
+            retry.again = Instant::now() + retry.pauses.take();
         }
-        trouble.why = why;
+        retry.why = why;
     }
 
     fn restore(&mut self, word: &[Event]) -> Outcome<Still> {
@@ -355,7 +355,7 @@ impl Keeper {
                 process: process::id(),
                 repairs: self.repairs.clone(),
                 waiting_for: self.names.waiting(),
-                failure: self.trouble.as_ref().map(|trouble| trouble.why.clone()),
+                failure: self.retry.as_ref().map(|retry| retry.why.clone()),
             },
             calls: calls.map(|(peer, since)| (to_base64(&peer.0).to_string(), since)).collect(),
         }
