@@ -22,7 +22,8 @@ pub struct Known {
 pub struct Keeper {
     /// Its number.
     pub process: u32,
-    /// What it has put back, the latest last.
+    /// What it has put back, where it has found peers, and how the tunnel follows the network, the
+    /// latest last.
     pub repairs: VecDeque<Repair>,
     /// Endpoints that nobody has found yet, as they are written.
     pub waiting_for: Vec<String>,
@@ -30,11 +31,11 @@ pub struct Keeper {
     pub failure: Option<String>,
 }
 
-/// Something that was put back.
+/// Something that it has done.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Repair {
     /// When, in seconds since the Unix epoch.
     pub at: u64,
-    /// What, and who had changed it.
+    /// What, and who had changed something.
     pub what: String,
 }
