@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use config::discard;
 use config::key::to_base64;
-use config::trouble::{Failed, Refused, Trouble, Turns, Unheard, Unreachable};
+use config::trouble::{Failed, Refused, Turns, Unheard, Unreachable};
 use host::plan::Item;
 use serde_json::{Map, Value, json};
 
@@ -62,28 +62,21 @@ impl Peer<'_> {
             "isAnswered": self.lights.is_answered,
             "unansweredSince": self.unanswered_since,
             "lastFailure": state.last_discard.map(discard::name),
-            "failed": json_of_failed(self.trouble),
+            "failed": self.trouble.and_then(|it| it.failed.as_ref()).map(json_of_failed),
             "refusedSource": self.trouble.and_then(|it| it.source),
-            "unreachable": json_of_unreachable(self.trouble),
-            "unheard": json_of_unheard(self.trouble),
-            "turns": json_of_turns(self.trouble),
+            "unreachable": self.trouble.and_then(|it| it.unreachable.as_ref()).map(json_of_unreachable),
+            "unheard": self.trouble.and_then(|it| it.unheard.as_ref()).map(json_of_unheard),
+            "turns": self.trouble.and_then(|it| it.turns.as_ref()).map(json_of_turns),
         })
     }
 }
 
-fn json_of_turns(trouble: Option<&Trouble>) -> Value {
-    let turns = trouble.and_then(|trouble| trouble.turns.as_ref());
-    turns.map_or(Value::Null, |Turns { other, count, last }| {
-        json!({ "with": shown(*other), "count": count, "last": last.as_secs() })
-    })
+fn json_of_turns(Turns { other, count, last }: &Turns) -> Value {
+    json!({ "with": shown(*other), "count": count, "last": last.as_secs() })
 }
 
-fn json_of_unheard(trouble: Option<&Trouble>) -> Value {
-    let unheard = trouble.and_then(|trouble| trouble.unheard.as_ref());
-    unheard.map_or(
-        Value::Null,
-        |Unheard { count, last }| json!({ "count": count, "last": last.as_secs() }),
-    )
+fn json_of_unheard(Unheard { count, last }: &Unheard) -> Value {
+    json!({ "count": count, "last": last.as_secs() })
 }
 
 fn json_of_refused(refused: &Refused) -> Value {
@@ -96,20 +89,14 @@ fn json_of_refused(refused: &Refused) -> Value {
     })
 }
 
-fn json_of_failed(trouble: Option<&Trouble>) -> Value {
-    let failed = trouble.and_then(|trouble| trouble.failed.as_ref());
-    failed.map_or(Value::Null, |Failed { from, count, last }| {
-        json!({ "from": shown(*from), "count": count, "last": last.as_secs() })
-    })
+fn json_of_failed(Failed { from, count, last }: &Failed) -> Value {
+    json!({ "from": shown(*from), "count": count, "last": last.as_secs() })
 }
 
-fn json_of_unreachable(trouble: Option<&Trouble>) -> Value {
-    let unreachable = trouble.and_then(|trouble| trouble.unreachable.as_ref());
-    unreachable.map_or(Value::Null, |Unreachable { obstacle, by, last }| {
-        json!({
-            "obstacle": obstacle.name(),
-            "by": by.as_ref().map(IpAddr::to_string),
-            "last": last.as_secs(),
-        })
+fn json_of_unreachable(Unreachable { obstacle, by, last }: &Unreachable) -> Value {
+    json!({
+        "obstacle": obstacle.name(),
+        "by": by.as_ref().map(IpAddr::to_string),
+        "last": last.as_secs(),
     })
 }
