@@ -24,7 +24,7 @@ mod pair;
 pub mod traffic;
 
 pub(crate) use daemon::built_folder;
-pub use daemon::{Daemon, Implementation, PeerState};
+pub use daemon::{Daemon, Implementation, PeerState, parent};
 pub use differences::known_difference;
 pub use keys::{KeyPair, PresharedKey};
 pub use namespace::{Background, Namespace};

@@ -49,9 +49,10 @@ fn an_idle_daemon_makes_no_system_call() {
     let seconds = env::var("ADIT_IDLE_SECONDS").map_or(Ok(60), |text| text.parse());
     let seconds: u64 = seconds.expect("ADIT_IDLE_SECONDS is a number");
     let record = lab.file("strace", "");
-    let pid = left.daemon.pid();
-    let mut strace = left.ns.spawn(&format!("strace -f -q -o {record} -p {pid}"));
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a process").count();
+    let (pid, broker) = (left.daemon.pid(), left.daemon.broker());
+    let mut strace = left.ns.spawn(&format!("strace -f -q -o {record} -p {pid} -p {broker}"));
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let threads = tasks.count() + 1;
     let calls = || fs::read_to_string(&record).expect("what strace writes");
     await_that("strace sees every thread", || calls().lines().count() >= threads);
     // Each thread is in one call, which strace disturbs when it comes.

@@ -288,6 +288,8 @@ fn of_keys_that_were_removed_nothing_is_left_in_memory() {
             secrets.iter().all(|secret| is_in_memory(pid, secret)),
             "it is looked for elsewhere"
         );
+        let broker = left.daemon.broker();
+        assert!(!secrets.iter().any(|secret| is_in_memory(broker, secret)));
         left.set("private-key /dev/null");
         left.set_peer(right, "remove");
         for secret in &secrets {

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use host::namespace;
 use host::{Change, Network, Prefix};
-use sys::namespace;
 
 use crate::Outcome;
 

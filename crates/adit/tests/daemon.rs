@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -17,10 +18,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use host::namespace;
+use host::news::{Bell, News};
 use host::{Change, Network};
 use proto::{Discard, PrivateKey};
-use sys::namespace;
-use sys::netlink::{Listener, News};
 use sys::poll::Epoll;
 use sys::tun::Tun;
 
@@ -219,7 +220,7 @@ fn it_serves_before_the_command_in_the_foreground_returns() {
     let link = network.link(&lab.name).unwrap();
     assert_eq!((link.up, link.mtu), (false, 1420));
     assert_eq!(lab.ask("get=1\n\n"), "errno=0\n\n");
-    let links = || Listener::open(News::Links);
+    let links = || Bell::open(News::Links);
     let links = namespace::within(lab.network.as_fd(), links).unwrap().unwrap();
     fs::remove_file(lab.socket()).unwrap();
     let epoll = Epoll::new().unwrap();
@@ -567,6 +568,46 @@ fn a_death_in_the_background_is_noticed() {
     assert!(!private.exists());
     signal(&child, "-TERM");
     child.wait().unwrap();
+}
+
+#[test]
+fn where_no_broker_can_be_started_it_keeps_its_privileges_and_says_so() {
+    let Some(lab) = Lab::new() else { return };
+    let mut command = Command::new("strace");
+    // By this name it starts itself.
+    command.args(["-f", "-qq", "-o", "/dev/null", "-P", "/proc/self/exe"]);
+    command.args(["-e", "inject=execve:error=EACCES", ADIT, "daemon", &lab.name]);
+    command.env("ADIT_BACKGROUND", "1").env("LOG_LEVEL", "error");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(child) = lab.within(|| command.spawn()) else {
+        return skipped("strace is not installed");
+    };
+    let mut output = (child.stdout.unwrap(), BufReader::new(child.stderr.unwrap()));
+    let mut said = String::new();
+    BufReader::new(&mut output.0).read_line(&mut said).unwrap();
+    assert_eq!(said, "serving\n");
+    let name = &lab.name;
+    while !said.starts_with("ERROR") {
+        // strace has something to say, too.
+        said.clear();
+        assert_ne!(output.1.read_line(&mut said).unwrap(), 0);
+    }
+    let expected = format!(
+        "ERROR: ({name}) Keeps privileges: no broker for them can be started: Permission denied\n"
+    );
+    assert_eq!(said, expected);
+    // What takes privileges is done all the same.
+    assert_eq!(lab.ask("set=1\nfwmark=5\nlisten_port=53\n\n"), "errno=0\n\n");
+    let mut network = Network::open_in(lab.network.as_fd()).unwrap();
+    network.apply(Change::SetUp(name)).unwrap();
+    let bound = || lab.within(|| UdpSocket::bind("127.0.0.1:53")).is_err();
+    while !bound() {
+        thread::yield_now();
+    }
+    let stream = lab.connect();
+    fs::remove_file(lab.socket()).unwrap();
+    await_end(stream);
+    assert!(lab.nothing_is_left());
 }
 
 /// The next line that contains `words`.

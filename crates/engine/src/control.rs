@@ -9,13 +9,10 @@ use proto::{
     Change, Device, DeviceState, Endpoint, Event, Now, PeerId, Progress, PublicKey, Report, Time,
     Transmit,
 };
-use sys::netlink::{Listener, News};
 use sys::poll::{Epoll, Timer, quiesce};
-use sys::tun::Tun;
-use sys::udp::{Family, Outgoing, bind_pair};
+use sys::udp::{Family, Outgoing};
 
 use crate::inbound::Inbound;
-use crate::link::Link;
 use crate::mailbox::Letter;
 use crate::offload::Kind;
 use crate::outbound::Outbound;
@@ -23,7 +20,7 @@ use crate::paths::Paths;
 use crate::send::send;
 use crate::shared::{Numbered, Peer, Post, Shared, Sockets, token};
 use crate::worker::Round;
-use crate::{Notice, Observer};
+use crate::{Machine, Notice, Observer};
 
 /// Handshake messages that mean load when they wait.
 const LOAD: usize = HANDSHAKE_QUEUE / 8;
@@ -43,8 +40,7 @@ pub(crate) struct Control {
     /// As configured, or as drawn once; 0 for any.
     port: u16,
     mark: u32,
-    link: Link,
-    path_news: Listener,
+    machine: Arc<dyn Machine>,
     paths: Paths,
     epoll: Epoll,
     timer: Timer,
@@ -58,19 +54,17 @@ impl Control {
     /// A control thread for `shared`, not yet running.
     ///
     /// # Errors
-    /// Those of epoll, timerfd and netlink.
+    /// Those of epoll and timerfd.
     pub fn new(
         shared: Arc<Shared>,
         post: Arc<Post>,
         device: Device,
+        machine: Arc<dyn Machine>,
         observer: Observer,
     ) -> io::Result<Self> {
-        let (link, epoll, timer) = (Link::open(&post.tun)?, Epoll::new()?, Timer::new()?);
-        let path_news = Listener::open(News::Paths)?;
+        let (epoll, timer) = (Epoll::new()?, Timer::new()?);
         epoll.add(&shared.control, token::MAILBOX)?;
         epoll.add(&timer, token::TIMER)?;
-        epoll.add(&link.listener, token::LINK)?;
-        epoll.add(&path_news, token::PATHS)?;
         Ok(Self {
             device,
             peers: Numbered::default(),
@@ -78,8 +72,7 @@ impl Control {
             link_up: false,
             port: 0,
             mark: 0,
-            link,
-            path_news,
+            machine,
             paths: Paths::default(),
             epoll,
             timer,
@@ -92,15 +85,13 @@ impl Control {
         })
     }
 
-    /// Works until told to stop, or until the interface is gone; then stops the workers.
+    /// Works until told to stop; then stops the workers.
     pub fn run(mut self) {
-        let mut goes_on = self.follow_link();
+        let mut goes_on = true;
         while goes_on && let Ok(events) = self.epoll.wait(None) {
             for readiness in events {
                 match readiness.token {
                     token::MAILBOX => goes_on &= self.read_mail(),
-                    token::LINK => goes_on &= self.follow_link(),
-                    token::PATHS => self.follow_paths(),
                     token::V4 => self.receive(Family::V4),
                     token::V6 => self.receive(Family::V6),
                     // The time has come for what follows, and another deadline will be set then.
@@ -127,7 +118,7 @@ impl Control {
                 Letter::Report(peer, report) => self.device.report(self.now(), peer, report),
                 Letter::Roamed(id) => {
                     if let Some(endpoint) = self.peer(id).and_then(|peer| peer.roamed()) {
-                        self.paths.learn(&endpoint, self.mark);
+                        self.paths.learn(&*self.machine, &endpoint, self.mark);
                         self.device.report(self.now(), id, Report::Roamed(endpoint));
                         self.tell_place(id, &endpoint);
                     }
@@ -139,6 +130,11 @@ impl Control {
                     }
                 }
                 Letter::Refused(id, source) => self.tell(id, |key| Notice::Refused(key, source)),
+                Letter::Link(up, mtu) => self.follow_link(up, mtu),
+                Letter::Paths => {
+                    let review = self.paths.review(&*self.machine, self.mark);
+                    self.device.forget_sources(self.shared.clock.now(), review);
+                }
                 Letter::Saturated => self.widen(),
                 Letter::Tell(notice) => (self.observer)(notice),
                 Letter::Configure(change, answer) => {
@@ -190,7 +186,7 @@ impl Control {
             }
             Event::RoutesChanged => self.stale = true,
             Event::EndpointChanged(id, endpoint) => {
-                self.paths.learn(&endpoint, self.mark);
+                self.paths.learn(&*self.machine, &endpoint, self.mark);
                 self.with(id, |peer| peer.set_endpoint(endpoint));
                 self.tell_place(id, &endpoint);
                 self.ask_if_staged(id);
@@ -337,7 +333,7 @@ impl Control {
     }
 
     fn set_mark(&self, mark: u32) -> io::Result<()> {
-        self.shared.sockets.load().groups().try_for_each(|group| group.set_mark(mark))
+        self.shared.sockets.load().groups().try_for_each(|group| self.machine.mark(group, mark))
     }
 
     /// What waited for a key or an endpoint shall not have to wait for the next packet.
@@ -355,7 +351,7 @@ impl Control {
 
     /// Opens sockets on `port` and watches them; nothing is sent by them yet.
     fn open(&self, port: u16, mark: u32) -> io::Result<Sockets> {
-        let sockets = Sockets(bind_pair(port, self.shared.workers.len(), mark)?);
+        let sockets = Sockets(self.machine.bind(port, self.shared.workers.len(), mark)?);
         for family in [Family::V4, Family::V6] {
             let Some(group) = sockets.group(family) else { continue };
             // To all of them it deals from the start.
@@ -399,13 +395,8 @@ impl Control {
         before.port().is_some()
     }
 
-    /// Something about the interface may have changed. False if it is gone.
-    fn follow_link(&mut self) -> bool {
-        let tun = &Arc::clone(&self.post).tun;
-        if self.link.has_moved(tun) && self.move_after(tun).is_err() {
-            return false;
-        }
-        let Ok((up, mtu)) = self.link.look(tun) else { return false };
+    /// Takes in how the interface is now.
+    fn follow_link(&mut self, up: bool, mtu: Option<u32>) {
         if let Some(mtu) = mtu {
             self.shared.mtu.store(mtu as usize, Ordering::Relaxed);
         }
@@ -414,21 +405,6 @@ impl Control {
             (true, false) => self.down(),
             _ => {}
         }
-        true
-    }
-
-    /// Listens where the interface is now.
-    fn move_after(&mut self, tun: &Tun) -> io::Result<()> {
-        self.link = Link::open(tun)?;
-        self.epoll.add(&self.link.listener, token::LINK)?;
-        (self.observer)(Notice::Moved(tun.name()?, tun.network_namespace()?));
-        Ok(())
-    }
-
-    /// Addresses or routes may have changed where our sockets are: sources must be chosen again.
-    fn follow_paths(&mut self) {
-        self.path_news.drain();
-        self.device.forget_sources(self.now(), self.paths.review(self.mark));
     }
 
     fn rise(&mut self) {

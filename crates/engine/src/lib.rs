@@ -8,7 +8,6 @@
 mod backlog;
 mod control;
 mod inbound;
-mod link;
 mod mailbox;
 pub mod offload;
 mod outbound;
@@ -18,10 +17,8 @@ mod send;
 mod shared;
 mod worker;
 
-use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -30,6 +27,7 @@ use proto::{
     Change, Device, DeviceState, Discard, Keypair, PeerId, Progress, PublicKey, SessionIndex,
 };
 use sys::tun::Tun;
+use sys::udp::Group;
 
 use control::Control;
 use mailbox::{Letter, Mailbox};
@@ -57,8 +55,6 @@ pub enum Notice {
     Up,
     /// The interface is down and the port closed.
     Down,
-    /// The interface is in another network namespace, under this name.
-    Moved(OsString, OwnedFd),
     /// The interface is up, but the port could not be opened.
     PortRefused(u16, io::Error),
     /// How the handshake with this peer goes.
@@ -80,6 +76,30 @@ pub enum Notice {
 /// Hears of notices, on the control thread.
 pub type Observer = Box<dyn Fn(Notice) + Send>;
 
+/// What a tunnel asks of the machine and may have no right to by itself. It asks on the control thread.
+pub trait Machine: Send + Sync {
+    /// Opens the sockets of a port, as [`sys::udp::bind_pair`] does.
+    ///
+    /// # Errors
+    /// As there.
+    fn bind(&self, port: u16, data_sockets: usize, mark: u32) -> io::Result<[Option<Group>; 2]>;
+
+    /// Marks what these sockets send, as [`Group::set_mark`] does.
+    ///
+    /// # Errors
+    /// As there.
+    fn mark(&self, sockets: &Group, mark: u32) -> io::Result<()>;
+
+    /// The address that datagrams to `remote` with this mark bear if nothing asks for another.
+    ///
+    /// # Errors
+    /// `ENETUNREACH` and its like if there is no way.
+    fn source(&self, remote: SocketAddr, mark: u32) -> io::Result<IpAddr>;
+
+    /// Whether `address` is one of the machine's.
+    fn has(&self, address: IpAddr) -> bool;
+}
+
 /// A running tunnel.
 pub struct Tunnel {
     shared: Arc<Shared>,
@@ -92,11 +112,16 @@ pub struct Handle(Arc<Shared>);
 
 impl Tunnel {
     /// Starts a worker for each of `tuns` (queues of one interface; a power of two of them), and the
-    /// control thread. Sockets are opened in the network namespace of the calling thread.
+    /// control thread. It is down until [`Handle::follow_link`] says otherwise.
     ///
     /// # Errors
     /// When descriptors or threads cannot be had.
-    pub fn start(tuns: Vec<Tun>, options: &Options, observer: Observer) -> io::Result<Self> {
+    pub fn start(
+        tuns: Vec<Tun>,
+        options: &Options,
+        machine: Arc<dyn Machine>,
+        observer: Observer,
+    ) -> io::Result<Self> {
         let posts = (0..).zip(tuns).map(|(number, tun)| Post::new(number, tun).map(Arc::new));
         let workers = posts.collect::<io::Result<Vec<_>>>()?;
         let first = workers.first().filter(|_| workers.len().is_power_of_two()).cloned();
@@ -120,7 +145,7 @@ impl Tunnel {
         for post in shared.workers.iter().skip(shared.in_use()) {
             post.tun.set_attached(false)?;
         }
-        let control = Control::new(Arc::clone(&shared), first, device, observer)?;
+        let control = Control::new(Arc::clone(&shared), first, device, machine, observer)?;
         let mut tunnel = Self { shared, threads: Vec::new() };
         tunnel.spawn(control).inspect_err(|_| tunnel.shared.end())?;
         Ok(tunnel)
@@ -167,6 +192,16 @@ impl Handle {
         let (answer, outcome) = mpsc::channel();
         self.0.control.post(Letter::Configure(Box::new(change), answer));
         outcome.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    /// Takes in that the interface is up, or down, and its MTU, if that could be seen.
+    pub fn follow_link(&self, up: bool, mtu: Option<u32>) {
+        self.0.control.post(Letter::Link(up, mtu));
+    }
+
+    /// Takes in that addresses or routes have changed where the sockets are: sources are chosen again.
+    pub fn follow_paths(&self) {
+        self.0.control.post(Letter::Paths);
     }
 
     /// Ends the tunnel: sessions are wiped, sockets closed.

@@ -18,6 +18,10 @@ pub(crate) enum Letter {
     Handshake(Endpoint, Box<[u8]>),
     /// The first packet from this address since a handshake is not the peer's to send.
     Refused(PeerId, IpAddr),
+    /// Whether the interface is up, and its MTU.
+    Link(bool, Option<u32>),
+    /// Addresses or routes of this machine have changed.
+    Paths,
     /// The only worker in use has no rest any more.
     Saturated,
     Tell(Notice),

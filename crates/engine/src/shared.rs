@@ -69,8 +69,6 @@ pub(crate) mod token {
     pub const TUN: u64 = 3;
     pub const MAILBOX: u64 = 4;
     pub const TIMER: u64 = 5;
-    pub const LINK: u64 = 6;
-    pub const PATHS: u64 = 7;
 }
 
 impl Shared {

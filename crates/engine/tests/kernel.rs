@@ -11,7 +11,6 @@ mod samples;
 
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice, Write};
-use std::os::fd::AsFd;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use std::time::Duration;
 use engine::packet::coalesce::{Coalescer, MOST_PIECES, Place};
 use engine::packet::segment::Segments;
 use samples::{Random, Sample, Transport};
-use sys::namespace;
+use sys::namespaces::{UnshareFlags, leave};
 use sys::poll::Epoll;
 use sys::tun::{Offload, Tun, VnetHeader};
 
@@ -172,10 +171,11 @@ fn a_kernel_that_passes_on_only_tcp_whole_cuts_the_rest_itself() {
 
 /// Runs `work` in a fresh network namespace, or says why it cannot.
 fn in_a_namespace(work: impl FnOnce() + Send) {
-    match namespace::create() {
-        Ok(network) => namespace::within(network.as_fd(), work).unwrap(),
+    let work = || match leave(UnshareFlags::NEWNET) {
+        Ok(()) => work(),
         Err(error) => skipped(&format!("no network namespace: {error}")),
-    }
+    };
+    thread::scope(|scope| scope.spawn(work).join().unwrap());
 }
 
 /// Says that a test is skipped, past the harness, which would swallow it.

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{getgid, getuid};
 use rustix::thread::UnshareFlags;
-use sys::namespace::leave;
+use sys::namespaces::leave;
 
 /// Whether [`isolate`] needed a user namespace to be allowed the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

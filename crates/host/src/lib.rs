@@ -13,7 +13,9 @@ pub mod guard;
 pub mod isolation;
 mod journal;
 mod lookup;
+pub mod namespace;
 mod netlink;
+pub mod news;
 pub mod nft;
 pub mod notice;
 pub mod ping;
@@ -29,6 +31,7 @@ pub mod sysctl;
 mod tables;
 pub mod unreachable;
 pub mod watch;
+pub mod ways;
 mod whereabouts;
 
 use std::fmt;
@@ -37,7 +40,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
-use sys::namespace;
 
 use crate::netlink::{Protocol, Socket};
 

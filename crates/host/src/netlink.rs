@@ -12,6 +12,7 @@ use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send, socket_with,
 };
+use sys::option;
 use zeroize::Zeroizing;
 
 /// `nlmsghdr`: length, kind, flags, sequence, port.
@@ -86,7 +87,8 @@ impl Message {
         Self(bytes)
     }
 
-    fn numbered(&self, sequence: u32) -> Zeroizing<Vec<u8>> {
+    /// The bytes that are sent.
+    pub fn numbered(&self, sequence: u32) -> Zeroizing<Vec<u8>> {
         let mut bytes = self.0.clone();
         let length = bytes.len() as u32;
         put(&mut bytes, 0, &length.to_ne_bytes());
@@ -227,7 +229,10 @@ impl Socket {
     pub fn open(protocol: Protocol) -> io::Result<Self> {
         let socket = bound_socket(protocol, 0, SocketFlags::CLOEXEC)?;
         if protocol == Protocol::Route {
-            sys::netlink::filter_dumps(&socket);
+            // Lets the kernel apply what a dump asks for, such as one table of routes. One before 4.20
+            // cannot, and tells all.
+            let option = libc::NETLINK_GET_STRICT_CHK;
+            let _ = option::set_number(&socket, libc::SOL_NETLINK, option, 1);
         }
         Ok(Self { socket, sequence: 0, buffer: Zeroizing::new(vec![0; BUFFER]) })
     }
@@ -351,7 +356,12 @@ impl AsFd for Subscription {
     }
 }
 
-fn bound_socket(protocol: Protocol, groups: u32, flags: SocketFlags) -> io::Result<OwnedFd> {
+/// A socket in the calling thread's network namespace, which hears of these groups.
+pub(crate) fn bound_socket(
+    protocol: Protocol,
+    groups: u32,
+    flags: SocketFlags,
+) -> io::Result<OwnedFd> {
     let protocol = match protocol {
         Protocol::Route => None,
         Protocol::Netfilter => Some(netlink::NETFILTER),

@@ -11,8 +11,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
 
+use crate::namespace;
 use serde::{Deserialize, Serialize};
-use sys::namespace;
 
 use crate::netlink::{DUMP, Protocol, Socket};
 use crate::{Error, Prefix};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use sys::namespace;
+use crate::namespace;
 
 use crate::change::{
     RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWROUTE,

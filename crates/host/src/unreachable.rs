@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto, socket_with};
 use sys::option;
@@ -73,6 +74,11 @@ impl Reports {
         }
     }
 
+    /// The sockets, to be handed to another process, IPv4's first.
+    pub fn into_sockets(self) -> [Option<OwnedFd>; 2] {
+        [self.v4, self.v6].map(|socket| socket.map(OwnedFd::from))
+    }
+
     /// What was heard since the last time.
     pub fn fetch(&self) -> Vec<Report> {
         let mut reports = Vec::new();
@@ -86,6 +92,14 @@ impl Reports {
             }
         }
         reports
+    }
+}
+
+/// Takes over the sockets, IPv4's first, perhaps from another process.
+impl From<[Option<OwnedFd>; 2]> for Reports {
+    fn from(sockets: [Option<OwnedFd>; 2]) -> Self {
+        let [v4, v6] = sockets.map(|socket| socket.map(UdpSocket::from));
+        Self { v4, v6 }
     }
 }
 

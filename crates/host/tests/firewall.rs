@@ -10,13 +10,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use host::namespace;
 use host::nft::{
     self, Base, Chain, Change, Expression, Field, Hook, Nftables, Refusal, Table, Transport,
     Verdict,
 };
 use host::{Family, Network};
 use support::{ALICE, BOB, a_namespace, prefix, said};
-use sys::namespace;
 
 const MARK: u32 = 51820;
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];

@@ -12,10 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use host::guard::{Guard, OnLink};
+use host::namespace;
 use host::nft::{Change, Nftables};
 use host::{Family, Network, Prefix, Route};
 use support::{ALICE, BOB, a_namespace, prefix, said};
-use sys::namespace;
 
 /// One with everything in it.
 fn a_guard() -> Guard {

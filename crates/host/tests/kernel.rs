@@ -10,10 +10,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use host::namespace;
 use host::ping::Ping;
 use host::{Change, Link, MAIN_TABLE, Network, Origin, Prefix, Route};
 use support::{ALICE, BOB, a_namespace, a_network};
-use sys::namespace;
 
 fn names(links: &[Link]) -> Vec<&str> {
     links.iter().map(|link| link.name.as_str()).collect()

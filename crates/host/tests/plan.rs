@@ -9,10 +9,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use host::namespace;
 use host::plan::{Carrier, Item, Machine, Observed, OnFailure, Plan, Wanted};
 use host::{Change, Error, Family, Journal, MAIN_TABLE, Network, Origin, Route, Rule, nft};
 use support::{ALICE, a_namespace, prefix};
-use sys::namespace;
 
 const LINK: &str = "a";
 const MARK: u32 = 7;

@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::slice;
 
+use host::namespace;
 use host::{Change, Family, MAIN_TABLE, Network, Origin, Path, Prefix, Route, Rule, sysctl};
 use support::{ALICE, a_namespace, a_network, prefix, said};
-use sys::namespace;
 
 const MARK: u32 = 51820;
 

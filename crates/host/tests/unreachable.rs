@@ -7,10 +7,10 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsFd;
 
+use host::namespace;
 use host::unreachable::{Reason, Reports};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 use support::{a_namespace, said};
-use sys::namespace;
 
 /// More than any socket has room for.
 const ECHOES: usize = 5000;

@@ -13,6 +13,14 @@ pub fn keep_out(socket: impl AsFd, level: i32, kinds: &[u32; 8]) -> io::Result<(
     set(socket, level, ICMP_FILTER, kinds)
 }
 
+/// Sets an option that is a number.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_number(socket: impl AsFd, level: i32, name: i32, number: i32) -> io::Result<()> {
+    set(socket, level, name, &number)
+}
+
 /// Sets the option `name` of `level`.
 pub(crate) fn set<T>(socket: impl AsFd, level: i32, name: i32, value: &T) -> io::Result<()> {
     // SAFETY: the kernel reads the bytes of `value` and no more. Only one option of this crate has

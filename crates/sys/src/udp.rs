@@ -153,44 +153,10 @@ pub fn bind_pair(port: u16, data_sockets: usize, mark: u32) -> io::Result<[Optio
     }
 }
 
-/// The address that datagrams to `remote` bear if nothing asks for another: the routing table's choice
-/// for packets with `mark`, in the calling thread's network namespace.
-///
-/// # Errors
-///
-/// `ENETUNREACH` and its like if there is no way.
-pub fn preferred_source(remote: SocketAddr, mark: u32) -> io::Result<IpAddr> {
-    Ok(connected(remote, mark)?.local_addr()?.ip())
-}
-
-/// A socket to speak with `remote` alone, from the calling thread's network namespace. What it sends
-/// bears `mark`, for the machine's routing rules; 0 for no mark.
-///
-/// # Errors
-///
-/// `ENETUNREACH` and its like if there is no way; `EPERM` for a mark without `CAP_NET_ADMIN` or
-/// `CAP_NET_RAW`.
-pub fn connected(remote: SocketAddr, mark: u32) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Family::of(remote).any(), 0))?;
-    if mark != 0 {
-        option::set(&socket, libc::SOL_SOCKET, libc::SO_MARK, &mark)?;
-    }
-    // Connecting sends nothing; it looks the way up.
-    socket.connect(remote)?;
-    Ok(socket)
-}
-
-/// Whether `address` is one of this machine's, in the calling thread's network namespace.
-pub fn is_local(address: IpAddr) -> bool {
-    // A link-local address needs an interface (EINVAL), and is not asked about.
-    let bound = UdpSocket::bind((address, 0));
-    !bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
-}
-
 /// One UDP socket, non-blocking, that tells where each datagram was addressed to and how it was
-/// marked, and lets the network fragment what it sends.
+/// marked, and lets the network fragment what it sends. It can be handed to another process.
 #[derive(Debug)]
-pub struct Udp(UdpSocket);
+pub struct Udp(pub UdpSocket);
 
 impl Udp {
     /// Bound to `port`, which others may join from then on; alone, unless it `joins` others itself.

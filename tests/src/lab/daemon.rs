@@ -114,6 +114,12 @@ pub struct Daemon {
     log: String,
 }
 
+/// The process that started this one, unless it has ended.
+pub fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+}
+
 /// What `wg show … dump` says of one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerState {
@@ -184,6 +190,17 @@ impl Daemon {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("not the kernel").id()
+    }
+
+    /// Of the process that does what takes privileges for one of adit's: its only child.
+    pub fn broker(&self) -> u32 {
+        let entries = fs::read_dir("/proc").expect("/proc").flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let children: Vec<_> = pids.filter(|pid| parent(*pid) == Some(self.pid())).collect();
+        match children[..] {
+            [broker] => broker,
+            _ => panic!("not one child, but {children:?}"),
+        }
     }
 
     /// The path of its control socket.

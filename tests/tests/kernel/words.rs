@@ -3,16 +3,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Once, RwLock};
+use std::thread;
 
 use adit_tests::lab::{Implementation, await_that};
 use adit_tests::tools::{Tools, Version};
 use config::key::to_base64;
-use sys::namespace;
+use sys::namespaces::{UnshareFlags, leave};
 
 const A: &str = "ujjT8wLnSVrVJ8mM0qGq0hGcWnV4H6o5DyyJmXMa/Q0=";
 const B: &str = "JVQbqPTWMxBbk9I0o5ypOy6OUvZX4JN0fQq0mZ9A9ko=";
@@ -129,8 +129,11 @@ static SOCKETS: RwLock<()> = RwLock::new(());
 
 /// In a network namespace of its own.
 fn apart<T: Send>(play: impl FnOnce() -> T + Send) -> T {
-    let network = namespace::create().expect("a namespace");
-    namespace::within(network.as_fd(), play).expect("a way into it")
+    let play = || {
+        leave(UnshareFlags::NEWNET).expect("a namespace");
+        play()
+    };
+    thread::scope(|scope| scope.spawn(play).join().expect("it was played"))
 }
 
 #[test]

@@ -120,8 +120,9 @@ pub fn run(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     };
     let arguments = words.collect();
     match name.to_str() {
-        // Not for people: `adit up' starts it.
+        // Not for people: `adit up' starts the first, `adit daemon' the second.
         Some("keep") => up::keep(arguments),
+        Some("broker") => daemon::broker(arguments),
         Some("--help" | "-h") => help::help(Vec::new()),
         Some("--version" | "-V") => say(VERSION),
         Some(name) if let Some(command) = find(name) => (command.run)(arguments),

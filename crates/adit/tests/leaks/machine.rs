@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use sys::namespace;
+use host::namespace;
 
 /// Ended, with everything in it, when dropped.
 pub struct Machine {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use sys::namespace;
+use host::namespace;
 
 use crate::machine::Machine;
 use crate::wire::ELSEWHERE;

@@ -31,15 +31,15 @@ pub enum Request {
 /// by [`write_result`], and the next one may follow. At the end of the iteration the connection is
 /// to be closed without a reply. What was read may contain keys, and is wiped before the next
 /// wait for the client.
-pub struct Requests<R> {
+pub struct Requests<R, Z> {
     lines: Lines<R>,
-    zone: fn(&str) -> Option<u32>,
+    zone: Z,
 }
 
-impl<R: Read> Requests<R> {
+impl<R: Read, Z: Fn(&str) -> Option<u32>> Requests<R, Z> {
     /// Reads from `stream`. `zone` finds the number of the interface that an IPv6 endpoint names
     /// behind its `%`; a number there is taken as it is.
-    pub fn new(stream: R, zone: fn(&str) -> Option<u32>) -> Self {
+    pub fn new(stream: R, zone: Z) -> Self {
         Self { lines: Lines::new(stream), zone }
     }
 
@@ -52,7 +52,7 @@ impl<R: Read> Requests<R> {
 
     /// Reads to the blank line or the end of the stream, whatever is wrong on the way.
     fn set(&mut self) -> Result<Request, Errno> {
-        let mut settings = Settings::new(self.zone);
+        let mut settings = Settings::new(&self.zone);
         let mut outcome = Ok(());
         loop {
             match self.lines.next() {
@@ -64,7 +64,7 @@ impl<R: Read> Requests<R> {
     }
 }
 
-impl<R: Read> Iterator for Requests<R> {
+impl<R: Read, Z: Fn(&str) -> Option<u32>> Iterator for Requests<R, Z> {
     type Item = Result<Request, Errno>;
 
     fn next(&mut self) -> Option<Self::Item> {

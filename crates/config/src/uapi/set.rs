@@ -9,13 +9,16 @@ use super::Errno;
 use crate::key;
 
 /// What the lines so far ask for. Nothing is applied before all of them are valid.
-pub(super) struct Settings {
+pub(super) struct Settings<'a> {
     change: Change,
-    zone: fn(&str) -> Option<u32>,
+    zone: Zone<'a>,
 }
 
-impl Settings {
-    pub(super) fn new(zone: fn(&str) -> Option<u32>) -> Self {
+/// Finds the number of an interface.
+type Zone<'a> = &'a dyn Fn(&str) -> Option<u32>;
+
+impl<'a> Settings<'a> {
+    pub(super) fn new(zone: Zone<'a>) -> Self {
         Self { change: Change::default(), zone }
     }
 
@@ -57,12 +60,7 @@ fn of_device(change: &mut Change, key: &[u8], value: &str) -> Option<()> {
     Some(())
 }
 
-fn of_peer(
-    peer: &mut PeerChange,
-    key: &[u8],
-    value: &str,
-    zone: fn(&str) -> Option<u32>,
-) -> Option<()> {
+fn of_peer(peer: &mut PeerChange, key: &[u8], value: &str, zone: Zone<'_>) -> Option<()> {
     match key {
         b"remove" => peer.remove = truth(value)?,
         b"update_only" => peer.update_only = truth(value)?,
@@ -100,7 +98,7 @@ fn prefix(value: &str) -> Option<Prefix> {
 }
 
 /// `a.b.c.d:port`, `[v6]:port` or `[v6%zone]:port`.
-fn endpoint(value: &str, zone: fn(&str) -> Option<u32>) -> Option<SocketAddr> {
+fn endpoint(value: &str, zone: Zone<'_>) -> Option<SocketAddr> {
     let (host, port) = value.rsplit_once(':')?;
     let port = number(port)?;
     let Some(host) = host.strip_prefix('[') else {

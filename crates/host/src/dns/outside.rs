@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};
-use sys::udp::{connected, preferred_source};
+
+use crate::ways::connected;
 
 /// Where the servers of the network stand, the first file that names any: who reads it, who else is
 /// told by systemd-resolved, and by NetworkManager.
@@ -74,7 +75,7 @@ impl Outside {
             None => return Err(io::Error::new(io::ErrorKind::NotFound, "nobody knows it")),
         };
         let is_out_of_reach =
-            |address: IpAddr| preferred_source(SocketAddr::new(address, PORT), self.mark).is_err();
+            |address: IpAddr| connected(SocketAddr::new(address, PORT), self.mark).is_err();
         found.sort_by_key(|address| (is_out_of_reach(*address), address.is_ipv4()));
         Ok(found)
     }

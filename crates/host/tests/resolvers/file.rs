@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use host::dns::{self, Patience};
-use sys::namespace;
+use host::namespace;
 
 use crate::stage::{BY_HAND, RESOLV_CONF, eventually, plan, play, refusal, run, settings, undo};
 

@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use sys::namespace;
+use host::namespace;
 
 /// The type of an IPv4 address, and of the extension of the protocol (RFC 1035, RFC 6891).
 const A: u16 = 1;

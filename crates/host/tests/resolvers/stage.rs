@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use host::dns::{self, Patience, Plan, Settings};
+use host::namespace;
 use host::{Change, Network, Prefix};
-use sys::namespace;
 
 use crate::server::Server;
 

@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Output};
 
+use host::namespace;
 use host::{Network, Prefix};
-use sys::namespace;
 
 pub const ALICE: Prefix = Prefix::v4(Ipv4Addr::new(192, 0, 2, 1), 24);
 pub const BOB: Prefix = Prefix::v4(Ipv4Addr::new(192, 0, 2, 2), 24);

@@ -1,36 +1,33 @@
 //! A TUN as the kernel really runs it: each test in a network namespace of its own.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::fs::File;
-use std::io::Write;
+use std::fs::{self, File, Metadata};
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use super::*;
-use crate::namespace;
-use crate::netlink::{Listener, News};
+use crate::namespaces::{UnshareFlags, leave};
 use crate::poll::Epoll;
 use crate::udp::{Family, Group, Outgoing, ReceiveBatch};
 
+/// Runs `work` on a thread that may be alone in a network namespace.
+fn elsewhere<T: Send>(work: impl FnOnce(rustix::io::Result<()>) -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(|| work(leave(UnshareFlags::NEWNET))).join().unwrap())
+}
+
 /// Runs `work` in a fresh network namespace, or says why it cannot.
 fn in_a_namespace(work: impl FnOnce() + Send) {
-    match namespace::create() {
-        Ok(network) => namespace::within(network.as_fd(), work).unwrap(),
+    elsewhere(|outcome| match outcome {
+        Ok(()) => work(),
         Err(error) => eprintln!("skipped: no network namespace: {error}"),
-    }
+    });
 }
 
 fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
     assert!(status.success(), "ip {arguments}");
-}
-
-fn ip_batch(commands: &str) {
-    let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    ip.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
-    assert!(ip.wait().unwrap().success(), "ip -batch");
 }
 
 /// One queue, up, with an address; beyond it is the rest of 10.9.0.0/24.
@@ -131,29 +128,14 @@ fn the_name_follows_the_interface() {
 }
 
 #[test]
-fn news_of_a_link_or_a_path_is_heard_once() {
+fn the_mtu_is_seen_from_any_socket_of_its_namespace() {
     in_a_namespace(|| {
         let tun = Tun::create("tun0", 1).unwrap().remove(0);
-        let [links, paths] = [News::Links, News::Paths].map(|news| Listener::open(news).unwrap());
-        let heard = |listener: &Listener| {
-            let epoll = Epoll::new().unwrap();
-            epoll.add(listener, 0).unwrap();
-            let events = epoll.wait(Some(Duration::ZERO)).unwrap();
-            listener.drain();
-            events.count() == 1
-        };
-        assert!(!heard(&links) && !heard(&paths));
+        let here = UdpSocket::bind("127.0.0.1:0").unwrap();
         ip("link set tun0 mtu 1280");
-        assert!(heard(&links) && !heard(&links) && !heard(&paths));
-        assert_eq!(tun.mtu(&links).unwrap(), 1280);
-        ip("link set tun0 up");
-        links.drain();
-        paths.drain();
-        ip("address add 192.0.2.1/24 dev tun0");
-        assert!(!heard(&links) && heard(&paths) && !heard(&paths));
-        let [odd, even] = [1281, 1280].map(|mtu| format!("link set tun0 mtu {mtu}\n"));
-        ip_batch(&(odd + &even).repeat(1000));
-        assert!(heard(&links) && !heard(&links), "more than there is room for is heard, too");
+        assert_eq!(tun.mtu(&here).unwrap(), 1280);
+        let there = elsewhere(|_| UdpSocket::bind("0.0.0.0:0").unwrap());
+        assert_eq!(errno(tun.mtu(&there)), Some(libc::ENODEV));
     });
 }
 
@@ -191,26 +173,24 @@ fn a_queue_knows_whether_its_interface_is_up_there_or_gone() {
 fn a_moved_interface_is_found_and_works_from_afar() {
     in_a_namespace(|| {
         let tuns = Tun::create("tun0", 1).unwrap();
-        let here = File::from(namespace::current().unwrap());
-        let inode = |file: File| std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
-        let present = || inode(File::from(tuns[0].network_namespace().unwrap()));
-        assert_eq!(present(), inode(here));
-        let there = namespace::create().unwrap();
-        // `ip` takes a process, and this thread is one that lives in the other namespace.
+        let inode = |metadata: Metadata| std::os::unix::fs::MetadataExt::ino(&metadata);
+        let own = || inode(fs::metadata("/proc/thread-self/ns/net").unwrap());
+        let present =
+            || inode(File::from(tuns[0].network_namespace().unwrap()).metadata().unwrap());
+        assert_eq!(present(), own());
         let (ask, asked) = std::sync::mpsc::channel::<()>();
         let (tell, told) = std::sync::mpsc::channel();
-        std::thread::scope(|scope| {
-            let there = &there;
+        thread::scope(|scope| {
+            // `ip` takes a process, and this thread is one that lives in another namespace.
             scope.spawn(move || {
-                namespace::within(there.as_fd(), move || {
-                    tell.send(rustix::thread::gettid().as_raw_nonzero()).unwrap();
-                    asked.recv().unwrap_err();
-                    ip("link set tun0 up");
-                })
-                .unwrap();
+                leave(UnshareFlags::NEWNET).unwrap();
+                tell.send((rustix::thread::gettid().as_raw_nonzero(), own())).unwrap();
+                asked.recv().unwrap_err();
+                ip("link set tun0 up");
             });
-            ip(&format!("link set tun0 netns {}", told.recv().unwrap()));
-            assert_eq!(present(), inode(File::from(there.try_clone().unwrap())));
+            let (thread, there) = told.recv().unwrap();
+            ip(&format!("link set tun0 netns {thread}"));
+            assert_eq!(present(), there);
             assert!(!tuns[0].is_up().unwrap());
             drop(ask);
         });

@@ -3,14 +3,21 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::thread;
 use std::time::Duration;
 
+use sys::namespaces::{UnshareFlags, leave};
 use sys::poll::Epoll;
 use sys::udp::{Family, Group, Outgoing, ReceiveBatch, Received, Udp};
 
 pub const LOOPBACKS: [(Family, IpAddr); 2] =
     [(Family::V4, IpAddr::V4(Ipv4Addr::LOCALHOST)), (Family::V6, IpAddr::V6(Ipv6Addr::LOCALHOST))];
 pub const LARGEST: usize = 65_535;
+
+/// Runs `work` on a thread that may be alone in a network namespace.
+pub fn elsewhere<T: Send>(work: impl FnOnce(rustix::io::Result<()>) -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(|| work(leave(UnshareFlags::NEWNET))).join().unwrap())
+}
 
 pub fn group(family: Family) -> Group {
     Group::bind(family, 0, 1, 0).unwrap()

@@ -49,6 +49,15 @@ pub fn start(wants_log: bool) -> Result<(), Failure> {
     }
 }
 
+/// In the second process: gives back the stdin that was lent to it, so that whoever lent it knows that
+/// nothing more is to come.
+///
+/// # Errors
+/// When there is no /dev/null.
+pub fn give_back_stdin() -> io::Result<()> {
+    Ok(rustix::stdio::dup2_stdin(File::open("/dev/null")?)?)
+}
+
 /// In the second process: tells the first how it went, and that it may go.
 ///
 /// # Errors
@@ -56,11 +65,7 @@ pub fn start(wants_log: bool) -> Result<(), Failure> {
 pub fn tell(outcome: Result<(), &Failure>) -> io::Result<()> {
     let mut stdout = io::stdout();
     match outcome {
-        Ok(()) => {
-            writeln!(stdout, "{SERVING}")?;
-            // Whoever lent it its stdin knows by this that nothing more is to come.
-            Ok(rustix::stdio::dup2_stdin(File::open("/dev/null")?)?)
-        }
+        Ok(()) => writeln!(stdout, "{SERVING}"),
         Err(failure) => writeln!(stdout, "{failure}"),
     }
 }

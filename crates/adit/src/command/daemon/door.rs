@@ -1,5 +1,5 @@
-//! Everybody who may ask something of a running tunnel: signals, clients of the UAPI socket, and
-//! whoever takes its file away.
+//! Everybody who may ask something of a running tunnel: signals, clients of the UAPI socket, whoever
+//! takes its file away, and those who change its interface or the machine's network.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixStream;
@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use config::uapi::{Errno, Request, Requests, write_result, write_told};
 use engine::Handle;
-use host::Network;
+use host::news::{Bell, News};
 use host::signals::{Signal, Signals};
 use host::watch::Watch;
 use sys::poll::{Epoll, Event};
 
+use super::broker::{Broker, Sight};
 use super::ledger::Ledger;
 use super::log::{Level, Log};
 use super::socket::Socket;
@@ -31,6 +32,9 @@ mod token {
     pub const WATCH: u64 = 1;
     pub const CLIENT: u64 = 2;
     pub const CLOSED: u64 = 3;
+    pub const LINK: u64 = 4;
+    pub const PATHS: u64 = 5;
+    pub const BROKER: u64 = 6;
 }
 
 /// Listens on behalf of one tunnel.
@@ -38,15 +42,41 @@ pub struct Door<'a> {
     socket: &'a Socket,
     signals: Signals,
     watch: Watch,
+    paths: Bell,
     closed: Event,
     epoll: Epoll,
-    handle: Handle,
-    log: Arc<Log>,
-    ledger: Arc<Ledger>,
-    /// Told when the port or the mark may be others now, by which packet filters go.
-    moved: fn(),
+    whom: Whom,
     /// Every thread with a client holds one more of it.
     clients: Arc<()>,
+}
+
+/// Those whom everybody comes for.
+#[derive(Clone)]
+pub struct Whom {
+    pub handle: Handle,
+    pub broker: Arc<Broker>,
+    pub log: Arc<Log>,
+    pub ledger: Arc<Ledger>,
+}
+
+/// What is opened while there is the right to.
+pub struct Frame<'a> {
+    socket: &'a Socket,
+    signals: Signals,
+    watch: Watch,
+    paths: Bell,
+}
+
+impl<'a> Frame<'a> {
+    /// For those who come by these.
+    ///
+    /// # Errors
+    ///
+    /// Those of inotify and netlink.
+    pub fn new(socket: &'a Socket, signals: Signals) -> io::Result<Self> {
+        let (watch, paths) = (Watch::new(socket.file.path())?, Bell::open(News::Paths)?);
+        Ok(Self { socket, signals, watch, paths })
+    }
 }
 
 impl<'a> Door<'a> {
@@ -54,46 +84,35 @@ impl<'a> Door<'a> {
     ///
     /// # Errors
     ///
-    /// Those of epoll and inotify.
-    pub fn new(
-        socket: &'a Socket,
-        signals: Signals,
-        handle: Handle,
-        log: Arc<Log>,
-        ledger: Arc<Ledger>,
-        moved: fn(),
-    ) -> io::Result<Self> {
+    /// Those of epoll.
+    pub fn new(frame: Frame<'a>, whom: Whom) -> io::Result<Self> {
+        let Frame { socket, signals, watch, paths } = frame;
         let (epoll, closed) = (Epoll::new()?, Event::new()?);
-        let watch = Watch::new(socket.path())?;
         epoll.add(&signals, token::SIGNALS)?;
         epoll.add(&watch, token::WATCH)?;
         epoll.add(&socket.listener, token::CLIENT)?;
         epoll.add(&closed, token::CLOSED)?;
-        Ok(Self {
-            socket,
-            signals,
-            watch,
-            closed,
-            epoll,
-            handle,
-            log,
-            ledger,
-            moved,
-            clients: Arc::default(),
-        })
+        epoll.add(whom.broker.links(), token::LINK)?;
+        epoll.add(&paths, token::PATHS)?;
+        epoll.add(whom.broker.line(), token::BROKER)?;
+        // Whoever asks takes the answers; here it is heard when nobody gives any more.
+        epoll.watch(whom.broker.line(), token::BROKER, false, false)?;
+        let clients = Arc::default();
+        Ok(Self { socket, signals, watch, paths, closed, epoll, whom, clients })
     }
 
     /// Answers until [`Door::close`]; stops the tunnel when that is asked for.
     pub fn keep(&self) {
-        // The file may have gone before it was watched.
+        // The file may have gone before it was watched, and the interface may be up.
         self.check_file();
+        self.follow_link();
         while !self.closed.drain() {
             let events = match self.epoll.wait(None) {
                 Ok(events) => events,
                 Err(error) => {
                     let why = format!("Cannot wait for clients: {}", words(&error));
-                    self.log.say(Level::Error, &why);
-                    return self.handle.stop();
+                    self.whom.log.say(Level::Error, &why);
+                    return self.whom.handle.stop();
                 }
             };
             for event in events {
@@ -101,6 +120,15 @@ impl<'a> Door<'a> {
                     token::SIGNALS => self.obey(),
                     token::WATCH if self.watch.drain() => self.check_file(),
                     token::CLIENT => self.admit(),
+                    token::LINK => self.follow_link(),
+                    token::PATHS => {
+                        self.paths.drain();
+                        self.whom.handle.follow_paths();
+                    }
+                    token::BROKER => {
+                        self.whom.log.say(Level::Error, "The broker is gone, and the tunnel ends");
+                        return self.whom.handle.stop();
+                    }
                     _ => {}
                 }
             }
@@ -125,14 +153,28 @@ impl<'a> Door<'a> {
     /// Taking the socket away is how `wg-quick` and others end a tunnel in user space. Who owns the
     /// file and who may use it are the administrator's business.
     fn check_file(&self) {
-        if !self.socket.is_ours() {
+        if !self.socket.file.is_ours() {
             self.stop("its socket was taken away");
         }
     }
 
+    /// Something about the interface may have changed.
+    fn follow_link(&self) {
+        let Whom { handle, broker, log, .. } = &self.whom;
+        match broker.look() {
+            Ok(Sight { up, mtu, moved }) => {
+                handle.follow_link(up, mtu);
+                if moved {
+                    log.say(Level::Debug, "Interface is in another network namespace");
+                }
+            }
+            Err(error) => self.stop(&format!("its interface is not there: {}", words(&error))),
+        }
+    }
+
     fn stop(&self, why: &str) {
-        self.log.say(Level::Debug, &format!("The tunnel ends: {why}"));
-        self.handle.stop();
+        self.whom.log.say(Level::Debug, &format!("The tunnel ends: {why}"));
+        self.whom.handle.stop();
     }
 
     fn admit(&self) {
@@ -140,32 +182,34 @@ impl<'a> Door<'a> {
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return, // it has gone again
             Err(error) => {
-                self.log.say(Level::Error, &format!("Cannot admit a client: {}", words(&error)));
+                let text = format!("Cannot admit a client: {}", words(&error));
+                self.whom.log.say(Level::Error, &text);
                 // It waits in front of the door, and so must we, or this would be said for ever.
                 return thread::sleep(PAUSE);
             }
         };
         if Arc::strong_count(&self.clients) > MAX_CLIENTS {
             let text = format!("{MAX_CLIENTS} clients are connected; one more was turned away");
-            return self.log.say(Level::Error, &text);
+            return self.whom.log.say(Level::Error, &text);
         }
-        let (handle, place) = (self.handle.clone(), Arc::clone(&self.clients));
-        let (ledger, moved) = (Arc::clone(&self.ledger), self.moved);
+        let (whom, place) = (self.whom.clone(), Arc::clone(&self.clients));
         let thread = thread::Builder::new().name("client".into());
         let started = thread.spawn(move || {
             // A client that has gone needs no answer.
-            let _ = serve(&stream, &handle, &ledger, moved);
+            let _ = serve(&stream, &whom);
             drop(place);
         });
         if let Err(error) = started {
-            self.log.say(Level::Error, &format!("Cannot serve a client: {}", words(&error)));
+            let text = format!("Cannot serve a client: {}", words(&error));
+            self.whom.log.say(Level::Error, &text);
         }
     }
 }
 
 /// Answers one client until it goes, or says something that nobody understands.
-fn serve(mut stream: &UnixStream, handle: &Handle, ledger: &Ledger, moved: fn()) -> io::Result<()> {
-    for request in Requests::new(stream, zone) {
+fn serve(mut stream: &UnixStream, whom: &Whom) -> io::Result<()> {
+    let Whom { handle, broker, ledger, .. } = whom;
+    for request in Requests::new(stream, |name: &str| broker.zone(name)) {
         match request {
             Ok(Request::Get) => {
                 let state = handle.state();
@@ -177,17 +221,12 @@ fn serve(mut stream: &UnixStream, handle: &Handle, ledger: &Ledger, moved: fn())
                 let result = handle.configure(change);
                 write_result(&mut stream, result.map_err(|error| Errno::from(&error)))?;
                 if moves {
-                    moved();
+                    // Their packet filters go by these.
+                    broker.tell_keepers();
                 }
             }
             Err(errno) => write_result(&mut stream, Err(errno))?,
         }
     }
     Ok(())
-}
-
-/// The number of an interface of our own network namespace.
-fn zone(name: &str) -> Option<u32> {
-    let link = Network::open().and_then(|mut network| network.link(name));
-    link.ok().map(|link| link.index)
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use config::trouble::{Failed, Obstacle, Refused, Trouble, Troubles, Turns, Unheard, Unreachable};
@@ -15,6 +15,8 @@ use host::unreachable::{Reason, Report, Reports};
 use proto::limits::{DATA_OVERHEAD, REKEY_TIMEOUT};
 use proto::{DeviceState, Discard, PeerState, Progress, PublicKey};
 use sys::clock;
+
+use super::broker::Broker;
 
 /// Senders that are told apart for each reason.
 const MAX_SENDERS: usize = 4;
@@ -28,8 +30,10 @@ const RETURNS: u64 = 4;
 const SOON: Duration = Duration::from_secs(180);
 
 /// Hears of notices, and is asked for what they come to.
-#[derive(Debug, Default)]
-pub struct Ledger(Mutex<Book>);
+pub struct Ledger {
+    book: Mutex<Book>,
+    broker: Arc<Broker>,
+}
 
 #[derive(Debug, Default)]
 struct Book {
@@ -90,9 +94,19 @@ struct Place {
 type Spot = (IpAddr, u16, Option<u16>);
 
 impl Ledger {
+    /// An empty one, which hears what comes by ICMP with the help of `broker`.
+    pub fn new(broker: Arc<Broker>) -> Self {
+        Self { book: Mutex::default(), broker }
+    }
+
     /// Takes in what the engine tells.
     pub fn note(&self, notice: &Notice) {
-        self.book().note(notice, clock::boottime());
+        let mut book = self.book();
+        book.note(notice, clock::boottime());
+        if let (Notice::Handshake(_, Progress::CalledAgain), None) = (notice, &book.reports) {
+            // Without the right to, nobody hears anything.
+            book.reports = self.broker.reports().ok();
+        }
     }
 
     /// All that is known of failures. `state` says which peers there are, and how they are.
@@ -105,7 +119,7 @@ impl Ledger {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -152,10 +166,6 @@ impl Book {
                 self.fetch(now);
                 make_room(&mut self.calls, peer, MAX_PEERS);
                 self.calls.insert(*peer, Call { last: now, goes_on: true });
-                if self.reports.is_none() {
-                    // Without the right to, nobody hears anything.
-                    self.reports = Reports::open().ok();
-                }
             }
             Notice::Handshake(peer, Progress::GaveUp) => {
                 self.fetch(now);

@@ -83,7 +83,6 @@ fn weigh(notice: &Notice) -> (Level, Option<Topic>) {
     match notice {
         Notice::Up
         | Notice::Down
-        | Notice::Moved(..)
         | Notice::Handshake(_, Progress::Completed | Progress::CalledAgain)
         | Notice::OffloadLost(..) => (Level::Debug, None),
         Notice::PortRefused(..) => (Level::Error, None),
@@ -110,7 +109,6 @@ fn weigh(notice: &Notice) -> (Level, Option<Topic>) {
 fn word(notice: &Notice) -> String {
     match notice {
         Notice::Up => "Interface is up".into(),
-        Notice::Moved(..) => "Interface is in another network namespace".into(),
         Notice::Down => "Interface is down".into(),
         Notice::PortRefused(port, error) => format!(
             "Port {port} cannot be opened: {}; nothing is sent or received before the listen port \

@@ -2,6 +2,7 @@
 //! of wireguard-go (spec §2.1, §2.7).
 
 mod background;
+mod broker;
 mod door;
 mod environment;
 mod failure;
@@ -10,11 +11,10 @@ mod log;
 mod socket;
 
 use std::ffi::{OsStr, OsString};
-use std::io;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::RawFd;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
+use std::{io, thread};
 
 use engine::{Notice, Tunnel};
 use host::signals::Signals;
@@ -22,19 +22,20 @@ use host::{Change, Network, sysctl};
 use lexopt::Arg;
 use proto::Progress;
 use sys::descriptor::inherited;
-use sys::namespace::within;
 use sys::tun::Tun;
 
-use door::Door;
+use broker::Broker;
+use door::{Door, Frame, Whom};
 use environment::Environment;
 use failure::Failure;
 use ledger::Ledger;
-use log::Log;
+use log::{Level, Log};
 use socket::Socket;
 
-use super::notify::notify;
-use super::up::{tell_keepers, tell_of_silence};
+use super::notify::Manager;
+use super::words;
 
+pub use broker::run as broker;
 pub use socket::sweep;
 
 const USAGE: &str = "\
@@ -144,37 +145,81 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
         None => Socket::open(&name)?,
     };
     let log = Arc::new(Log::new(environment.level, &name));
-    let ledger = Arc::new(Ledger::default());
-    let observer = {
-        let (log, ledger, name) = (Arc::clone(&log), Arc::clone(&ledger), name.clone());
-        Box::new(move |notice| {
-            if let Notice::Handshake(peer, Progress::CalledAgain) = &notice {
-                tell_of_silence(&name, peer);
-            }
-            if let Notice::Moved(name, namespace) = &notice {
-                // Its settings stay behind when it moves.
-                let _ = within(namespace.as_fd(), || behave_as_a_tunnel(&name.to_string_lossy()));
-            }
-            ledger.note(&notice);
-            log.notice(&notice);
-        })
-    };
-    let tunnel = Tunnel::start(tuns, &environment.options, observer).map_err(Failure::Start)?;
-    let handle = tunnel.handle();
-    let door = Door::new(&socket, signals, handle, log, ledger, tell_keepers);
-    let door = door.map_err(Failure::Start)?;
+    let queue =
+        tuns.first().ok_or(io::ErrorKind::NotFound).map_err(|kind| Failure::Start(kind.into()))?;
+    let (broker, is_apart) = Broker::start(&name, &socket.file, queue).map_err(Failure::Start)?;
+    let broker = Arc::new(broker);
+    let outcome = Frame::new(&socket, signals).and_then(|frame| {
+        let ledger = Arc::new(Ledger::new(Arc::clone(&broker)));
+        let starter = Starter::find()?;
+        if let Err(why) = is_apart {
+            let why = words(&why);
+            let text = format!("Keeps privileges: no broker for them can be started: {why}");
+            log.say(Level::Error, &text);
+        }
+        let tunnel = start(tuns, environment, &broker, &log, &ledger)?;
+        let whom = Whom { handle: tunnel.handle(), broker: Arc::clone(&broker), log, ledger };
+        carry(tunnel, &Door::new(frame, whom)?, starter);
+        Ok(())
+    });
+    broker.end();
+    outcome.map_err(Failure::Start)
+}
+
+fn start(
+    tuns: Vec<Tun>,
+    environment: &Environment,
+    broker: &Arc<Broker>,
+    log: &Arc<Log>,
+    ledger: &Arc<Ledger>,
+) -> io::Result<Tunnel> {
+    let (asked, log, ledger) = (Arc::clone(broker), Arc::clone(log), Arc::clone(ledger));
+    let observer = Box::new(move |notice| {
+        if let Notice::Handshake(peer, Progress::CalledAgain) = &notice {
+            asked.tell_of_silence(peer);
+        }
+        ledger.note(&notice);
+        log.notice(&notice);
+    });
+    let machine = Arc::clone(broker);
+    Tunnel::start(tuns, &environment.options, machine, observer)
+}
+
+/// Carries packets until the tunnel ends.
+fn carry(tunnel: Tunnel, door: &Door<'_>, starter: Starter) {
     thread::scope(|scope| {
         scope.spawn(|| door.keep());
-        if !background::is_here() {
-            notify("READY=1");
-        } else if background::tell(Ok(())).is_err() {
+        if starter.tell_serving().is_err() {
             // Who asked for it was killed, and will not look for it.
             tunnel.handle().stop();
         }
         tunnel.wait();
         door.close();
     });
-    Ok(())
+}
+
+/// Whoever waits until the tunnel serves, and what it takes to tell him.
+enum Starter {
+    /// The process in the foreground.
+    Foreground,
+    Manager(Manager),
+}
+
+impl Starter {
+    fn find() -> io::Result<Self> {
+        match background::is_here() {
+            true => background::give_back_stdin().map(|()| Self::Foreground),
+            false => Ok(Self::Manager(Manager::find())),
+        }
+    }
+
+    fn tell_serving(self) -> io::Result<()> {
+        match self {
+            Self::Foreground => return background::tell(Ok(())),
+            Self::Manager(manager) => manager.tell("READY=1"),
+        }
+        Ok(())
+    }
 }
 
 fn create_interface(name: &str, workers: usize) -> Result<Vec<Tun>, Failure> {

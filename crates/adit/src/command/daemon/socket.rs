@@ -7,13 +7,22 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::failure::Failure;
 use crate::command::wg::interface::{self, DIRECTORY};
 
-/// A listening socket, and the file that leads to it, which goes when this is dropped.
+/// A listening socket, and the file that leads to it, which goes when this is dropped (unless it has gone
+/// by then, or this process has no right to any more).
 #[derive(Debug)]
 pub struct Socket {
     pub listener: UnixListener,
+    pub file: File,
+}
+
+/// Where a socket is in the file system.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct File {
     path: PathBuf,
     /// Device and inode of our file.
     identity: (u64, u64),
@@ -28,7 +37,7 @@ impl Socket {
             return Err(Failure::SocketInUse(path));
         }
         match bind(&path, name) {
-            Ok((listener, identity)) => Ok(Self { listener, path, identity }),
+            Ok((listener, identity)) => Ok(Self { listener, file: File { path, identity } }),
             Err(error) => Err(Failure::Socket(path, error)),
         }
     }
@@ -43,10 +52,18 @@ impl Socket {
         let path = interface::socket(name.as_ref());
         listener.set_nonblocking(true)?;
         let identity = identity(&path)?;
-        Ok(Self { listener, path, identity })
+        Ok(Self { listener, file: File { path, identity } })
     }
+}
 
-    /// The file.
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.file.remove();
+    }
+}
+
+impl File {
+    /// The way to it.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -55,10 +72,9 @@ impl Socket {
     pub fn is_ours(&self) -> bool {
         identity(&self.path).is_ok_and(|identity| identity == self.identity)
     }
-}
 
-impl Drop for Socket {
-    fn drop(&mut self) {
+    /// Removes it, if it is still ours.
+    pub fn remove(&self) {
         if self.is_ours() {
             // Whoever was faster has done no harm.
             let _ = fs::remove_file(&self.path);

@@ -11,9 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use config::key::to_hex;
+use host::namespace;
 use host::{Change, Network, Prefix};
 use proto::{PrivateKey, PublicKey};
-use sys::namespace;
 
 use super::Outcome;
 

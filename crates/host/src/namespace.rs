@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::{panic, thread};
 
 use rustix::fs::fstat;
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use sys::namespaces::leave;
 
 /// The network namespace of the calling thread.
 pub fn current() -> io::Result<OwnedFd> {
@@ -43,17 +44,6 @@ pub fn within<T: Send>(network: BorrowedFd<'_>, work: impl FnOnce() -> T + Send)
         move_into_link_name_space(network, Some(LinkNameSpaceType::Network))?;
         Ok(work())
     })
-}
-
-/// Moves the calling thread out of the namespaces that it shares with its process, into new ones (and
-/// its future children, where that is what the kernel does).
-///
-/// # Errors
-///
-/// `EPERM` without the right to; see unshare(2).
-pub fn leave(namespaces: UnshareFlags) -> rustix::io::Result<()> {
-    // SAFETY: the one danger is a descriptor table that threads no longer share, and it stays shared.
-    unsafe { unshare_unsafe(namespaces.difference(UnshareFlags::FILES)) }
 }
 
 /// A thread of its own, so that no other ever sees its namespace change.

@@ -1,0 +1,201 @@
+//! The tunnel's side: asks, and waits for the answer.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use engine::Machine;
+use host::news::Bell;
+use host::unreachable::Reports;
+use host::ways::preferred_source;
+use proto::PublicKey;
+use serde::de::DeserializeOwned;
+use sys::tun::Tun;
+use sys::udp::{Family, Group, Udp};
+
+use super::super::socket::File;
+use super::line::Line;
+use super::{Request, Sight, server};
+use crate::command::quick::up::ourselves;
+
+/// Asks the broker of one tunnel. Each call waits for its answer.
+#[derive(Debug)]
+pub struct Broker {
+    line: Line,
+    /// One request at a time is on its way.
+    turn: Mutex<()>,
+    at_work: Mutex<Option<AtWork>>,
+    /// A queue of the tunnel's interface.
+    tun: Tun,
+    /// To look ways up, IPv4's first, and what mark they have.
+    probes: Mutex<Option<(u32, [Option<UdpSocket>; 2])>>,
+    links: Bell,
+}
+
+/// Where the broker is.
+#[derive(Debug)]
+enum AtWork {
+    Process(Child),
+    /// Here, with the rights that this process has.
+    Thread(JoinHandle<io::Result<()>>),
+}
+
+impl Broker {
+    /// Starts one for the tunnel of this name, whose socket has this file: a process of its own, or,
+    /// where that cannot be had, a thread of ours, and says why.
+    ///
+    /// # Errors
+    ///
+    /// When there is neither.
+    pub fn start(name: &str, file: &File, tun: &Tun) -> io::Result<(Self, io::Result<()>)> {
+        let (line, theirs) = Line::pair()?;
+        let (at_work, is_apart) = match process(name, theirs.try_clone()?) {
+            Ok(child) => {
+                // Open there alone, so that it is known when that one ends.
+                drop(theirs);
+                (AtWork::Process(child), Ok(()))
+            }
+            Err(why) => (AtWork::Thread(here(theirs)?), Err(why)),
+        };
+        let tun = Tun::from_fd(tun.as_fd().try_clone_to_owned()?)?;
+        let request = Request::Begin(name.to_owned(), file.clone());
+        let ((), bell) = ask(&line, &request, &[tun.as_fd()])?;
+        let links = bell.into_iter().next().ok_or(io::ErrorKind::InvalidData)?.into();
+        let (turn, at_work, probes) = (Mutex::default(), Some(at_work).into(), Mutex::default());
+        Ok((Self { line, turn, at_work, tun, links, probes }, is_apart))
+    }
+
+    /// Is readable when it is time to [`look`](Self::look).
+    pub fn links(&self) -> &Bell {
+        &self.links
+    }
+
+    /// Hangs up when the broker is gone.
+    pub fn line(&self) -> BorrowedFd<'_> {
+        self.line.as_fd()
+    }
+
+    /// How the interface is.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone, or the broker is.
+    pub fn look(&self) -> io::Result<Sight> {
+        self.ask(&Request::Look, &[self.tun.as_fd()]).map(|(sight, _)| sight)
+    }
+
+    /// Hears what comes by ICMP from now on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Reports::open`].
+    pub fn reports(&self) -> io::Result<Reports> {
+        let (there, sockets) = self.ask(&Request::Reports, &[])?;
+        Ok(each(there, sockets).into())
+    }
+
+    /// The number of the interface of this name, if there is one.
+    pub fn zone(&self, name: &str) -> Option<u32> {
+        self.ask(&Request::Zone(name.to_owned()), &[]).ok().and_then(|(number, _)| number)
+    }
+
+    /// Tells the tunnel's keeper that this peer does not answer.
+    pub fn tell_of_silence(&self, peer: &PublicKey) {
+        // Without a broker the tunnel ends.
+        let _ = self.ask::<()>(&Request::Silence(peer.0), &[]);
+    }
+
+    /// Tells all keepers that the port or the mark may be others now.
+    pub fn tell_keepers(&self) {
+        let _ = self.ask::<()>(&Request::TellKeepers, &[]);
+    }
+
+    /// Has the socket's file removed, and waits until the broker is gone. It is not asked any more.
+    pub fn end(&self) {
+        let _ = self.ask::<()>(&Request::End, &[]);
+        self.line.hang_up();
+        // It has no reason to end badly, and if it did, all is over anyway.
+        match self.at_work.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(AtWork::Process(mut child)) => drop(child.wait()),
+            Some(AtWork::Thread(thread)) => drop(thread.join()),
+            None => {}
+        }
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<(T, Vec<OwnedFd>)> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        ask(&self.line, request, descriptors)
+    }
+}
+
+fn process(name: &str, line: OwnedFd) -> io::Result<Child> {
+    let mut broker = ourselves();
+    // No terminal's Ctrl-C reaches it.
+    broker.args(["broker", name]).current_dir("/").process_group(0);
+    broker.stdin(line).stdout(Stdio::null()).spawn()
+}
+
+fn here(line: OwnedFd) -> io::Result<JoinHandle<io::Result<()>>> {
+    thread::Builder::new().name("broker".into()).spawn(|| server::serve(&line.into(), Ok(())))
+}
+
+fn ask<T: DeserializeOwned>(
+    line: &Line,
+    request: &Request,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<(T, Vec<OwnedFd>)> {
+    line.say(request, descriptors)?;
+    let (outcome, descriptors) = line.hear()?.ok_or(io::ErrorKind::BrokenPipe)?;
+    let outcome: Result<T, i32> = outcome;
+    Ok((outcome.map_err(io::Error::from_raw_os_error)?, descriptors))
+}
+
+/// Of the families that are there, a socket.
+fn each(there: [bool; 2], sockets: Vec<OwnedFd>) -> [Option<OwnedFd>; 2] {
+    let mut sockets = sockets.into_iter();
+    there.map(|is_there| is_there.then(|| sockets.next()).flatten())
+}
+
+impl Machine for Broker {
+    fn bind(&self, port: u16, data_sockets: usize, mark: u32) -> io::Result<[Option<Group>; 2]> {
+        let request = Request::Bind { port, data_sockets, mark };
+        let (there, sockets): ([bool; 2], _) = self.ask(&request, &[])?;
+        let mut sockets = sockets.into_iter().map(|socket| Udp(socket.into()));
+        Ok(there.map(|is_there| {
+            let mut data: Vec<_> =
+                sockets.by_ref().take(usize::from(is_there) * (data_sockets + 1)).collect();
+            let handshake = data.pop()?;
+            Some(Group { data, handshake })
+        }))
+    }
+
+    fn mark(&self, sockets: &Group, mark: u32) -> io::Result<()> {
+        let descriptors: Vec<_> = sockets.sockets().map(AsFd::as_fd).collect();
+        self.ask(&Request::Mark(mark), &descriptors).map(|((), _)| ())
+    }
+
+    fn source(&self, remote: SocketAddr, mark: u32) -> io::Result<IpAddr> {
+        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, known) = match probes.take().filter(|(marked, _)| *marked == mark) {
+            Some(known) => probes.insert(known),
+            None => {
+                let (there, sockets) = self.ask(&Request::Probes(mark), &[])?;
+                probes.insert((mark, each(there, sockets).map(|socket| socket.map(Into::into))))
+            }
+        };
+        let probe = known.get(Family::of(remote) as usize).and_then(Option::as_ref);
+        preferred_source(probe.ok_or(io::ErrorKind::Unsupported)?, remote)
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.ask(&Request::Has(address), &[]).is_ok_and(|(is_ours, _)| is_ours)
+    }
+}

@@ -1,0 +1,60 @@
+//! The broker: does for a tunnel what takes privileges, when it is asked to.
+//!
+//! The process that carries packets, and reads what strangers send, gives up every privilege when it
+//! has started (`host::confine`). What it needs of the machine later it asks of a second process, in a
+//! few typed requests, and gets answers and open descriptors. That one reads nothing else, keeps
+//! nothing, holds no key, and ends when the first does.
+
+mod client;
+mod line;
+mod server;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::socket::File;
+
+pub use client::Broker;
+pub use server::run;
+
+/// What can be asked. A queue of the TUN comes with those that concern it: the broker keeps none, since
+/// it would keep the interface.
+#[derive(Debug, Serialize, Deserialize)]
+enum Request {
+    /// The first, and only then: begin to serve this tunnel, and keep this socket for it. A queue comes
+    /// with it; the answer brings a descriptor that is readable when it is time to look.
+    Begin(String, File),
+    /// Open the sockets of a port. They come with the answer, which says for each family whether it is
+    /// there.
+    Bind { port: u16, data_sockets: usize, mark: u32 },
+    /// Mark what the sockets that come with it send.
+    Mark(u32),
+    /// Open a socket of each family that sends with this mark. The answer says which are there.
+    Probes(u32),
+    /// Whether the address is one of this machine's.
+    Has(IpAddr),
+    /// How the interface is, a queue of which comes with it.
+    Look,
+    /// Hear what comes by ICMP instead of answers.
+    Reports,
+    /// The number of the interface of this name.
+    Zone(String),
+    /// Tell the tunnel's keeper that this peer does not answer.
+    Silence([u8; 32]),
+    /// Tell all keepers that the port or the mark may be others now.
+    TellKeepers,
+    /// The last: the tunnel ends, and its socket's file goes.
+    End,
+}
+
+/// How an interface is, in answer to [`Request::Look`].
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Sight {
+    /// Whether it is up.
+    pub up: bool,
+    /// Its MTU, if that can be seen.
+    pub mtu: Option<u32>,
+    /// Whether it has come to another network namespace since the last look.
+    pub moved: bool,
+}

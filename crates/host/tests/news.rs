@@ -1,0 +1,99 @@
+//! Word of what changes on the machine, and where an interface is.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use host::namespace;
+use host::news::{Bell, Follower, News, Sight};
+use support::*;
+use sys::poll::Epoll;
+use sys::tun::Tun;
+
+fn ip(place: &OwnedFd, arguments: &str) {
+    said(place, &format!("ip {arguments}")).expect("`ip' is there");
+}
+
+fn rings(bell: &Bell) -> bool {
+    let epoll = Epoll::new().unwrap();
+    epoll.add(bell, 0).unwrap();
+    epoll.wait(Some(Duration::ZERO)).unwrap().count() == 1
+}
+
+/// Once for whatever has happened.
+fn rang(bell: &Bell) -> bool {
+    let rings = rings(bell);
+    bell.drain();
+    assert!(!self::rings(bell));
+    rings
+}
+
+fn within<T: Send>(place: &OwnedFd, work: impl FnOnce() -> T + Send) -> T {
+    namespace::within(place.as_fd(), work).unwrap()
+}
+
+#[test]
+fn news_of_a_link_or_a_path_is_heard_once() {
+    let Some(here) = a_namespace() else { return };
+    let _tun = within(&here, || Tun::create("tun0", 1).unwrap());
+    let open = || [News::Links, News::Paths].map(|news| Bell::open(news).unwrap());
+    let [links, paths] = within(&here, open);
+    assert!(!rang(&links) && !rang(&paths));
+    ip(&here, "link set tun0 mtu 1280");
+    assert!(rang(&links) && !rang(&paths));
+    ip(&here, "link set tun0 up");
+    links.drain();
+    paths.drain();
+    ip(&here, "address add 192.0.2.1/24 dev tun0");
+    assert!(!rang(&links) && rang(&paths));
+    let [odd, even] = [1281, 1280].map(|mtu| format!("link set tun0 mtu {mtu}\n"));
+    within(&here, || {
+        let mut ip =
+            Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        ip.stdin.take().unwrap().write_all((odd + &even).repeat(1000).as_bytes()).unwrap();
+        assert!(ip.wait().unwrap().success());
+    });
+    assert!(rang(&links), "more than there is room for is heard, too");
+}
+
+#[test]
+fn an_interface_is_followed_from_namespace_to_namespace() {
+    let (Some(here), Some(there)) = (a_namespace(), a_namespace()) else { return };
+    let (tun, mut follower) = within(&here, || {
+        let tun = Tun::create("tun0", 1).unwrap().remove(0);
+        let follower = Follower::new(&tun).unwrap();
+        (tun, follower)
+    });
+    let mut look = || within(&here, || follower.look(&tun));
+    let is = |sight: Sight| {
+        (sight.up, sight.mtu, sight.moved.map(|(name, _)| name.into_string().unwrap()))
+    };
+    assert_eq!(is(look().unwrap()), (false, Some(1500), None));
+    // `ip` takes a process that is there.
+    let mut resident = within(&there, || {
+        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    });
+    ip(&here, &format!("link set tun0 netns {}", resident.id()));
+    assert_eq!(is(look().unwrap()), (false, Some(1500), Some("tun0".into())));
+    drop(resident.stdin.take());
+    resident.wait().unwrap();
+    for (change, expected) in [
+        ("mtu 1280", (false, Some(1280), None)),
+        ("up", (true, Some(1280), None)),
+        ("name tun1", (true, Some(1280), None)),
+        ("down", (false, Some(1280), None)),
+    ] {
+        let name = if change == "down" { "tun1" } else { "tun0" };
+        ip(&there, &format!("link set {name} {change}"));
+        assert_eq!(is(look().unwrap()), expected, "{change}");
+    }
+    follower.bell().drain();
+    ip(&there, "link set tun1 mtu 1300");
+    assert!(rings(follower.bell()), "it is heard of from afar");
+    ip(&there, "link del tun1");
+    assert!(within(&here, || follower.look(&tun)).is_err());
+}
