@@ -6,6 +6,7 @@
 //! reason. What is there is read back as [`Link`], [`Address`], [`Route`] and [`Rule`].
 
 mod change;
+pub mod confine;
 pub mod dns;
 mod error;
 pub mod generic;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::{io, thread};
 
 use engine::{Notice, Tunnel};
+use host::confine::confine;
 use host::signals::Signals;
 use host::{Change, Network, sysctl};
 use lexopt::Arg;
@@ -152,10 +153,13 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     let outcome = Frame::new(&socket, signals).and_then(|frame| {
         let ledger = Arc::new(Ledger::new(Arc::clone(&broker)));
         let starter = Starter::find()?;
-        if let Err(why) = is_apart {
-            let why = words(&why);
-            let text = format!("Keeps privileges: no broker for them can be started: {why}");
-            log.say(Level::Error, &text);
+        match is_apart {
+            Ok(()) => give_up_privileges(&log),
+            Err(why) => {
+                let why = words(&why);
+                let text = format!("Keeps privileges: no broker for them can be started: {why}");
+                log.say(Level::Error, &text);
+            }
         }
         let tunnel = start(tuns, environment, &broker, &log, &ledger)?;
         let whom = Whom { handle: tunnel.handle(), broker: Arc::clone(&broker), log, ledger };
@@ -164,6 +168,16 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     });
     broker.end();
     outcome.map_err(Failure::Start)
+}
+
+/// From here on, what takes privileges is asked of the broker.
+fn give_up_privileges(log: &Log) {
+    for (wall, why) in confine() {
+        // What the kernel does not have, nobody has to mend.
+        let is_old = why.kind() == io::ErrorKind::Unsupported;
+        let level = if is_old { Level::Debug } else { Level::Error };
+        log.say(level, &format!("Runs without one of its walls, {wall}: {}", words(&why)));
+    }
 }
 
 fn start(

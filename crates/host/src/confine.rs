@@ -1,0 +1,130 @@
+//! What a process gives up for ever, once it holds everything open that it will need.
+
+use std::fmt;
+use std::io;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, Errno, Ruleset, RulesetAttr, RulesetError, RulesetStatus,
+    Scope,
+};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities,
+    set_no_new_privs,
+};
+use rustix::time::{ClockId, clock_gettime};
+
+// Numbers and arguments of system calls are those of one architecture.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+mod calls;
+
+/// Puts up every wall that the kernel has, around this thread and all that it will start: to be
+/// called before there is any other. Returns the walls that could not be put up, and why.
+pub fn confine() -> Vec<(Wall, io::Error)> {
+    // rustix looks for the vDSO, which tells the time without a call, when it is first asked for it.
+    let _ = clock_gettime(ClockId::Monotonic);
+    Wall::ALL.into_iter().filter_map(|wall| Some((wall, wall.raise().err()?))).collect()
+}
+
+/// A wall that a process puts around itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wall {
+    /// No program that is executed gives back what was given up (`no_new_privs`).
+    NoNewPrivileges,
+    /// No core is dumped, and nobody without CAP_SYS_PTRACE looks into the memory or follows the
+    /// calls.
+    Dump,
+    /// None that root has (capabilities(7)).
+    Capabilities,
+    /// No files, no TCP, and no signals or abstract sockets of others, as far as the kernel's version
+    /// of Landlock knows of them. What is open stays as it is.
+    Landlock,
+    /// No system calls but those of a data plane that has started; the others are answered by EPERM.
+    Seccomp,
+}
+
+impl Wall {
+    /// In the order in which they are put up: the last takes away the calls that raise the others.
+    pub const ALL: [Self; 5] =
+        [Self::NoNewPrivileges, Self::Dump, Self::Capabilities, Self::Landlock, Self::Seccomp];
+
+    /// Puts up this one.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` or what the kernel says, if it was built without; whatever a filter of somebody
+    /// else says, in a container.
+    pub fn raise(self) -> io::Result<()> {
+        match self {
+            Self::NoNewPrivileges => Ok(set_no_new_privs(true)?),
+            Self::Dump => forbid_dumps(),
+            Self::Capabilities => drop_capabilities(),
+            Self::Landlock => close_files(),
+            Self::Seccomp => filter_calls(),
+        }
+    }
+}
+
+impl fmt::Display for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoNewPrivileges => "no new privileges",
+            Self::Dump => "no dumps",
+            Self::Capabilities => "no capabilities",
+            Self::Landlock => "Landlock",
+            Self::Seccomp => "seccomp",
+        })
+    }
+}
+
+fn forbid_dumps() -> io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    // The limit does not hold for a program that the kernel pipes cores to (core(5)).
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+fn drop_capabilities() -> io::Result<()> {
+    let each = (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number));
+    // Ends at the first that this kernel does not know. Without CAP_SETPCAP nothing of it is allowed,
+    // and nothing of it matters: it bounds what executing a program gives, which is nothing.
+    let _ = each.into_iter().try_for_each(remove_capability_from_bounding_set);
+    let none = CapabilitySet::empty();
+    // The ambient ones go with those that are inheritable.
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    Ok(set_capabilities(None, sets)?)
+}
+
+fn close_files() -> io::Result<()> {
+    let restrict = || {
+        // Everything of files, of which no later version of Landlock can have too much. Not so of the
+        // network: the tenth can forbid to send datagrams.
+        Ruleset::default()
+            .handle_access(AccessFs::from_all(ABI::V9))?
+            .handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?
+            .scope(Scope::AbstractUnixSocket | Scope::Signal)?
+            .create()?
+            .restrict_self()
+    };
+    let status =
+        restrict().map_err(|error: RulesetError| io::Error::from_raw_os_error(*Errno::from(error)));
+    match status?.ruleset {
+        RulesetStatus::NotEnforced => Err(io::ErrorKind::Unsupported.into()),
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+    }
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+fn filter_calls() -> io::Result<()> {
+    for filter in calls::filters().map_err(io::Error::other)? {
+        seccompiler::apply_filter(&filter).map_err(|error| match error {
+            seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
+            error => io::Error::other(error),
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+fn filter_calls() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}

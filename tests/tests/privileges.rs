@@ -1,0 +1,153 @@
+//! What a daemon can do once it runs: nothing but carry packets. The rest is its broker's.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use adit_tests::lab::{Family, Implementation, Lab, Namespace, Pair, Pairing, await_that, parent};
+use rustix::process::{Pid, Signal, kill_process};
+
+const ADIT: Implementation = Implementation::Adit;
+
+/// A daemon with a session, and the other one.
+fn pair(lab: &Lab) -> Pair {
+    let pair = Pair::new(lab, Pairing::new(ADIT, ADIT), Family::V4);
+    pair.ping();
+    pair
+}
+
+fn is_there(pid: u32) -> bool {
+    parent(pid).is_some()
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.cast_signed()).expect("a process id is not zero");
+    kill_process(pid, signal).expect("it is there");
+}
+
+/// What the descriptors of a process lead to.
+fn holdings(pid: u32) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").flatten();
+    let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.map(|link| link.to_string_lossy().into_owned()).collect()
+}
+
+/// The sockets of a family in a namespace, as [`holdings`] has them.
+fn sockets(ns: &Namespace, family: &str) -> BTreeSet<String> {
+    const INODE: usize = 9;
+    let table = ns.within(|| fs::read_to_string(format!("/proc/thread-self/net/{family}")));
+    let table = table.expect("a table of sockets");
+    let inodes = table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(INODE));
+    inodes.map(|inode| format!("socket:[{inode}]")).collect()
+}
+
+/// Each thread's own lines of /proc/PID/status.
+fn statuses(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a process").flatten();
+    tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok()).collect()
+}
+
+#[test]
+fn a_daemon_that_runs_has_no_privileges() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    let pair = pair(&lab);
+    let daemon = &pair.left.daemon;
+    let threads = statuses(daemon.pid());
+    assert!(threads.len() >= 4, "control, a worker, the door, and who waits for them");
+    for status in threads {
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.map(str::trim)
+        };
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(of(set), Some("0000000000000000"), "{set}: {status}");
+        }
+        assert_eq!(of("NoNewPrivs"), Some("1"), "{status}");
+        // A filter of system calls.
+        assert_eq!(of("Seccomp"), Some("2"), "{status}");
+    }
+    for held in holdings(daemon.pid()).iter().filter(|held| held.starts_with('/')) {
+        let is_known = ["/dev/net/tun", "/dev/null"].contains(&&**held) || held.ends_with(".log");
+        assert!(is_known, "{held}");
+    }
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).expect("a process");
+    let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    let cores: Vec<_> = cores.expect("a limit").split_whitespace().collect();
+    assert_eq!(cores[..2], ["0", "0"]);
+}
+
+#[test]
+fn its_broker_holds_nothing_of_the_tunnel() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    let pair = pair(&lab);
+    let daemon = &pair.left.daemon;
+    // It has opened everything once more.
+    daemon.set("listen-port 0");
+    daemon.set("fwmark 7");
+    let ours = holdings(daemon.pid());
+    let its = holdings(daemon.broker());
+    let udp: BTreeSet<_> =
+        ["udp", "udp6"].iter().flat_map(|kind| sockets(&daemon.home, kind)).collect();
+    let is_of_the_tunnel = |held: &&String| *held == "/dev/net/tun" || udp.contains(*held);
+    assert!(ours.iter().filter(is_of_the_tunnel).count() > 4, "it is looked for elsewhere");
+    assert_eq!(its.iter().find(is_of_the_tunnel), None);
+    // Nothing waits for it either: it reads what the daemon says.
+    assert!(!its.iter().any(|held| held.contains("epoll") || held.contains("eventfd")), "{its:?}");
+}
+
+#[test]
+fn a_privileged_port_and_a_mark_are_had_when_it_runs_already() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    let pair = Pair::linked(&lab, Pairing::new(ADIT, ADIT), Family::V4);
+    let Pair { left, right, .. } = &pair;
+    left.set("listen-port 53 fwmark 0x2a");
+    left.ns.ping(right.v4, 1);
+    let endpoint = right.sees(left).endpoint.expect("it has spoken");
+    assert_eq!(endpoint.port(), 53);
+    // What is marked is what the machine's rules see.
+    left.daemon.home.ip("rule add fwmark 0x2a prohibit");
+    left.ns.no_ping(right.v4);
+    left.set("fwmark 0");
+    left.ns.ping(right.v4, 1);
+}
+
+#[test]
+fn a_killed_daemon_takes_its_broker_along() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    let mut pair = pair(&lab);
+    let broker = pair.left.daemon.broker();
+    pair.left.daemon.signal(Signal::KILL);
+    pair.left.daemon.await_end();
+    await_that("the broker ends", || !is_there(broker));
+}
+
+#[test]
+fn the_end_of_its_broker_ends_the_daemon() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    let mut pair = pair(&lab);
+    let daemon = &mut pair.left.daemon;
+    signal(daemon.broker(), Signal::KILL);
+    assert!(daemon.await_end().success());
+    let expected =
+        format!("ERROR: ({}) The broker is gone, and the tunnel ends\n", daemon.interface);
+    assert!(daemon.log().contains(&expected), "{}", daemon.log());
+}
+
+/// As a service manager ends a service, or a terminal what runs in it.
+#[test]
+fn a_signal_to_both_processes_ends_them_and_leaves_nothing() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    for what in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut pair = pair(&lab);
+        let daemon = &mut pair.left.daemon;
+        let broker = daemon.broker();
+        signal(broker, what);
+        daemon.signal(what);
+        if what == Signal::HUP {
+            daemon.set("fwmark 7");
+            daemon.signal(Signal::TERM);
+        }
+        assert!(daemon.await_end().success());
+        assert!(!is_there(broker), "it has not waited for its broker");
+        assert!(!daemon.socket().exists());
+    }
+}
