@@ -166,6 +166,9 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
         carry(tunnel, &Door::new(frame, whom)?, starter);
         Ok(())
     });
+    // Whoever comes next under this name need not wait for the broker's end.
+    broker.remove_file();
+    drop(socket);
     broker.end();
     outcome.map_err(Failure::Start)
 }

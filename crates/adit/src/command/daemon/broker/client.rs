@@ -114,9 +114,13 @@ impl Broker {
         let _ = self.ask::<()>(&Request::TellKeepers, &[]);
     }
 
-    /// Has the socket's file removed, and waits until the broker is gone. It is not asked any more.
+    /// Has the socket's file removed.
+    pub fn remove_file(&self) {
+        let _ = self.ask::<()>(&Request::RemoveFile, &[]);
+    }
+
+    /// Waits until the broker is gone. It is not asked any more.
     pub fn end(&self) {
-        let _ = self.ask::<()>(&Request::End, &[]);
         self.line.hang_up();
         // It has no reason to end badly, and if it did, all is over anyway.
         match self.at_work.lock().unwrap_or_else(PoisonError::into_inner).take() {

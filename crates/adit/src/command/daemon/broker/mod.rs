@@ -44,8 +44,8 @@ enum Request {
     Silence([u8; 32]),
     /// Tell all keepers that the port or the mark may be others now.
     TellKeepers,
-    /// The last: the tunnel ends, and its socket's file goes.
-    End,
+    /// Remove the socket's file: the tunnel ends.
+    RemoveFile,
 }
 
 /// How an interface is, in answer to [`Request::Look`].

@@ -126,7 +126,7 @@ impl Tunnel {
             Request::Zone(name) => return answer(number(&name)),
             Request::Silence(key) => tell_of_silence(&self.name, &PublicKey(key)),
             Request::TellKeepers => tell_keepers(),
-            Request::End => self.file.remove(),
+            Request::RemoveFile => self.file.remove(),
         }
         answer(())
     }
