@@ -46,8 +46,8 @@ pub fn connected(remote: SocketAddr, mark: u32) -> io::Result<UdpSocket> {
 ///
 /// `ENETUNREACH` and its like if there is no way.
 pub fn preferred_source(probe: &UdpSocket, remote: SocketAddr) -> io::Result<IpAddr> {
-    probe.connect(remote)?;
-    let source = probe.local_addr();
+    let source = probe.connect(remote).and_then(|()| probe.local_addr());
+    // What has no way may still have bound it: to a port, and to the interface of a link-local address.
     connect_unspec(probe)?;
     Ok(source?.ip())
 }
