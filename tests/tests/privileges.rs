@@ -151,3 +151,28 @@ fn a_signal_to_both_processes_ends_them_and_leaves_nothing() {
         assert!(!daemon.socket().exists());
     }
 }
+
+/// Each is a question or more to the broker about every peer.
+#[test]
+fn sources_are_not_chosen_more_often_than_there_is_time_for() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    let pair = pair(&lab);
+    let daemon = &pair.left.daemon;
+    let requests = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", daemon.broker()));
+        let status = status.expect("a process");
+        let waits = status.lines().find_map(|it| it.strip_prefix("voluntary_ctxt_switches:"));
+        waits.and_then(|it| it.trim().parse::<u64>().ok()).expect("how often it has waited")
+    };
+    signal(daemon.broker(), Signal::STOP);
+    for n in 0..200 {
+        daemon.home.ip(&format!("route add blackhole 198.51.100.{n}"));
+    }
+    let before = requests();
+    signal(daemon.broker(), Signal::CONT);
+    pair.ping();
+    // It is answered after all that waited.
+    daemon.set("listen-port 0");
+    let count = requests() - before;
+    assert!(count < 50, "{count}");
+}

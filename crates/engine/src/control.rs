@@ -132,6 +132,8 @@ impl Control {
                 Letter::Refused(id, source) => self.tell(id, |key| Notice::Refused(key, source)),
                 Letter::Link(up, mtu) => self.follow_link(up, mtu),
                 Letter::Paths => {
+                    // Whatever changes from here on is for the next.
+                    self.shared.paths_changed.store(false, Ordering::SeqCst);
                     let review = self.paths.review(&*self.machine, self.mark);
                     self.device.forget_sources(self.shared.clock.now(), review);
                 }

@@ -19,6 +19,7 @@ mod worker;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -135,6 +136,7 @@ impl Tunnel {
             sessions: shared::Sessions::default(),
             mtu: usize::from(DEFAULT_MTU).into(),
             control: Mailbox::new()?,
+            paths_changed: AtomicBool::default(),
             workers,
             dealt: OnceLock::new(),
             widened: OnceLock::new(),
@@ -201,7 +203,10 @@ impl Handle {
 
     /// Takes in that addresses or routes have changed where the sockets are: sources are chosen again.
     pub fn follow_paths(&self) {
-        self.0.control.post(Letter::Paths);
+        // News may come faster than sources are chosen: the next choice will do for all of it.
+        if !self.0.paths_changed.swap(true, Ordering::SeqCst) {
+            self.0.control.post(Letter::Paths);
+        }
     }
 
     /// Ends the tunnel: sessions are wiped, sockets closed.

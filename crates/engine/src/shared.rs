@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     /// The interface's MTU, which bounds padding.
     pub mtu: AtomicUsize,
     pub control: Mailbox,
+    /// A letter that says so waits, or is about to.
+    pub paths_changed: AtomicBool,
     pub workers: Vec<Arc<Post>>,
     /// Set once the kernel deals datagrams out to all workers. The first then makes way for the others.
     pub dealt: OnceLock<()>,
