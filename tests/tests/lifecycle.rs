@@ -362,7 +362,8 @@ play_alone!(
     peers_come_and_go_without_a_trace,
 );
 
-/// Waits until the daemon has ended with success, in a second, and has removed its socket.
+/// Waits until the daemon has ended with success, in a second, has removed its socket, and has given no
+/// more than one reason.
 #[track_caller]
 fn expect_clean_end(daemon: &mut Daemon) {
     let started = Instant::now();
@@ -370,6 +371,8 @@ fn expect_clean_end(daemon: &mut Daemon) {
     assert!(status.success(), "{status}");
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert!(!daemon.socket().exists(), "its socket is still there");
+    let log = daemon.log();
+    assert!(log.matches("The tunnel ends").count() <= 1, "{log}");
 }
 
 /// Whether nobody has this UDP port of IPv4.

@@ -135,7 +135,7 @@ impl<'a> Door<'a> {
         }
     }
 
-    /// Lets [`Door::keep`] return, from another thread.
+    /// Lets [`Door::keep`] return.
     pub fn close(&self) {
         self.closed.signal();
     }
@@ -175,6 +175,8 @@ impl<'a> Door<'a> {
     fn stop(&self, why: &str) {
         self.whom.log.say(Level::Debug, &format!("The tunnel ends: {why}"));
         self.whom.handle.stop();
+        // What is wrong now would be found wrong again and again until the last packet is sent.
+        self.close();
     }
 
     fn admit(&self) {
