@@ -571,6 +571,24 @@ fn a_death_in_the_background_is_noticed() {
 }
 
 #[test]
+fn whoever_asks_when_the_interface_is_up_finds_the_port_open() {
+    let Some(lab) = Lab::new() else { return };
+    let mut child = lab.child();
+    let mut network = Network::open_in(lab.network.as_fd()).unwrap();
+    let mut stream = lab.connect();
+    assert_eq!(ask(&mut stream, "set=1\nlisten_port=53\n\n"), "errno=0\n\n");
+    for round in 0..200 {
+        network.apply(Change::SetUp(&lab.name)).unwrap();
+        ask(&mut stream, "get=1\n\n");
+        assert!(lab.within(|| UdpSocket::bind("127.0.0.1:53")).is_err(), "round {round}");
+        network.apply(Change::SetDown(&lab.name)).unwrap();
+        while lab.within(|| UdpSocket::bind("127.0.0.1:53")).is_err() {}
+    }
+    signal(&child, "-TERM");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
 fn where_no_broker_can_be_started_it_keeps_its_privileges_and_says_so() {
     let Some(lab) = Lab::new() else { return };
     let mut command = Command::new("strace");

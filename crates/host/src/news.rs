@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::namespace::{Identity, current, within};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, recv, send};
 use sys::option;
@@ -51,6 +52,12 @@ impl Bell {
     pub fn open(news: News) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         bound_socket(Protocol::Route, news.groups(), flags).map(Self)
+    }
+
+    /// Whether it is readable.
+    pub fn rings(&self) -> bool {
+        let mut bell = [PollFd::new(&self.0, PollFlags::IN)];
+        poll(&mut bell, Some(&Timespec::default())).is_ok_and(|ringing| ringing > 0)
     }
 
     /// Makes the descriptor unreadable. Drain first, then look, so that news in between is not lost.
@@ -133,13 +140,12 @@ impl Follower {
         &self.bell
     }
 
-    /// Looks at the interface of `tun`.
+    /// Looks at the interface of `tun`, after the bell was drained.
     ///
     /// # Errors
     ///
     /// When it is gone.
     pub fn look(&mut self, tun: &Tun) -> io::Result<Sight> {
-        self.bell.drain();
         let (network, has_moved) = self.find(tun)?;
         let mtu = match self.place == Identity::of(current()?)? {
             true => tun.mtu(&self.bell),

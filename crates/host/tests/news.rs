@@ -6,29 +6,21 @@ mod support;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use host::namespace;
 use host::news::{Bell, Follower, News, Sight};
 use support::*;
-use sys::poll::Epoll;
 use sys::tun::Tun;
 
 fn ip(place: &OwnedFd, arguments: &str) {
     said(place, &format!("ip {arguments}")).expect("`ip' is there");
 }
 
-fn rings(bell: &Bell) -> bool {
-    let epoll = Epoll::new().unwrap();
-    epoll.add(bell, 0).unwrap();
-    epoll.wait(Some(Duration::ZERO)).unwrap().count() == 1
-}
-
 /// Once for whatever has happened.
 fn rang(bell: &Bell) -> bool {
-    let rings = rings(bell);
+    let rings = bell.rings();
     bell.drain();
-    assert!(!self::rings(bell));
+    assert!(!bell.rings());
     rings
 }
 
@@ -93,7 +85,7 @@ fn an_interface_is_followed_from_namespace_to_namespace() {
     }
     follower.bell().drain();
     ip(&there, "link set tun1 mtu 1300");
-    assert!(rings(follower.bell()), "it is heard of from afar");
+    assert!(follower.bell().rings(), "it is heard of from afar");
     ip(&there, "link del tun1");
     assert!(within(&here, || follower.look(&tun)).is_err());
 }

@@ -92,7 +92,7 @@ impl<'a> Door<'a> {
         epoll.add(&watch, token::WATCH)?;
         epoll.add(&socket.listener, token::CLIENT)?;
         epoll.add(&closed, token::CLOSED)?;
-        epoll.add(whom.broker.links(), token::LINK)?;
+        epoll.add(&*whom.broker.links(), token::LINK)?;
         epoll.add(&paths, token::PATHS)?;
         epoll.add(whom.broker.line(), token::BROKER)?;
         // Whoever asks takes the answers; here it is heard when nobody gives any more.
@@ -160,15 +160,10 @@ impl<'a> Door<'a> {
 
     /// Something about the interface may have changed.
     fn follow_link(&self) {
-        let Whom { handle, broker, log, .. } = &self.whom;
-        match broker.look() {
-            Ok(Sight { up, mtu, moved }) => {
-                handle.follow_link(up, mtu);
-                if moved {
-                    log.say(Level::Debug, "Interface is in another network namespace");
-                }
-            }
-            Err(error) => self.stop(&format!("its interface is not there: {}", words(&error))),
+        let news = self.whom.broker.links();
+        news.drain();
+        if let Err(error) = self.whom.look_at_link() {
+            self.stop(&format!("its interface is not there: {}", words(&error)));
         }
     }
 
@@ -208,10 +203,34 @@ impl<'a> Door<'a> {
     }
 }
 
+impl Whom {
+    /// Tells the tunnel how its interface is.
+    fn look_at_link(&self) -> io::Result<()> {
+        let Sight { up, mtu, moved } = self.broker.look()?;
+        self.handle.follow_link(up, mtu);
+        if moved {
+            self.log.say(Level::Debug, "Interface is in another network namespace");
+        }
+        Ok(())
+    }
+
+    /// Has the tunnel know what has happened to its interface before now: who sets it up and then asks
+    /// something shall find a port open.
+    fn catch_up(&self) {
+        // While the door holds the bell, it has not told yet what it was rung for.
+        let news = self.broker.links();
+        if news.rings() {
+            // It rings on, and whatever is wrong is the door's to say.
+            let _ = self.look_at_link();
+        }
+    }
+}
+
 /// Answers one client until it goes, or says something that nobody understands.
 fn serve(mut stream: &UnixStream, whom: &Whom) -> io::Result<()> {
     let Whom { handle, broker, ledger, .. } = whom;
     for request in Requests::new(stream, |name: &str| broker.zone(name)) {
+        whom.catch_up();
         match request {
             Ok(Request::Get) => {
                 let state = handle.state();

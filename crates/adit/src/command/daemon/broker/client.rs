@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use engine::Machine;
@@ -33,7 +33,7 @@ pub struct Broker {
     tun: Tun,
     /// To look ways up, IPv4's first, and what mark they have.
     probes: Mutex<Option<(u32, [Option<UdpSocket>; 2])>>,
-    links: Bell,
+    links: Mutex<Bell>,
 }
 
 /// Where the broker is.
@@ -64,14 +64,15 @@ impl Broker {
         let tun = Tun::from_fd(tun.as_fd().try_clone_to_owned()?)?;
         let request = Request::Begin(name.to_owned(), file.clone());
         let ((), bell) = ask(&line, &request, &[tun.as_fd()])?;
-        let links = bell.into_iter().next().ok_or(io::ErrorKind::InvalidData)?.into();
+        let links = bell.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
+        let links = Bell::from(links).into();
         let (turn, at_work, probes) = (Mutex::default(), Some(at_work).into(), Mutex::default());
         Ok((Self { line, turn, at_work, tun, links, probes }, is_apart))
     }
 
-    /// Is readable when it is time to [`look`](Self::look).
-    pub fn links(&self) -> &Bell {
-        &self.links
+    /// Rings when it is time to [`look`](Self::look). Whoever holds it looks alone.
+    pub fn links(&self) -> MutexGuard<'_, Bell> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hangs up when the broker is gone.
