@@ -1,16 +1,16 @@
 //! Word that something about the network has changed, and of one interface how it is now.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use crate::namespace::{Identity, current, within};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, recv, send};
+use serde::{Deserialize, Serialize};
 use sys::option;
 use sys::tun::Tun;
 
+use crate::namespace::{Identity, current, within};
 use crate::netlink::{Message, Protocol, bound_socket};
 
 /// What a [`Bell`] rings for.
@@ -112,14 +112,14 @@ pub struct Follower {
 }
 
 /// How an interface is.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sight {
     /// Whether it is up.
     pub up: bool,
     /// Its MTU, if that can be seen.
     pub mtu: Option<u32>,
-    /// Its name and its namespace, if it has come there since the last look.
-    pub moved: Option<(OsString, OwnedFd)>,
+    /// Whether it has come to another network namespace since the last look.
+    pub moved: bool,
 }
 
 impl Follower {
@@ -140,21 +140,19 @@ impl Follower {
         &self.bell
     }
 
-    /// Looks at the interface of `tun`, after the bell was drained.
+    /// Looks at the interface of `tun`, after the bell was drained: how it is, and in which namespace.
     ///
     /// # Errors
     ///
     /// When it is gone.
-    pub fn look(&mut self, tun: &Tun) -> io::Result<Sight> {
-        let (network, has_moved) = self.find(tun)?;
+    pub fn look(&mut self, tun: &Tun) -> io::Result<(Sight, OwnedFd)> {
+        let (network, moved) = self.find(tun)?;
         let mtu = match self.place == Identity::of(current()?)? {
             true => tun.mtu(&self.bell),
             // Any socket there will do, as long as it does not stay.
             false => within(network.as_fd(), || tun.mtu(Bell::open(News::Links)?)).flatten(),
         };
-        let up = tun.is_up()?;
-        let moved = if has_moved { Some((tun.name()?, network)) } else { None };
-        Ok(Sight { up, mtu: mtu.ok(), moved })
+        Ok((Sight { up: tun.is_up()?, mtu: mtu.ok(), moved }, network))
     }
 
     /// The namespace of the interface, and whether it has come there since it was last found. Without

@@ -60,28 +60,26 @@ fn an_interface_is_followed_from_namespace_to_namespace() {
         let follower = Follower::new(&tun).unwrap();
         (tun, follower)
     });
-    let mut look = || within(&here, || follower.look(&tun));
-    let is = |sight: Sight| {
-        (sight.up, sight.mtu, sight.moved.map(|(name, _)| name.into_string().unwrap()))
-    };
-    assert_eq!(is(look().unwrap()), (false, Some(1500), None));
+    let mut look = || within(&here, || follower.look(&tun)).unwrap().0;
+    let sight = |up, mtu, moved| Sight { up, mtu: Some(mtu), moved };
+    assert_eq!(look(), sight(false, 1500, false));
     // `ip` takes a process that is there.
     let mut resident = within(&there, || {
         Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
     });
     ip(&here, &format!("link set tun0 netns {}", resident.id()));
-    assert_eq!(is(look().unwrap()), (false, Some(1500), Some("tun0".into())));
+    assert_eq!(look(), sight(false, 1500, true));
     drop(resident.stdin.take());
     resident.wait().unwrap();
     for (change, expected) in [
-        ("mtu 1280", (false, Some(1280), None)),
-        ("up", (true, Some(1280), None)),
-        ("name tun1", (true, Some(1280), None)),
-        ("down", (false, Some(1280), None)),
+        ("mtu 1280", sight(false, 1280, false)),
+        ("up", sight(true, 1280, false)),
+        ("name tun1", sight(true, 1280, false)),
+        ("down", sight(false, 1280, false)),
     ] {
         let name = if change == "down" { "tun1" } else { "tun0" };
         ip(&there, &format!("link set {name} {change}"));
-        assert_eq!(is(look().unwrap()), expected, "{change}");
+        assert_eq!(look(), expected, "{change}");
     }
     follower.bell().drain();
     ip(&there, "link set tun1 mtu 1300");

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use config::uapi::{Errno, Request, Requests, write_result, write_told};
 use engine::Handle;
-use host::news::{Bell, News};
+use host::news::{Bell, News, Sight};
 use host::signals::{Signal, Signals};
 use host::watch::Watch;
 use sys::poll::{Epoll, Event};
 
-use super::broker::{Broker, Sight};
+use super::broker::Broker;
 use super::ledger::Ledger;
 use super::log::{Level, Log};
 use super::socket::Socket;

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use engine::Machine;
-use host::news::Bell;
+use host::news::{Bell, Sight};
 use host::unreachable::Reports;
 use host::ways::preferred_source;
 use proto::PublicKey;
@@ -19,7 +19,7 @@ use sys::udp::{Family, Group, Udp};
 
 use super::super::socket::File;
 use super::line::Line;
-use super::{Request, Sight, server};
+use super::{Request, server};
 use crate::command::quick::up::ourselves;
 
 /// Asks the broker of one tunnel. Each call waits for its answer.

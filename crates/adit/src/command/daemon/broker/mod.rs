@@ -47,14 +47,3 @@ enum Request {
     /// Remove the socket's file: the tunnel ends.
     RemoveFile,
 }
-
-/// How an interface is, in answer to [`Request::Look`].
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Sight {
-    /// Whether it is up.
-    pub up: bool,
-    /// Its MTU, if that can be seen.
-    pub mtu: Option<u32>,
-    /// Whether it has come to another network namespace since the last look.
-    pub moved: bool,
-}

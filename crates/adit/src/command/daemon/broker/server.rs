@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 use host::namespace::within;
-use host::news::Follower;
+use host::news::{Follower, Sight};
 use host::signals::Signals;
 use host::unreachable::Reports;
 use host::ways::{is_local, probe};
@@ -20,12 +20,13 @@ use sys::udp::{Udp, bind_pair};
 
 use super::super::behave_as_a_tunnel;
 use super::super::socket::File;
+use super::Request;
 use super::line::Line;
-use super::{Request, Sight};
 use crate::command::up::{tell_keepers, tell_of_silence};
 use crate::command::words;
 
-/// Runs `adit broker`, which is not for people: the daemon starts it, with one end of a line as stdin.
+/// Runs `adit broker`, which is not for people: the daemon starts it, with one end of a line as stdin,
+/// and with the name of the tunnel for whoever lists processes.
 pub fn run(_: Vec<OsString>) -> ExitCode {
     // Whoever ends the daemon by a signal to all of its processes lets it say good-bye here.
     let signals = Signals::new();
@@ -132,12 +133,13 @@ impl Tunnel {
     }
 
     fn look(&mut self, tun: &Tun) -> io::Result<Sight> {
-        let host::news::Sight { up, mtu, moved } = self.follower.look(tun)?;
-        if let Some((name, network)) = &moved {
+        let (sight, network) = self.follower.look(tun)?;
+        if sight.moved {
             // Its settings stay behind when it moves.
+            let name = tun.name()?;
             let _ = within(network.as_fd(), || behave_as_a_tunnel(&name.to_string_lossy()));
         }
-        Ok(Sight { up, mtu, moved: moved.is_some() })
+        Ok(sight)
     }
 }
 
