@@ -39,10 +39,7 @@ mod token {
 
 /// Listens on behalf of one tunnel.
 pub struct Door<'a> {
-    socket: &'a Socket,
-    signals: Signals,
-    watch: Watch,
-    paths: Bell,
+    frame: Frame<'a>,
     closed: Event,
     epoll: Epoll,
     whom: Whom,
@@ -86,19 +83,19 @@ impl<'a> Door<'a> {
     ///
     /// Those of epoll.
     pub fn new(frame: Frame<'a>, whom: Whom) -> io::Result<Self> {
-        let Frame { socket, signals, watch, paths } = frame;
+        let Frame { socket, signals, watch, paths } = &frame;
         let (epoll, closed) = (Epoll::new()?, Event::new()?);
-        epoll.add(&signals, token::SIGNALS)?;
-        epoll.add(&watch, token::WATCH)?;
+        epoll.add(signals, token::SIGNALS)?;
+        epoll.add(watch, token::WATCH)?;
         epoll.add(&socket.listener, token::CLIENT)?;
         epoll.add(&closed, token::CLOSED)?;
         epoll.add(&*whom.broker.links(), token::LINK)?;
-        epoll.add(&paths, token::PATHS)?;
+        epoll.add(paths, token::PATHS)?;
         epoll.add(whom.broker.line(), token::BROKER)?;
         // Whoever asks takes the answers; here it is heard when nobody gives any more.
         epoll.watch(whom.broker.line(), token::BROKER, false, false)?;
         let clients = Arc::default();
-        Ok(Self { socket, signals, watch, paths, closed, epoll, whom, clients })
+        Ok(Self { frame, closed, epoll, whom, clients })
     }
 
     /// Answers until [`Door::close`]; stops the tunnel when that is asked for.
@@ -118,11 +115,11 @@ impl<'a> Door<'a> {
             for event in events {
                 match event.token {
                     token::SIGNALS => self.obey(),
-                    token::WATCH if self.watch.drain() => self.check_file(),
+                    token::WATCH if self.frame.watch.drain() => self.check_file(),
                     token::CLIENT => self.admit(),
                     token::LINK => self.follow_link(),
                     token::PATHS => {
-                        self.paths.drain();
+                        self.frame.paths.drain();
                         self.whom.handle.follow_paths();
                     }
                     token::BROKER => {
@@ -141,7 +138,7 @@ impl<'a> Door<'a> {
     }
 
     fn obey(&self) {
-        while let Some(signal) = self.signals.read() {
+        while let Some(signal) = self.frame.signals.read() {
             match signal {
                 Signal::Interrupt | Signal::Terminate => self.stop("a signal asks for it"),
                 // The terminal that started us in the background may go.
@@ -153,7 +150,7 @@ impl<'a> Door<'a> {
     /// Taking the socket away is how `wg-quick` and others end a tunnel in user space. Who owns the
     /// file and who may use it are the administrator's business.
     fn check_file(&self) {
-        if !self.socket.file.is_ours() {
+        if !self.frame.socket.file.is_ours() {
             self.stop("its socket was taken away");
         }
     }
@@ -175,7 +172,7 @@ impl<'a> Door<'a> {
     }
 
     fn admit(&self) {
-        let stream = match self.socket.listener.accept() {
+        let stream = match self.frame.socket.listener.accept() {
             Ok((stream, _)) => stream,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return, // it has gone again
             Err(error) => {

@@ -153,14 +153,7 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     let outcome = Frame::new(&socket, signals).and_then(|frame| {
         let ledger = Arc::new(Ledger::new(Arc::clone(&broker)));
         let starter = Starter::find()?;
-        match is_apart {
-            Ok(()) => give_up_privileges(&log),
-            Err(why) => {
-                let why = words(&why);
-                let text = format!("Keeps privileges: no broker for them can be started: {why}");
-                log.say(Level::Error, &text);
-            }
-        }
+        give_up_privileges(is_apart, &log);
         let tunnel = start(tuns, environment, &broker, &log, &ledger)?;
         let whom = Whom { handle: tunnel.handle(), broker: Arc::clone(&broker), log, ledger };
         carry(tunnel, &Door::new(frame, whom)?, starter);
@@ -173,8 +166,13 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     outcome.map_err(Failure::Start)
 }
 
-/// From here on, what takes privileges is asked of the broker.
-fn give_up_privileges(log: &Log) {
+/// From here on, what takes privileges is asked of the broker, if that is a process of its own.
+fn give_up_privileges(is_apart: io::Result<()>, log: &Log) {
+    if let Err(why) = is_apart {
+        let why = words(&why);
+        let text = format!("Keeps privileges: no broker for them can be started: {why}");
+        return log.say(Level::Error, &text);
+    }
     for (wall, why) in confine() {
         // What the kernel does not have, nobody has to mend.
         let is_old = why.kind() == io::ErrorKind::Unsupported;
