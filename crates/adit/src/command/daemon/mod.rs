@@ -6,12 +6,12 @@ mod broker;
 mod door;
 mod environment;
 mod failure;
+mod interface;
 mod ledger;
 mod log;
 mod socket;
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::RawFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::{io, thread};
@@ -19,7 +19,6 @@ use std::{io, thread};
 use engine::{Notice, Tunnel};
 use host::confine::confine;
 use host::signals::Signals;
-use host::{Change, Network, sysctl};
 use lexopt::Arg;
 use proto::Progress;
 use sys::descriptor::inherited;
@@ -135,9 +134,9 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     let signals = Signals::new().map_err(Failure::Start)?;
     let (name, tuns) = match environment.tun {
         Some(number) => {
-            inherit_interface(number).map_err(|error| Failure::Inherited("WG_TUN_FD", error))?
+            interface::inherit(number).map_err(|error| Failure::Inherited("WG_TUN_FD", error))?
         }
-        None => (name.to_owned(), create_interface(name, environment.workers)?),
+        None => (name.to_owned(), interface::create(name, environment.workers)?),
     };
     let socket = match environment.uapi {
         Some(number) => inherited(number)
@@ -235,38 +234,4 @@ impl Starter {
         }
         Ok(())
     }
-}
-
-fn create_interface(name: &str, workers: usize) -> Result<Vec<Tun>, Failure> {
-    let tuns = Tun::create(name, workers).or_else(|error| match error.kind() {
-        // Some kernels, such as gVisor, know no interfaces of several queues.
-        io::ErrorKind::InvalidInput if workers > 1 => Tun::create(name, 1),
-        _ => Err(error),
-    });
-    let tuns = tuns.map_err(|error| Failure::Interface(name.to_owned(), error))?;
-    let mtu = Change::SetMtu(name, engine::DEFAULT_MTU.into());
-    Network::open().and_then(|mut network| network.apply(mtu)).map_err(Failure::Prepare)?;
-    behave_as_a_tunnel(name);
-    Ok(tuns)
-}
-
-/// Makes a TUN what the kernel's own interface is: without addresses that nobody has given it, and
-/// without telling peers that they could reach each other directly, since they cannot.
-fn behave_as_a_tunnel(name: &str) {
-    for (setting, value) in [
-        (format!("net/ipv6/conf/{name}/addr_gen_mode"), "1"), // IN6_ADDR_GEN_MODE_NONE
-        (format!("net/ipv4/conf/{name}/send_redirects"), "0"),
-        // It holds if either says so.
-        ("net/ipv4/conf/all/send_redirects".to_owned(), "0"),
-    ] {
-        // Where /proc/sys is read-only, or there is no IPv6, the tunnel still works.
-        let _ = sysctl::set(&setting, value);
-    }
-}
-
-/// A queue of an interface that somebody else has made, with the name and MTU that it has.
-fn inherit_interface(number: RawFd) -> io::Result<(String, Vec<Tun>)> {
-    let tun = inherited(number).and_then(Tun::from_fd)?;
-    let name = tun.name()?.into_string().map_err(|_| io::ErrorKind::InvalidData)?;
-    Ok((name, vec![tun]))
 }

@@ -18,7 +18,7 @@ use serde_json::Value;
 use sys::tun::Tun;
 use sys::udp::{Udp, bind_pair};
 
-use super::super::behave_as_a_tunnel;
+use super::super::interface::behave_as_a_tunnel;
 use super::super::socket::File;
 use super::Request;
 use super::line::Line;
