@@ -152,6 +152,24 @@ fn a_signal_to_both_processes_ends_them_and_leaves_nothing() {
     }
 }
 
+/// Whoever waits for the file to go makes the next interface of that name.
+#[test]
+fn the_interface_goes_before_the_file_of_the_socket_does() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    let mut pair = pair(&lab);
+    let daemon = &mut pair.left.daemon;
+    let broker = daemon.broker();
+    let is_there = || pair.left.ns.attempt(&format!("ip link show {}", daemon.interface)).is_ok();
+    assert!(is_there());
+    signal(broker, Signal::STOP);
+    daemon.signal(Signal::TERM);
+    await_that("the interface goes", || !is_there());
+    assert!(daemon.socket().exists());
+    signal(broker, Signal::CONT);
+    assert!(daemon.await_end().success());
+    assert!(!daemon.socket().exists());
+}
+
 /// Each is a question or more to the broker about every peer.
 #[test]
 fn sources_are_not_chosen_more_often_than_there_is_time_for() {

@@ -29,8 +29,8 @@ pub struct Broker {
     /// One request at a time is on its way.
     turn: Mutex<()>,
     at_work: Mutex<Option<AtWork>>,
-    /// A queue of the tunnel's interface.
-    tun: Tun,
+    /// A queue of the tunnel's interface, while there is a tunnel.
+    tun: Mutex<Option<Tun>>,
     /// To look ways up, IPv4's first, and what mark they have.
     probes: Mutex<Option<(u32, [Option<UdpSocket>; 2])>>,
     links: Mutex<Bell>,
@@ -66,7 +66,8 @@ impl Broker {
         let ((), bell) = ask(&line, &request, &[tun.as_fd()])?;
         let links = bell.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
         let links = Bell::from(links).into();
-        let (turn, at_work, probes) = (Mutex::default(), Some(at_work).into(), Mutex::default());
+        let (tun, at_work) = (Some(tun).into(), Some(at_work).into());
+        let (turn, probes) = (Mutex::default(), Mutex::default());
         Ok((Self { line, turn, at_work, tun, links, probes }, is_apart))
     }
 
@@ -86,7 +87,9 @@ impl Broker {
     ///
     /// When it is gone, or the broker is.
     pub fn look(&self) -> io::Result<Sight> {
-        self.ask(&Request::Look, &[self.tun.as_fd()]).map(|(sight, _)| sight)
+        let tun = self.tun.lock().unwrap_or_else(PoisonError::into_inner);
+        let tun = tun.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        self.ask(&Request::Look, &[tun.as_fd()]).map(|(sight, _)| sight)
     }
 
     /// Hears what comes by ICMP from now on.
@@ -115,8 +118,9 @@ impl Broker {
         let _ = self.ask::<()>(&Request::TellKeepers, &[]);
     }
 
-    /// Has the socket's file removed.
+    /// Has the socket's file removed. Whoever waits for that may make the next interface of this name.
     pub fn remove_file(&self) {
+        drop(self.tun.lock().unwrap_or_else(PoisonError::into_inner).take());
         let _ = self.ask::<()>(&Request::RemoveFile, &[]);
     }
 
