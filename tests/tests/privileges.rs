@@ -170,6 +170,18 @@ fn the_interface_goes_before_the_file_of_the_socket_does() {
     assert!(!daemon.socket().exists());
 }
 
+/// In JSON, such a character takes six bytes.
+#[test]
+fn a_question_that_is_too_long_is_not_asked() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    let pair = pair(&lab);
+    let (key, zone) = ("11".repeat(32), "\u{1}".repeat(3900));
+    let set = format!("set=1\npublic_key={key}\nendpoint=[fe80::1%{zone}]:1\n\n");
+    assert_eq!(pair.left.daemon.uapi(&set), "errno=-22\n\n");
+    pair.ping();
+    pair.left.daemon.set("fwmark 7");
+}
+
 /// Each is a question or more to the broker about every peer.
 #[test]
 fn sources_are_not_chosen_more_often_than_there_is_time_for() {

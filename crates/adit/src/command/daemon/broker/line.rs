@@ -13,7 +13,7 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Longer than any message. The longest names a path.
+/// Longer than any message that means something. The longest names a path.
 const LONGEST: usize = 8192;
 /// More descriptors than ever come together: the sockets of both families.
 const MOST: usize = 64;
@@ -38,9 +38,12 @@ impl Line {
     ///
     /// # Errors
     ///
-    /// `EPIPE` if nobody is there any more.
+    /// `EPIPE` if nobody is there any more; `EMSGSIZE` if the other end could not read it as a whole.
     pub fn say(&self, words: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = serde_json::to_vec(words)?;
+        if bytes.len() > LONGEST {
+            return Err(Errno::MSGSIZE.into());
+        }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
         let mut beside = SendAncillaryBuffer::new(&mut space);
         // Without any, the kernel wants no empty message either.
