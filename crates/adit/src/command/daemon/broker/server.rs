@@ -118,8 +118,12 @@ impl Tunnel {
                 sockets.try_for_each(|socket| socket.set_mark(mark))?;
             }
             Request::Probes(mark) => {
-                let probes = [Family::V4, Family::V6].map(|family| probe(family, mark).ok());
-                return answer_with_each(probes.map(|probe| probe.map(OwnedFd::from)));
+                let [v4, v6] = [Family::V4, Family::V6].map(|family| match probe(family, mark) {
+                    Err(error) if code(&error) == Errno::AFNOSUPPORT.raw_os_error() => Ok(None),
+                    // They are kept: one that cannot be had now is asked for again.
+                    probe => probe.map(|socket| Some(socket.into())),
+                });
+                return answer_with_each([v4?, v6?]);
             }
             Request::Reports => return answer_with_each(Reports::open()?.into_sockets()),
             Request::Has(address) => return answer(is_local(address)),
