@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use adit_tests::lab::{Family, Implementation, Lab, Namespace, Pair, Pairing, await_that, parent};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 const ADIT: Implementation = Implementation::Adit;
 
@@ -180,6 +180,32 @@ fn a_question_that_is_too_long_is_not_asked() {
     assert_eq!(pair.left.daemon.uapi(&set), "errno=-22\n\n");
     pair.ping();
     pair.left.daemon.set("fwmark 7");
+}
+
+/// A machine may run out of descriptors for a moment.
+#[test]
+fn a_broker_that_cannot_look_ends_no_tunnel() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    let pair = pair(&lab);
+    let Pair { left, right, .. } = &pair;
+    let broker = left.daemon.broker();
+    let Rlimit { current: usual, maximum } = getrlimit(Resource::Nofile);
+    let limit = |current| {
+        let pid = Pid::from_raw(broker.cast_signed());
+        prlimit(pid, Resource::Nofile, Rlimit { current, maximum }).expect("it is there");
+    };
+    limit(Some(3));
+    let interface = &left.daemon.interface;
+    left.ns.ip(&format!("link set {interface} mtu 1300"));
+    await_that("it says so", || left.daemon.log().contains("Cannot see the interface well"));
+    left.ns.ip(&format!("link set {interface} down"));
+    left.ns.no_ping(right.v4);
+    limit(usual);
+    left.ns.ip(&format!("link set {interface} up"));
+    left.address_inside();
+    pair.ping();
+    let said = left.daemon.log().matches("Cannot see the interface well").count();
+    assert!(said < 10, "{said}");
 }
 
 /// Each is a question or more to the broker about every peer.

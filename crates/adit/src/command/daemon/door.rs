@@ -203,7 +203,13 @@ impl<'a> Door<'a> {
 impl Whom {
     /// Tells the tunnel how its interface is.
     fn look_at_link(&self) -> io::Result<()> {
-        let Sight { up, mtu, moved } = self.broker.look()?;
+        let Sight { up, mtu, moved } = self.broker.look().or_else(|why| {
+            // As far as that goes without the broker: perhaps the interface is gone.
+            let up = self.broker.is_up()?;
+            let text = format!("Cannot see the interface well: {}", words(&why));
+            self.log.say(Level::Error, &text);
+            Ok::<_, io::Error>(Sight { up, mtu: None, moved: false })
+        })?;
         self.handle.follow_link(up, mtu);
         if moved {
             self.log.say(Level::Debug, "Interface is in another network namespace");

@@ -87,9 +87,21 @@ impl Broker {
     ///
     /// When it is gone, or the broker is.
     pub fn look(&self) -> io::Result<Sight> {
+        self.with_tun(|tun| self.ask(&Request::Look, &[tun.as_fd()]).map(|(sight, _)| sight))
+    }
+
+    /// Whether the interface is up, which the broker is not needed for.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn is_up(&self) -> io::Result<bool> {
+        self.with_tun(Tun::is_up)
+    }
+
+    fn with_tun<T>(&self, ask: impl FnOnce(&Tun) -> io::Result<T>) -> io::Result<T> {
         let tun = self.tun.lock().unwrap_or_else(PoisonError::into_inner);
-        let tun = tun.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        self.ask(&Request::Look, &[tun.as_fd()]).map(|(sight, _)| sight)
+        ask(tun.as_ref().ok_or(io::ErrorKind::NotFound)?)
     }
 
     /// Hears what comes by ICMP from now on.
