@@ -120,6 +120,32 @@ fn a_killed_daemon_takes_its_broker_along() {
     await_that("the broker ends", || !is_there(broker));
 }
 
+/// A process that is killed closes what has the highest number first. Whoever sees the interface go
+/// starts another daemon, which must not find that somebody still listens.
+#[test]
+fn the_socket_has_a_higher_number_than_the_interface() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    let pair = pair(&lab);
+    let daemon = &pair.left.daemon;
+    let table = daemon.home.within(|| fs::read_to_string("/proc/thread-self/net/unix"));
+    let table = table.expect("a table of sockets");
+    // As it was named when it was opened.
+    let name = format!("/.{}/sock", daemon.interface);
+    let line = table.lines().find(|line| line.ends_with(&name));
+    const INODE: usize = 6;
+    let inode = line.and_then(|line| line.split_whitespace().nth(INODE)).expect("it listens");
+    let highest = |of: &str| {
+        let entries =
+            fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("it runs").flatten();
+        let those = entries
+            .filter(|entry| fs::read_link(entry.path()).is_ok_and(|it| it.as_os_str() == of));
+        those.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max()
+    };
+    let queue = highest("/dev/net/tun");
+    assert!(queue.is_some());
+    assert!(queue < highest(&format!("socket:[{inode}]")), "{queue:?}");
+}
+
 #[test]
 fn the_end_of_its_broker_ends_the_daemon() {
     let Some(lab) = Lab::open(&[ADIT]) else { return };

@@ -1,7 +1,7 @@
 //! The interface of a tunnel: made here, or handed down by somebody else.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 
 use host::{Change, Network, sysctl};
 use sys::descriptor::inherited;
@@ -46,4 +46,14 @@ pub fn inherit(number: RawFd) -> io::Result<(String, Vec<Tun>)> {
     let tun = inherited(number).and_then(Tun::from_fd)?;
     let name = tun.name()?.into_string().map_err(|_| io::ErrorKind::InvalidData)?;
     Ok((name, vec![tun]))
+}
+
+/// A queue once more. If this process is killed, the kernel closes what has the highest number first: to be
+/// made before the socket is opened, which must not take clients when the interface is gone.
+///
+/// # Errors
+///
+/// `EMFILE`.
+pub fn once_more(tun: &Tun) -> io::Result<Tun> {
+    Tun::from_fd(tun.as_fd().try_clone_to_owned()?)
 }

@@ -138,6 +138,8 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
         }
         None => (name.to_owned(), interface::create(name, environment.workers)?),
     };
+    let queue = tuns.first().ok_or(io::ErrorKind::NotFound.into()).and_then(interface::once_more);
+    let queue = queue.map_err(Failure::Start)?;
     let socket = match environment.uapi {
         Some(number) => inherited(number)
             .and_then(|listener| Socket::inherit(&name, listener))
@@ -145,8 +147,6 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
         None => Socket::open(&name)?,
     };
     let log = Arc::new(Log::new(environment.level, &name));
-    let queue =
-        tuns.first().ok_or(io::ErrorKind::NotFound).map_err(|kind| Failure::Start(kind.into()))?;
     let (broker, is_apart) = Broker::start(&name, &socket.file, queue).map_err(Failure::Start)?;
     let broker = Arc::new(broker);
     let outcome = Frame::new(&socket, signals).and_then(|frame| {

@@ -45,13 +45,13 @@ enum AtWork {
 }
 
 impl Broker {
-    /// Starts one for the tunnel of this name, whose socket has this file: a process of its own, or,
-    /// where that cannot be had, a thread of ours, and says why.
+    /// Starts one for the tunnel of this name, whose socket has this file, and `tun` is a queue of which: a
+    /// process of its own, or, where that cannot be had, a thread of ours, and says why.
     ///
     /// # Errors
     ///
     /// When there is neither.
-    pub fn start(name: &str, file: &File, tun: &Tun) -> io::Result<(Self, io::Result<()>)> {
+    pub fn start(name: &str, file: &File, tun: Tun) -> io::Result<(Self, io::Result<()>)> {
         let (line, theirs) = Line::pair()?;
         let (at_work, is_apart) = match process(name, theirs.try_clone()?) {
             Ok(child) => {
@@ -61,7 +61,6 @@ impl Broker {
             }
             Err(why) => (AtWork::Thread(here(theirs)?), Err(why)),
         };
-        let tun = Tun::from_fd(tun.as_fd().try_clone_to_owned()?)?;
         let request = Request::Begin(name.to_owned(), file.clone());
         let ((), bell) = ask(&line, &request, &[tun.as_fd()])?;
         let links = bell.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
