@@ -540,7 +540,8 @@ fn whatever_it_lacks_descriptors_for_it_says_so_and_leaves_nothing() {
         assert!(lab.nothing_is_left(), "{limit} descriptors: {said}");
         reasons.insert(said);
     }
-    let expected = ["cannot open a netlink socket", "cannot start the tunnel"];
+    let socket = format!("cannot create {}", lab.socket().display());
+    let expected = ["cannot open a netlink socket", "cannot start the tunnel", &socket];
     assert_eq!(reasons, expected.map(|what| format!("{what}: Too many open files\n")).into());
     let output = start(4, false).wait_with_output().unwrap();
     let expected = "adit: cannot start in the background: Too many open files\n";
@@ -625,6 +626,8 @@ fn where_no_broker_can_be_started_it_keeps_its_privileges_and_says_so() {
     let stream = lab.connect();
     fs::remove_file(lab.socket()).unwrap();
     await_end(stream);
+    // The process has ended when there is no stdout, either.
+    output.0.read_to_end(&mut Vec::new()).unwrap();
     assert!(lab.nothing_is_left());
 }
 
