@@ -37,6 +37,35 @@ fn a_unit_starts_reloads_and_stops_and_leaves_nothing() {
     assert_eq!(asked_for("fourth.test"), "outside");
 }
 
+/// Its walls stand inside of those of the unit.
+#[test]
+#[ignore = "in a guest"]
+fn the_daemon_of_a_unit_gives_up_its_privileges() {
+    const SETTINGS: &str = "/run/systemd/system/adit@.service.d";
+    installed();
+    write_wg0("");
+    fs::create_dir_all(SETTINGS).expect("a folder");
+    fs::write(format!("{SETTINGS}/log.conf"), "[Service]\nEnvironment=LOG_LEVEL=debug\n")
+        .expect("a file");
+    sh("systemctl daemon-reload; systemctl start adit@wg0");
+    await_sh("journalctl --no-pager -u adit@wg0 | grep -q 'Interface is up'");
+    sh("! journalctl --no-pager -u adit@wg0 | grep -E 'walls|ERROR'");
+    let [daemon, broker] = ["[d]aemon -- wg0", "[b]roker wg0"].map(|what| {
+        let status = sh(&format!("cat /proc/$(pgrep -f 'adit {what}')/status"));
+        move |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.expect(name).trim().to_owned()
+        }
+    });
+    assert_eq!(daemon("CapPrm"), "0000000000000000");
+    assert_ne!(broker("CapPrm"), "0000000000000000");
+    let [daemon, broker] = [daemon, broker].map(|of| of("Seccomp_filters").parse::<u32>());
+    assert_eq!(daemon.expect("a number"), broker.expect("a number") + 2);
+    sh("systemctl stop adit@wg0");
+    fs::remove_dir_all(SETTINGS).expect("it is there");
+    sh("systemctl daemon-reload");
+}
+
 /// A file that was meant for all other links takes the tunnel's as well.
 #[test]
 #[ignore = "in a guest"]
