@@ -45,8 +45,8 @@ enum AtWork {
 }
 
 impl Broker {
-    /// Starts one for the tunnel of this name, whose socket has this file, and `tun` is a queue of which: a
-    /// process of its own, or, where that cannot be had, a thread of ours, and says why.
+    /// Starts one for the tunnel of this name: `file` is its socket's, `tun` a queue of its interface. It is a
+    /// process of its own, or, where that cannot be had, a thread of this one; then it is said why.
     ///
     /// # Errors
     ///
