@@ -165,8 +165,11 @@ impl Follower {
             if place == self.place {
                 return Ok((network, has_moved));
             }
-            // If it moves on before anybody listens there, nobody tells us: so it is looked for again.
-            self.bell.hear_of(network.as_fd());
+            // Of ours it rings anyway. If it moves on before anybody listens there, nobody tells us: so
+            // it is looked for again.
+            if place != Identity::of(current()?)? {
+                self.bell.hear_of(network.as_fd());
+            }
             (self.place, has_moved) = (place, true);
         }
     }

@@ -87,3 +87,34 @@ fn an_interface_is_followed_from_namespace_to_namespace() {
     ip(&there, "link del tun1");
     assert!(within(&here, || follower.look(&tun)).is_err());
 }
+
+#[test]
+fn coming_home_leaves_no_trace_at_home() {
+    let (Some(here), Some(there)) = (a_namespace(), a_namespace()) else { return };
+    let (tun, mut follower) = within(&here, || {
+        let tun = Tun::create("tun0", 1).unwrap().remove(0);
+        let follower = Follower::new(&tun).unwrap();
+        (tun, follower)
+    });
+    let resident = |place: &OwnedFd| {
+        within(place, || {
+            Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+        })
+    };
+    let mut residents = [resident(&here), resident(&there)];
+    let [at_home, abroad] =
+        residents.each_ref().map(|it| format!("link set tun0 netns {}", it.id()));
+    for (place, command) in [(&here, abroad), (&there, at_home)] {
+        ip(place, &command);
+        assert!(within(&here, || follower.look(&tun)).unwrap().moved.is_some());
+    }
+    ip(&here, "link set tun0 mtu 1280");
+    assert!(rings(follower.bell()));
+    // A namespace has a number where it is listened to from afar.
+    let numbers = said(&here, "ip netns list-id").expect("`ip' is there");
+    assert_eq!(numbers.lines().filter(|line| line.starts_with("nsid")).count(), 1, "{numbers}");
+    for resident in &mut residents {
+        drop(resident.stdin.take());
+        resident.wait().unwrap();
+    }
+}
