@@ -106,10 +106,10 @@ fn coming_home_leaves_no_trace_at_home() {
         residents.each_ref().map(|it| format!("link set tun0 netns {}", it.id()));
     for (place, command) in [(&here, abroad), (&there, at_home)] {
         ip(place, &command);
-        assert!(within(&here, || follower.look(&tun)).unwrap().moved.is_some());
+        assert!(within(&here, || follower.look(&tun)).unwrap().0.moved);
     }
     ip(&here, "link set tun0 mtu 1280");
-    assert!(rings(follower.bell()));
+    assert!(follower.bell().rings());
     // A namespace has a number where it is listened to from afar.
     let numbers = said(&here, "ip netns list-id").expect("`ip' is there");
     assert_eq!(numbers.lines().filter(|line| line.starts_with("nsid")).count(), 1, "{numbers}");
