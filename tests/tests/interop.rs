@@ -2,6 +2,8 @@
 
 use std::env;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use adit_tests::guest;
@@ -346,6 +348,59 @@ play_in_every_pairing!(
 );
 
 /// All of these with the kernel, in a guest; the test `kernel` has a short form of them.
+/// What the peer sends to the address that was right before is on its way for as long as it has not heard of
+/// the new one, and asks for no answer from there.
+#[test]
+fn a_better_route_is_taken_while_the_peer_speaks() {
+    let name = "a_better_route_is_taken_while_the_peer_speaks";
+    Implementation::Adit.play(name, |lab, adit| {
+        // Whoever only listens sends a keepalive after half a second.
+        let environment = &[("ADIT_TIME_SCALE", "20")];
+        let pairing = Pairing { environment, ..Pairing::new(adit, adit) };
+        let Pair { left, right, .. } = Pair::linked(lab, pairing, Family::V4);
+        left.ns.link("eth1", &right.ns, "eth1");
+        left.ns.address("eth1", "10.0.0.3/24");
+        for (ns, interface) in [(&left.ns, "all"), (&left.ns, "eth1"), (&right.ns, "all")] {
+            ns.sysctl(&format!("ipv4/conf/{interface}/rp_filter"), "0");
+        }
+        let route = |words: &str| left.ns.ip(&format!("route add 10.0.0.0/24 dev {words}"));
+        let is_at = |address: &str| {
+            let endpoint = right.sees(&left).endpoint;
+            endpoint.is_some_and(|endpoint| endpoint.ip().to_string() == address)
+        };
+        // It answers nothing.
+        let listener = left.ns.within(|| UdpSocket::bind((left.v4, 9))).expect("a socket");
+        let speaker = right.ns.within(|| UdpSocket::bind((right.v4, 0))).expect("a socket");
+        speaker.connect((left.v4, 9)).expect("a way");
+        for is_answered in [true, false] {
+            for interface in ["eth0", "eth1"] {
+                left.ns.ip(&format!("-4 route flush dev {interface}"));
+            }
+            route("eth0 src 10.0.0.1 metric 2");
+            await_that("the only route is taken", || {
+                left.greet(&right);
+                is_at("10.0.0.1")
+            });
+            let ping = format!("ping -q -i 0.002 {}", left.v4);
+            let _ping = is_answered.then(|| right.ns.spawn(&ping));
+            let talk = Arc::new(speaker.try_clone().expect("a descriptor"));
+            let speaker = Arc::downgrade(&talk);
+            let speaks = move || {
+                // Until the last line of this round.
+                while let Some(speaker) = speaker.upgrade().filter(|_| !is_answered) {
+                    speaker.send(b"and so on").expect("a message");
+                    thread::sleep(Duration::from_millis(1)); // Its pace.
+                }
+            };
+            thread::spawn(speaks);
+            route("eth1 src 10.0.0.3 metric 1");
+            await_that("the better route is taken", || is_at("10.0.0.3"));
+            drop(talk);
+        }
+        drop(listener);
+    });
+}
+
 #[test]
 fn the_kernel_plays_along() {
     if env::var_os("ADIT_LONG").is_none() {

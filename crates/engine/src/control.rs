@@ -117,9 +117,16 @@ impl Control {
             match letter {
                 Letter::Report(peer, report) => self.device.report(self.now(), peer, report),
                 Letter::Roamed(id) => {
-                    if let Some(endpoint) = self.peer(id).and_then(|peer| peer.roamed()) {
-                        self.paths.learn(&*self.machine, &endpoint, self.mark);
-                        self.device.report(self.now(), id, Report::Roamed(endpoint));
+                    let now = self.now();
+                    if let Some(peer) = self.peer(id)
+                        && let Some(endpoint) = peer.roamed()
+                    {
+                        if !self.paths.learn(&*self.machine, &endpoint, self.mark, now.time) {
+                            // Which is told by another letter.
+                            peer.forget_source(&self.shared, &endpoint);
+                            continue;
+                        }
+                        self.device.report(now, id, Report::Roamed(endpoint));
                         self.tell_place(id, &endpoint);
                     }
                 }
@@ -134,8 +141,9 @@ impl Control {
                 Letter::Paths => {
                     // Whatever changes from here on is for the next.
                     self.shared.paths_changed.store(false, Ordering::SeqCst);
-                    let review = self.paths.review(&*self.machine, self.mark);
-                    self.device.forget_sources(self.shared.clock.now(), review);
+                    let now = self.shared.clock.now();
+                    let review = self.paths.review(&*self.machine, self.mark, now.time);
+                    self.device.forget_sources(now, review);
                 }
                 Letter::Saturated => self.widen(),
                 Letter::Tell(notice) => (self.observer)(notice),
@@ -188,7 +196,7 @@ impl Control {
             }
             Event::RoutesChanged => self.stale = true,
             Event::EndpointChanged(id, endpoint) => {
-                self.paths.learn(&*self.machine, &endpoint, self.mark);
+                self.paths.learn(&*self.machine, &endpoint, self.mark, self.now().time);
                 self.with(id, |peer| peer.set_endpoint(endpoint));
                 self.tell_place(id, &endpoint);
                 self.ask_if_staged(id);
