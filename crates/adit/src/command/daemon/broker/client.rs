@@ -72,7 +72,7 @@ impl Broker {
 
     /// Rings when it is time to [`look`](Self::look). Whoever holds it looks alone.
     pub fn links(&self) -> MutexGuard<'_, Bell> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.links)
     }
 
     /// Hangs up when the broker is gone.
@@ -99,7 +99,7 @@ impl Broker {
     }
 
     fn with_tun<T>(&self, ask: impl FnOnce(&Tun) -> io::Result<T>) -> io::Result<T> {
-        let tun = self.tun.lock().unwrap_or_else(PoisonError::into_inner);
+        let tun = held(&self.tun);
         ask(tun.as_ref().ok_or(io::ErrorKind::NotFound)?)
     }
 
@@ -131,7 +131,7 @@ impl Broker {
 
     /// Has the socket's file removed. Whoever waits for that may make the next interface of this name.
     pub fn remove_file(&self) {
-        drop(self.tun.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(held(&self.tun).take());
         let _ = self.ask::<()>(&Request::RemoveFile, &[]);
     }
 
@@ -139,7 +139,7 @@ impl Broker {
     pub fn end(&self) {
         self.line.hang_up();
         // It has no reason to end badly, and if it did, all is over anyway.
-        match self.at_work.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match held(&self.at_work).take() {
             Some(AtWork::Process(mut child)) => drop(child.wait()),
             Some(AtWork::Thread(thread)) => drop(thread.join()),
             None => {}
@@ -151,9 +151,13 @@ impl Broker {
         request: &Request,
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<(T, Vec<OwnedFd>)> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = held(&self.turn);
         ask(&self.line, request, descriptors)
     }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn process(name: &str, line: OwnedFd) -> io::Result<Child> {
@@ -203,7 +207,7 @@ impl Machine for Broker {
     }
 
     fn source(&self, remote: SocketAddr, mark: u32) -> io::Result<IpAddr> {
-        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut probes = held(&self.probes);
         let (_, known) = match probes.take().filter(|(marked, _)| *marked == mark) {
             Some(known) => probes.insert(known),
             None => {
