@@ -107,6 +107,8 @@ impl AsFd for Bell {
 pub struct Follower {
     /// In our own namespace: one in the TUN's would not let that one end, and the TUN with it.
     bell: Bell,
+    /// Where the bell is.
+    home: Identity,
     /// Where the TUN is.
     place: Identity,
 }
@@ -129,8 +131,8 @@ impl Follower {
     ///
     /// Those of [`Bell::open`], or that the interface is gone.
     pub fn new(tun: &Tun) -> io::Result<Self> {
-        let place = Identity::of(current()?)?;
-        let mut follower = Self { bell: Bell::open(News::Links)?, place };
+        let home = Identity::of(current()?)?;
+        let mut follower = Self { bell: Bell::open(News::Links)?, home, place: home };
         follower.find(tun)?;
         Ok(follower)
     }
@@ -147,7 +149,7 @@ impl Follower {
     /// When it is gone.
     pub fn look(&mut self, tun: &Tun) -> io::Result<(Sight, OwnedFd)> {
         let (network, moved) = self.find(tun)?;
-        let mtu = match self.place == Identity::of(current()?)? {
+        let mtu = match self.place == self.home {
             true => tun.mtu(&self.bell),
             // Any socket there will do, as long as it does not stay.
             false => within(network.as_fd(), || tun.mtu(Bell::open(News::Links)?)).flatten(),
@@ -167,7 +169,7 @@ impl Follower {
             }
             // Of ours it rings anyway. If it moves on before anybody listens there, nobody tells us: so
             // it is looked for again.
-            if place != Identity::of(current()?)? {
+            if place != self.home {
                 self.bell.hear_of(network.as_fd());
             }
             (self.place, has_moved) = (place, true);
