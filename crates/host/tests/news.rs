@@ -5,7 +5,7 @@ mod support;
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use host::namespace;
 use host::news::{Bell, Follower, News, Sight};
@@ -52,21 +52,30 @@ fn news_of_a_link_or_a_path_is_heard_once() {
     assert!(rang(&links), "more than there is room for is heard, too");
 }
 
-#[test]
-fn an_interface_is_followed_from_namespace_to_namespace() {
-    let (Some(here), Some(there)) = (a_namespace(), a_namespace()) else { return };
-    let (tun, mut follower) = within(&here, || {
+/// An interface of that place, and who follows it from there.
+fn followed(place: &OwnedFd) -> (Tun, Follower) {
+    within(place, || {
         let tun = Tun::create("tun0", 1).unwrap().remove(0);
         let follower = Follower::new(&tun).unwrap();
         (tun, follower)
-    });
+    })
+}
+
+/// A process that is there until nobody holds its stdin: `ip` moves an interface to one.
+fn resident(place: &OwnedFd) -> Child {
+    within(place, || {
+        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    })
+}
+
+#[test]
+fn an_interface_is_followed_from_namespace_to_namespace() {
+    let (Some(here), Some(there)) = (a_namespace(), a_namespace()) else { return };
+    let (tun, mut follower) = followed(&here);
     let mut look = || within(&here, || follower.look(&tun)).unwrap().0;
     let sight = |up, mtu, moved| Sight { up, mtu: Some(mtu), moved };
     assert_eq!(look(), sight(false, 1500, false));
-    // `ip` takes a process that is there.
-    let mut resident = within(&there, || {
-        Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
-    });
+    let mut resident = resident(&there);
     ip(&here, &format!("link set tun0 netns {}", resident.id()));
     assert_eq!(look(), sight(false, 1500, true));
     drop(resident.stdin.take());
@@ -91,16 +100,7 @@ fn an_interface_is_followed_from_namespace_to_namespace() {
 #[test]
 fn coming_home_leaves_no_trace_at_home() {
     let (Some(here), Some(there)) = (a_namespace(), a_namespace()) else { return };
-    let (tun, mut follower) = within(&here, || {
-        let tun = Tun::create("tun0", 1).unwrap().remove(0);
-        let follower = Follower::new(&tun).unwrap();
-        (tun, follower)
-    });
-    let resident = |place: &OwnedFd| {
-        within(place, || {
-            Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
-        })
-    };
+    let (tun, mut follower) = followed(&here);
     let mut residents = [resident(&here), resident(&there)];
     let [at_home, abroad] =
         residents.each_ref().map(|it| format!("link set tun0 netns {}", it.id()));
