@@ -141,7 +141,7 @@ impl Control {
                 Letter::Paths => {
                     // Whatever changes from here on is for the next.
                     self.shared.paths_changed.store(false, Ordering::SeqCst);
-                    let now = self.shared.clock.now();
+                    let now = self.now();
                     let review = self.paths.review(&*self.machine, self.mark, now.time);
                     self.device.forget_sources(now, review);
                 }

@@ -57,9 +57,7 @@ pub fn serve(line: &Line, may: Result<(), i32>) -> io::Result<()> {
                 .and_then(|begun| tunnel.insert(begun).bell()),
             (Ok(Some((request, descriptors))), Some(tunnel)) => tunnel.serve(request, descriptors),
             (Ok(Some(_)), None) => Err(io::ErrorKind::InvalidInput.into()),
-            (Err(error), _) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
-                Err(error)
-            }
+            (Err(error), _) if code(&error) == Errno::MFILE.raw_os_error() => Err(error),
             (Err(error), _) => return Err(error),
         };
         let (value, descriptors) = match outcome {
