@@ -149,7 +149,7 @@ impl End {
             return outcome;
         }
         let (keypair, window) = self.session.as_mut().ok_or(Discard::UnknownIndex)?;
-        if kind != Kind::Data(keypair.local_index()) {
+        if kind != Kind::Data(keypair.local_index) {
             return Err(Discard::UnknownIndex);
         }
         let mut datagram = datagram.to_vec();

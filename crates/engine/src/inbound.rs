@@ -94,7 +94,7 @@ impl Opener<'_> {
             let length = rest.len().min(same.count() * stride);
             let Some((run, behind)) = rest.split_at_mut_checked(length) else { return };
             if let Ok(Kind::Data(index)) = first {
-                let last = self.last.take().filter(|last| last.keypair.local_index() == index);
+                let last = self.last.take().filter(|last| last.keypair.local_index == index);
                 if let Some(session) = last.or_else(|| self.round.shared.sessions.find(index)) {
                     self.open_run(&session, &origin, run);
                     self.last = Some(session);
@@ -143,7 +143,7 @@ impl Opener<'_> {
         // packet is delivered, so that workers can answer it.
         if confirmed {
             peer.send_on_unless_staged(keypair);
-            shared.report(peer.id, Report::Confirmed(keypair.local_index()));
+            shared.report(peer.id, Report::Confirmed(keypair.local_index));
         }
     }
 

@@ -139,7 +139,7 @@ impl Outbound {
         };
         let mut session = peer.session(round.now);
         let is_ours = |keypair: &Arc<Keypair>| {
-            packet::udp_payload(packet).map(kind) == Some(Ok(Kind::Data(keypair.remote_index())))
+            packet::udp_payload(packet).map(kind) == Some(Ok(Kind::Data(keypair.remote_index)))
         };
         if remote.ip() == destination && session.as_ref().is_some_and(is_ours) {
             // The way to the peer leads into the tunnel, which would carry itself without an end.

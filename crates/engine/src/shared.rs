@@ -275,7 +275,7 @@ impl Sessions {
     pub fn add(&self, peer: Arc<Peer>, keypair: Arc<Keypair>) {
         let session = Arc::new(Session { peer, window: Mutex::default(), keypair });
         let mut sessions = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        sessions.insert(session.keypair.local_index(), session);
+        sessions.insert(session.keypair.local_index, session);
     }
 
     pub fn remove(&self, index: SessionIndex) {

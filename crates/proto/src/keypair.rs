@@ -25,8 +25,10 @@ const _: () = assert!(REJECT_AFTER_MESSAGES == 18_446_744_073_709_543_423);
 pub struct Keypair {
     sending: Aead,
     receiving: Aead,
-    local: SessionIndex,
-    remote: SessionIndex,
+    /// The index that messages to us carry.
+    pub local_index: SessionIndex,
+    /// The index that messages from us carry.
+    pub remote_index: SessionIndex,
     created: Time,
     /// We were the initiator.
     pub is_initiator: bool,
@@ -43,30 +45,20 @@ impl Keypair {
     pub fn new(
         [sending, receiving]: [&[u8; 32]; 2],
         is_initiator: bool,
-        [local, remote]: [SessionIndex; 2],
+        [local_index, remote_index]: [SessionIndex; 2],
         created: Time,
     ) -> Self {
         Self {
             sending: Aead::new(sending),
             receiving: Aead::new(receiving),
-            local,
-            remote,
+            local_index,
+            remote_index,
             created,
             is_initiator,
             next_counter: AtomicU64::new(0),
             renewed: AtomicBool::new(false),
             heard: AtomicBool::new(false),
         }
-    }
-
-    /// The index that messages to us carry.
-    pub fn local_index(&self) -> SessionIndex {
-        self.local
-    }
-
-    /// The index that messages from us carry.
-    pub fn remote_index(&self) -> SessionIndex {
-        self.remote
     }
 
     /// Whether messages may be sent on it at `now`.
@@ -123,7 +115,7 @@ impl Keypair {
             if let Some((header, rest)) = message.split_first_chunk_mut()
                 && let Some((text, tag)) = rest.split_last_chunk_mut::<TAG>()
             {
-                *header = data_header(self.remote, counter);
+                *header = data_header(self.remote_index, counter);
                 *tag = self.sending.seal(counter, &[], text);
             }
         }
@@ -165,7 +157,7 @@ impl Keypair {
     fn open_one<'a>(&self, message: &'a mut [u8]) -> Option<Authentic<'a>> {
         let (header, sealed) = message.split_first_chunk_mut()?;
         let counter = data_counter(header);
-        if *header != data_header(self.local, counter) || counter >= REJECT_AFTER_MESSAGES {
+        if *header != data_header(self.local_index, counter) || counter >= REJECT_AFTER_MESSAGES {
             return None;
         }
         let plaintext = self.receiving.open(counter, &[], sealed).ok()?;

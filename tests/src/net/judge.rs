@@ -103,7 +103,7 @@ pub fn look(node: &Node) -> Look {
         peer.last_discard = None;
     }
     let data_plane = node.peers.iter().map(|(id, peer)| {
-        let sending = peer.sending.as_ref().map(|keypair| keypair.local_index().0);
+        let sending = peer.sending.as_ref().map(|keypair| keypair.local_index.0);
         (*id, peer.endpoint, peer.staged.len(), sending)
     });
     Look {

@@ -450,14 +450,14 @@ impl Node {
         }
         let traffic = Arc::clone(&peer.traffic);
         let renewed = peer.sending.as_ref().is_some_and(|sending| {
-            sending.local_index() == keypair.local_index()
+            sending.local_index == keypair.local_index
                 && keypair.wants_rekey_on_receive(self.now.time)
         });
         if traffic.received(self.now.time, is_data) {
             self.device.report(self.now, id, Report::Armed);
         }
         if keypair.confirm(message) {
-            self.report(id, Report::Confirmed(keypair.local_index()));
+            self.report(id, Report::Confirmed(keypair.local_index));
         }
         if renewed {
             self.report(id, Report::WantsSession);
@@ -508,7 +508,7 @@ impl Node {
             }
             Event::SessionAdded(peer, keypair) => {
                 let session = Session { peer, window: Window::default(), keypair };
-                self.sessions.insert(session.keypair.local_index(), session);
+                self.sessions.insert(session.keypair.local_index, session);
             }
             Event::SessionRemoved(index) => drop(self.sessions.remove(&index)),
             Event::SendOn(id, keypair) => {

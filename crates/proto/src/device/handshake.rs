@@ -160,7 +160,7 @@ impl Conversation<'_> {
         }
         let keypair = Arc::new(keypair);
         // An initiator's lives on; nothing else can have taken it since.
-        self.out.indices.insert(keypair.local_index(), self.id);
+        self.out.indices.insert(keypair.local_index, self.id);
         self.out.events.push_back(Event::SessionAdded(self.id, Arc::clone(&keypair)));
         self.out.drop_keypairs(self.peer.keypairs.install(Arc::clone(&keypair)));
         self.arm(Timer::EraseKeys, Some(self.now.time + ERASE_KEYS));

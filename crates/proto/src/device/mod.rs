@@ -275,8 +275,8 @@ impl Output {
     /// Sessions end: their indices are free, and messages on them find nothing.
     fn drop_keypairs(&mut self, keypairs: impl IntoIterator<Item = Option<Arc<Keypair>>>) {
         for keypair in keypairs.into_iter().flatten() {
-            self.indices.remove(&keypair.local_index());
-            self.events.push_back(Event::SessionRemoved(keypair.local_index()));
+            self.indices.remove(&keypair.local_index);
+            self.events.push_back(Event::SessionRemoved(keypair.local_index));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::timers::{ERASE_KEYS, KEEPALIVE_TIMEOUT, MAX_ATTEMPTS, NEW_HANDSHAKE};
 impl Conversation<'_> {
     /// The first message on a responder's session: the initiator has it too, so send on it.
     pub(super) fn confirm_session(&mut self, index: SessionIndex) {
-        let next = self.peer.keypairs.next.as_ref().filter(|next| next.local_index() == index);
+        let next = self.peer.keypairs.next.as_ref().filter(|next| next.local_index == index);
         let Some(keypair) = next.cloned() else { return };
         self.out.drop_keypairs([self.peer.keypairs.promote()]);
         if !keypair.can_send(self.now.time) {

@@ -32,7 +32,13 @@ fn place(number: usize) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, number as u8 + 1], 51820))
 }
 
-fn introduce(now: Now, device: &mut Device, other: PublicKey, number: usize, remove: bool) {
+fn introduce(
+    now: Now,
+    device: &mut Device,
+    other: PublicKey,
+    number: usize,
+    remove: bool,
+) {
     let peer = PeerChange { remove, endpoint: Some(place(number)), ..PeerChange::new(other) };
     device.configure(now, &Change { peers: alloc::vec![peer], ..Change::default() }).unwrap();
 }
@@ -44,7 +50,7 @@ fn assert_nothing_is_left_behind(device: &Device) {
     for (&id, peer) in &device.peers {
         assert_eq!(device.find(&peer.public_key), Some(id));
         let keypairs = [&peer.keypairs.previous, &peer.keypairs.current, &peer.keypairs.next];
-        indices.extend(keypairs.into_iter().flatten().map(|keypair| keypair.local_index()));
+        indices.extend(keypairs.into_iter().flatten().map(|keypair| keypair.local_index));
         indices.extend(peer.handshake.as_ref().map(|handshake| handshake.index));
         deadlines.extend(peer.timers.iter().map(|(&timer, &deadline)| (deadline, id, timer)));
     }
@@ -108,7 +114,7 @@ fn a_response_under_the_index_of_another_session_is_not_for_the_handshake() {
     bob.handle_handshake(now, a, &second.bytes).unwrap();
     let genuine = transmit(&mut bob).unwrap();
     let mut moved = genuine.bytes.clone();
-    moved[8..12].copy_from_slice(&current.local_index().0.to_le_bytes());
+    moved[8..12].copy_from_slice(&current.local_index.0.to_le_bytes());
     let mac1 = mac(&hash(&[b"mac1----", &alices.0]), &[&moved[..60]]);
     moved[60..76].copy_from_slice(&mac1);
     assert_eq!(alice.handle_handshake(now, b, &moved), Err(Discard::UnknownIndex));
@@ -127,7 +133,7 @@ fn a_session_is_not_confirmed_by_what_arrived_on_another() {
     for _ in 0..2 {
         let message = initiation(&mut now, &mut alice, id);
         bob.handle_handshake(now, Endpoint::new(place(0)), &message.bytes).unwrap();
-        next.push(bob.peers.get(&other).unwrap().keypairs.next.clone().unwrap().local_index());
+        next.push(bob.peers.get(&other).unwrap().keypairs.next.clone().unwrap().local_index);
     }
     bob.report(now, other, Report::Confirmed(next[0]));
     assert!(bob.peers.get(&other).unwrap().keypairs.current.is_none());
@@ -192,7 +198,7 @@ fn no_index_or_deadline_outlives_its_peer_handshake_or_session() {
             (8..10, Some(id)) => {
                 // The first message of a session has arrived.
                 let next = device.peers.get(&id).unwrap().keypairs.next.clone();
-                let index = next.map_or(SessionIndex(0), |next| next.local_index());
+                let index = next.map_or(SessionIndex(0), |next| next.local_index);
                 device.report(now, id, Report::Confirmed(index));
             }
             (10, _) => while transmit(device).is_some() {},
