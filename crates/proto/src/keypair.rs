@@ -1,7 +1,6 @@
 //! A session: two keys, their counters, and how long they may be used (paper §5.4.5, §5.4.6).
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
+use crate::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::discard::Discard;
 use crate::message::{DATA_HEADER, DATA_OVERHEAD, DATA_TYPE, SessionIndex, TAG};
 use crate::primitives::Aead;
@@ -93,7 +92,7 @@ impl Keypair {
 
     /// The private key behind it was changed: it has no counter left to send with.
     pub(crate) fn retire(&self) {
-        self.next_counter.store(REJECT_AFTER_MESSAGES, Ordering::Relaxed);
+        self.next_counter.fetch_max(REJECT_AFTER_MESSAGES, Ordering::Relaxed);
     }
 
     /// Seals a run in place: each message is [`DATA_HEADER`] bytes of room, the padded plaintext, and

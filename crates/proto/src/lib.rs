@@ -14,6 +14,12 @@
 
 extern crate alloc;
 
+#[cfg(not(all(test, feature = "models")))]
+use core::sync::atomic;
+/// Of these, a test can try every order in which threads may meet there.
+#[cfg(all(test, feature = "models"))]
+use loom::sync::atomic;
+
 mod allowed_ips;
 mod change;
 mod cookie;

@@ -5,10 +5,10 @@
 //! deadline comes: they tell whether it still holds. It must be told ([`crate::Report::Armed`]) only
 //! when a deadline begins that it is not watching yet.
 
-use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use core::time::Duration;
 
+use crate::atomic::Ordering::Relaxed;
+use crate::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use crate::discard::Discard;
 use crate::time::Time;
 
@@ -43,7 +43,7 @@ impl Since {
 
     /// Stops, and is watched no more: the next start must be told.
     pub fn stop(&self) {
-        self.0.store(UNWATCHED, Relaxed);
+        self.0.swap(UNWATCHED, Relaxed);
     }
 
     /// Whether it has run for `time`; then it stops.

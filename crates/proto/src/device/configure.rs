@@ -2,10 +2,10 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering::Relaxed;
 
 use super::{Conversation, Device, Event, Identity};
 use crate::allowed_ips::Prefix;
+use crate::atomic::Ordering::Relaxed;
 use crate::change::{AllowedIpsChange, Change, DeviceState, PeerChange, PeerState};
 use crate::cookie::Checker;
 use crate::endpoint::Endpoint;

@@ -282,4 +282,6 @@ impl Output {
 }
 
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod tests;

@@ -32,7 +32,7 @@ fn place(number: usize) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, number as u8 + 1], 51820))
 }
 
-fn introduce(
+pub(super) fn introduce(
     now: Now,
     device: &mut Device,
     other: PublicKey,
@@ -59,7 +59,7 @@ fn assert_nothing_is_left_behind(device: &Device) {
 }
 
 /// Two devices that know nobody yet, and who they are.
-fn strangers(now: Now) -> ([Device; 2], [PublicKey; 2]) {
+pub(super) fn strangers(now: Now) -> ([Device; 2], [PublicKey; 2]) {
     let keys = [1, 2].map(|byte| PrivateKey::new([byte; 32]).unwrap());
     let public = keys.each_ref().map(PrivateKey::public_key);
     let mut numbers = Numbers(11);
@@ -74,12 +74,12 @@ fn strangers(now: Now) -> ([Device; 2], [PublicKey; 2]) {
     (devices, public)
 }
 
-fn beginning() -> Now {
+pub(super) fn beginning() -> Now {
     Now { time: Time::default(), wall: Duration::from_secs(1_700_000_000) }
 }
 
 /// The next datagram that `device` sends.
-fn transmit(device: &mut Device) -> Option<Transmit> {
+pub(super) fn transmit(device: &mut Device) -> Option<Transmit> {
     core::iter::from_fn(|| device.poll_event()).find_map(|event| match event {
         Event::Transmit(transmit) => Some(transmit),
         _ => None,
