@@ -122,6 +122,51 @@ fn covered(wanted: Prefix, prefixes: &[Prefix]) -> bool {
         && wanted.halves().is_some_and(|halves| halves.iter().all(|it| covered(*it, &parts)))
 }
 
+/// The tables of a full tunnel without a guard: nobody reaches its addresses beside it, and what is
+/// sent to the machine's others is heard. `outermost` is the mark of what leaves the machine.
+pub fn without(
+    tunnel: &str,
+    tunnelled: &[Family],
+    addresses: &[IpAddr],
+    mark: u32,
+    outermost: u32,
+) -> Vec<Table> {
+    let name = Guard::table_name(tunnel);
+    let table = |family| Table::of_tunnel(name.clone(), tunnel, family, addresses, mark);
+    let mut tables: Vec<_> = tunnelled.iter().map(|family| table(*family)).collect();
+    if let Some(table) = tables.iter_mut().find(|table| table.family == Packets::Ip) {
+        let marked =
+            base("renewals", Hook::Prerouting, MANGLE + 1, vec![renewals(tunnel, outermost)]);
+        table.chains.push(marked);
+        let chains = vec![base("input", Hook::Input, FILTER, vec![questions(outermost)])];
+        tables.push(Table { family: Packets::Arp, name, chains });
+    }
+    tables
+}
+
+/// A chain that lets pass what none of its rules judges.
+fn base(name: &str, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
+    let base = Some(Base { hook, priority, policy: Verdict::Accept });
+    Chain { name: name.into(), base, rules }
+}
+
+/// Who asks for an address of this machine (ARP) is looked for where unmarked packets do not go any
+/// more: a strict reverse path filter would not have a router answered that has forgotten us.
+fn questions(mark: u32) -> Rule {
+    vec![Expression::SetMark(mark)]
+}
+
+/// So is whoever renews an address (RFC 2131 §4.4.5).
+fn renewals(tunnel: &str, mark: u32) -> Rule {
+    vec![
+        IsNot(Field::InputLink(tunnel.into())),
+        Is(Field::SourcePort(Transport::Udp, DHCP_SERVER)),
+        Is(Field::DestinationPort(Transport::Udp, DHCP_CLIENT)),
+        Is(Field::LocalDestination),
+        Expression::SetMark(mark),
+    ]
+}
+
 const PRIVATE: [Prefix; 6] = [
     Prefix::v4(Ipv4Addr::new(10, 0, 0, 0), 8),
     Prefix::v4(Ipv4Addr::new(172, 16, 0, 0), 12),
@@ -145,6 +190,8 @@ const CALLS: [Prefix; 5] = [
 const DNS: u16 = 53;
 /// And DNS over TLS or QUIC (RFC 7858, RFC 9250).
 const DNS_PORTS: [u16; 2] = [DNS, 853];
+const DHCP_SERVER: u16 = 67;
+const DHCP_CLIENT: u16 = 68;
 const LOOPBACK: &str = "lo";
 /// The chains of what may stay within this machine, of what is about to leave beside the tunnel, and
 /// of what must not.
@@ -165,19 +212,17 @@ impl Guard {
     /// The tables that it is made of: one for IP, one for ARP.
     pub fn tables(&self) -> [Table; 2] {
         let name = Self::table_name(&self.tunnel);
-        let base = |name: &str, hook, priority, policy, rules| Chain {
-            name: name.into(),
-            base: Some(Base { hook, priority, policy }),
-            rules,
+        let strict = |name: &str, hook, rules| {
+            let base = Some(Base { hook, priority: FILTER, policy: Verdict::Drop });
+            Chain { name: name.into(), base, rules }
         };
         let rest = |name: &str, rules| Chain { name: name.into(), base: None, rules };
-        let accept = Verdict::Accept;
         let ip = vec![
-            base("spoofed", Hook::Prerouting, RAW, accept, self.spoofed()),
-            base("replies", Hook::Prerouting, MANGLE, accept, self.replies()),
-            base("output", Hook::Output, FILTER, Verdict::Drop, self.output()),
-            base("forward", Hook::Forward, FILTER, Verdict::Drop, self.forward()),
-            base("shadows", Hook::Postrouting, SOURCE_NAT + 1, accept, self.shadows()),
+            base("spoofed", Hook::Prerouting, RAW, self.spoofed()),
+            base("replies", Hook::Prerouting, MANGLE, self.replies()),
+            strict("output", Hook::Output, self.output()),
+            strict("forward", Hook::Forward, self.forward()),
+            base("shadows", Hook::Postrouting, SOURCE_NAT + 1, self.shadows()),
             rest(WITHIN, self.within()),
             rest(BESIDE, self.beside()),
             rest(REFUSE, refuse()),
@@ -186,11 +231,12 @@ impl Guard {
             IpAddr::V4(address) => Some(address),
             IpAddr::V6(_) => None,
         });
-        let [asked, said] = [Field::ArpTarget, Field::ArpSender]
-            .map(|field| v4.clone().map(|it| vec![Is(field(it)), DROP]).collect());
+        let [mut asked, said] = [Field::ArpTarget, Field::ArpSender]
+            .map(|field| v4.clone().map(|it| vec![Is(field(it)), DROP]).collect::<Vec<Rule>>());
+        asked.extend(self.takes_v4().then(|| questions(self.outermost())));
         let arp = vec![
-            base("input", Hook::Input, FILTER, accept, asked),
-            base("output", Hook::Output, FILTER, accept, said),
+            base("input", Hook::Input, FILTER, asked),
+            base("output", Hook::Output, FILTER, said),
         ];
         [
             Table { family: Packets::Inet, name: name.clone(), chains: ip },
@@ -214,9 +260,9 @@ impl Guard {
             .collect()
     }
 
-    /// Replies to the tunnel's datagrams, and to questions where its other end is, get their mark, so
-    /// that a strict reverse path filter looks for the way back where their own way is
-    /// (`src_valid_mark`).
+    /// Replies to the tunnel's datagrams, to questions where its other end is, and to whoever renews
+    /// an address get the mark of what leaves, so that a strict reverse path filter looks for the way
+    /// back where their own way is (`src_valid_mark`).
     fn replies(&self) -> Vec<Rule> {
         let rule = |port| {
             vec![
@@ -235,7 +281,14 @@ impl Guard {
                 Expression::SetMark(self.mark),
             ]
         };
-        self.port.map(rule).into_iter().chain(self.resolvers.iter().map(answer)).collect()
+        let renewals = self.takes_v4().then(|| renewals(&self.tunnel, self.outermost()));
+        let answers = self.resolvers.iter().map(answer);
+        self.port.map(rule).into_iter().chain(answers).chain(renewals).collect()
+    }
+
+    /// The mark of what leaves this machine: ours, or that of the tunnel which carries all others.
+    fn outermost(&self) -> u32 {
+        self.outer.iter().map(|(mark, _)| *mark).fold(self.mark, u32::min)
     }
 
     /// What this machine sends.
@@ -296,8 +349,11 @@ impl Guard {
 
     /// A version of IP that is none of the tunnel's business.
     fn left_alone(&self) -> Option<Rule> {
-        let takes_v4 = self.tunnelled.contains(&Family::V4);
-        (!takes_v4).then(|| vec![Is(Field::Version(Family::V4)), ACCEPT])
+        (!self.takes_v4()).then(|| vec![Is(Field::Version(Family::V4)), ACCEPT])
+    }
+
+    fn takes_v4(&self) -> bool {
+        self.tunnelled.contains(&Family::V4)
     }
 
     /// What may leave beside the tunnel, and what is said to the rest.
@@ -398,7 +454,8 @@ fn housekeeping() -> Vec<Rule> {
             .map(Is)
     };
     let rule = |parts: &[&[Expression]]| [parts.concat(), vec![ACCEPT]].concat();
-    let mut rules = vec![rule(&[&[Is(Field::Version(Family::V4))], &ports(68, 67)])];
+    let mut rules =
+        vec![rule(&[&[Is(Field::Version(Family::V4))], &ports(DHCP_CLIENT, DHCP_SERVER)])];
     for server in [NEIGHBOURS, LINK_LOCAL] {
         rules.push(rule(&[&[Is(Field::DestinationIn(server))], &ports(546, 547)]));
     }

@@ -68,6 +68,21 @@ fn the_guard_is_as_it_says() {
 }
 
 #[test]
+fn without_a_guard_the_tables_are_as_they_say() {
+    let Some(namespace) = a_namespace() else { return };
+    let mut filters = Nftables::open_in(namespace.as_fd()).unwrap();
+    let addresses = ["10.9.0.2", "fd00:9::2"].map(|it| it.parse().unwrap());
+    for tunnelled in [&[Family::V4, Family::V6][..], &[Family::V6]] {
+        let tables = host::guard::without("wg0", tunnelled, &addresses, 51821, 51820);
+        filters.apply(&tables.iter().map(Change::SetTable).collect::<Vec<_>>()).unwrap();
+        let Some(listed) = said(&namespace, "nft list ruleset") else { return };
+        said(&namespace, "nft flush ruleset");
+        let text: String = tables.iter().map(|table| format!("{table}\n")).collect();
+        assert_eq!(listed.replace("mangle + 1", "-149"), text);
+    }
+}
+
+#[test]
 fn a_table_that_somebody_has_changed_is_not_intact() {
     let Some(namespace) = a_namespace() else { return };
     let mut filters = Nftables::open_in(namespace.as_fd()).unwrap();

@@ -9,7 +9,7 @@ use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Name, Packet, QTYPE, RCODE, ResourceRecord, TYPE};
 
 use crate::probe::PUBLIC;
-use crate::stage::{ENDPOINT, Program, Stage};
+use crate::stage::{ENDPOINT, Program, STRICT, Stage};
 use crate::wire::{Frame, Kind};
 use crate::{BOTH, assert_tight};
 
@@ -66,10 +66,7 @@ fn a_named_endpoint() -> Option<(Stage, Server)> {
     let server = Server::start(&stage);
     stage.configure(BOTH, "DNS = 10.9.0.1");
     stage.client.run(&format!("sed -i 's/203.0.113.5:/{NAME}:/' /etc/wireguard/wg0.conf"));
-    stage.client.run(
-        "sysctl -q net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1 \
-         net.ipv4.conf.eth0.rp_filter=1",
-    );
+    stage.client.run(STRICT);
     Some((stage, server))
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::machine::Machine;
 use crate::probe::datagrams_and_connections;
-use crate::stage::{ENDPOINT, OURS, Program, Stage, join};
+use crate::stage::{ENDPOINT, OURS, Program, STRICT, Stage, join};
 use crate::wire::Leaks;
 use crate::{BOTH, assert_tight};
 
@@ -100,13 +100,52 @@ fn control_a_neighbour_of_wg_quick_gets_answers() {
 fn a_strict_reverse_path_filter_lets_the_tunnel_pass() {
     let Some(mut stage) = Stage::new(Program::Ours) else { return };
     stage.configure(BOTH, "");
-    stage.client.run(
-        "sysctl -q net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1 \
-         net.ipv4.conf.eth0.rp_filter=1",
-    );
+    stage.client.run(STRICT);
     stage.tunnel("up");
     assert!(stage.reaches_the_other_end());
     assert!(stage.reaches_the_internet());
+}
+
+/// A router that has forgotten where the client is asks, and the client knows well where that is, so
+/// that it does not ask first and thereby tells.
+#[test]
+fn a_strict_reverse_path_filter_lets_the_router_find_us() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "");
+    one_more(&mut stage, 1);
+    stage.client.run(STRICT);
+    let router = stage.router.run("ip -brief link show lan0 | awk '{ print $3 }'");
+    stage
+        .client
+        .run(&format!("ip neighbour replace 192.168.77.1 dev eth0 nud permanent lladdr {router}"));
+    for (up, end) in
+        [("up wg0", "10.9.0.1"), ("up wg1", "10.8.0.1"), ("up --no-guard wg0", "10.9.0.1")]
+    {
+        stage.client.run(&format!("{OURS} {up}"));
+        stage.client.run(&format!("ping -n -q -c 1 -w 20 {end}"));
+        for _ in 0..3 {
+            stage.router.run("ip neighbour flush dev lan0");
+            let answered = stage.client.attempt(&format!("ping -n -q -c 1 -W 2 {end}"));
+            assert_eq!(answered.code, 0, "{up}: {}", answered.out);
+        }
+        if up == "up wg1" {
+            stage.client.run(&format!("{OURS} down wg0; {OURS} down wg1"));
+        }
+    }
+}
+
+/// The server that gave the address renews it, and says so to that address.
+#[test]
+fn a_strict_reverse_path_filter_lets_an_address_be_renewed() {
+    let Some(mut stage) = Stage::new(Program::Ours) else { return };
+    stage.configure(BOTH, "");
+    stage.client.run(STRICT);
+    stage.tunnel("up");
+    let server = stage.router.within(|| UdpSocket::bind("192.168.77.1:67")).unwrap();
+    let client = stage.client.within(|| UdpSocket::bind("192.168.77.2:68")).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    server.send_to(b"it is yours", "192.168.77.2:68").unwrap();
+    assert!(client.recv(&mut [0; 16]).is_ok(), "the answer is lost");
 }
 
 /// A guest behind the client, whose packets get the client's address.
@@ -186,10 +225,7 @@ fn a_container(stage: &mut Stage) -> Machine {
 #[test]
 fn a_container_gets_its_answers_through_the_tunnel_and_nothing_of_it_leaves_beside() {
     let Some(mut stage) = Stage::new(Program::Ours) else { return };
-    stage.client.run(
-        "sysctl -q net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1
-         sysctl -q net.ipv4.conf.eth0.rp_filter=1",
-    );
+    stage.client.run(STRICT);
     stage.configure(BOTH, "DNS = 10.9.0.1");
     stage.tunnel("up");
     // It comes when the tunnel is up, which is noticed.

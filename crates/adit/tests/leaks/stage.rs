@@ -27,6 +27,10 @@ pub enum Program {
     Theirs,
 }
 
+/// A machine takes only what comes on the link that it would answer on.
+pub const STRICT: &str = "sysctl -q net.ipv4.conf.all.rp_filter=1 \
+     net.ipv4.conf.default.rp_filter=1 net.ipv4.conf.eth0.rp_filter=1";
+
 pub struct Stage {
     pub program: Program,
     /// It ends before the machines do.

@@ -7,7 +7,7 @@ use config::file::Exclusion;
 use config::quick::prefix;
 use host::guard::{self, Guard, OnLink};
 use host::plan::{Item, Wanted};
-use host::{Family, MAIN_TABLE, Origin, Prefix, Route, Rule, dns, nft};
+use host::{Family, MAIN_TABLE, Origin, Prefix, Route, Rule, dns};
 
 use super::failure::{Failure, Kind, Outcome};
 use super::wish::Wish;
@@ -120,12 +120,11 @@ fn filters(
         return guard.tables().map(|table| Wanted { item: Item::Filter(table), why }).into();
     }
     let addresses: Vec<_> = addresses.iter().map(|prefix| prefix.address).collect();
-    let table = |family: &Family| {
-        let name = Guard::table_name(&wish.name);
-        nft::Table::of_tunnel(name, &wish.name, *family, &addresses, mark)
-    };
+    let marks = circumstances.others.iter().map(|other| other.mark);
+    let outermost = marks.fold(mark, u32::min);
+    let tables = guard::without(&wish.name, full, &addresses, mark, outermost);
     let why = "nobody reaches the tunnel's addresses beside it";
-    full.iter().map(|family| Wanted { item: Item::Filter(table(family)), why }).collect()
+    tables.into_iter().map(|table| Wanted { item: Item::Filter(table), why }).collect()
 }
 
 /// The link and what is on it.
