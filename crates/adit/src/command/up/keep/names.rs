@@ -19,7 +19,8 @@ use crate::command::up::pauses::Pauses;
 use crate::command::up::sync::Found;
 use crate::command::up::wish::{Endpoint, Wish};
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A question is two small datagrams, and the tunnel is of no use without the answer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// A route comes soon after an address.
 const SOON: Duration = Duration::from_secs(1);
 
