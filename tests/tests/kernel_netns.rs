@@ -332,10 +332,19 @@ fn n22_a_better_route_changes_the_source(lab: &Lab, pairing: Pairing) {
     left.ns.ip("route add 10.0.0.0/24 dev eth0 src 10.0.0.1 metric 2");
     left.greet(&right);
     expect_endpoint(&right, &left, "10.0.0.1:1");
-    left.ns.ip("route add 10.0.0.0/24 dev eth1 src 10.0.0.3 metric 1");
+    let route =
+        |verb| left.ns.ip(&format!("route {verb} 10.0.0.0/24 dev eth1 src 10.0.0.3 metric 1"));
+    route("add");
     await_that("the better route is taken", || {
         left.greet(&right);
-        right.sees(&left).endpoint.is_some_and(|endpoint| endpoint.to_string() == "10.0.0.3:1")
+        let endpoint = right.sees(&left).endpoint;
+        let is_taken = endpoint.is_some_and(|endpoint| endpoint.to_string() == "10.0.0.3:1");
+        // What is on its way to the old address brings it back there, until a route changes again.
+        if !is_taken && pairing.left == Implementation::WireguardGo {
+            route("del");
+            route("add");
+        }
+        is_taken
     });
 }
 
