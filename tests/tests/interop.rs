@@ -347,7 +347,58 @@ play_in_every_pairing!(
     a_restarted_daemon_speaks_at_once,
 );
 
-/// All of these with the kernel, in a guest; the test `kernel` has a short form of them.
+/// With a second link between the two, and no route of the left one.
+fn with_two_links(lab: &Lab, pairing: Pairing) -> Pair {
+    let pair = Pair::linked(lab, pairing, Family::V4);
+    let Pair { left, right, .. } = &pair;
+    left.ns.link("eth1", &right.ns, "eth1");
+    left.ns.address("eth1", "10.0.0.3/24");
+    for (ns, interface) in [(&left.ns, "all"), (&left.ns, "eth1"), (&right.ns, "all")] {
+        ns.sysctl(&format!("ipv4/conf/{interface}/rp_filter"), "0");
+    }
+    pair
+}
+
+/// Takes the left one to the right one's link with the only route that there is.
+fn take_the_first_link(left: &Node, right: &Node) {
+    for interface in ["eth0", "eth1"] {
+        left.ns.ip(&format!("-4 route flush dev {interface}"));
+    }
+    left.ns.ip("route add 10.0.0.0/24 dev eth0 src 10.0.0.1 metric 2");
+    await_that("the only route is taken", || {
+        left.greet(right);
+        is_at(left, right, "10.0.0.1")
+    });
+}
+
+const BETTER: &str = "route add 10.0.0.0/24 dev eth1 src 10.0.0.3 metric 1";
+
+/// Whether the left one is there, as the right one sees it.
+fn is_at(left: &Node, right: &Node, address: &str) -> bool {
+    let endpoint = right.sees(left).endpoint;
+    endpoint.is_some_and(|endpoint| endpoint.ip().to_string() == address)
+}
+
+/// The kernel would answer from the address of the link that answers leave by, which a NAT before the
+/// peer, or a filter there, does not let in.
+#[test]
+fn a_peer_is_answered_from_where_it_called_by_whichever_link() {
+    let name = "a_peer_is_answered_from_where_it_called_by_whichever_link";
+    Implementation::Adit.play(name, |lab, adit| {
+        let Pair { left, right, preshared } = with_two_links(lab, Pairing::new(adit, adit));
+        left.ns.ip("-4 route flush dev eth0");
+        left.ns.ip("route replace 10.0.0.0/24 dev eth1 src 10.0.0.3");
+        let words = format!("preshared-key {}", preshared.file);
+        left.set_peer(&right, "remove");
+        left.allow(&right, &words);
+        right.allow(&left, &format!("{words} endpoint 10.0.0.1:{}", left.port));
+        for (one, other) in [(&right, &left), (&left, &right)] {
+            one.greet(other);
+            assert!(is_at(&left, &right, "10.0.0.1"));
+        }
+    });
+}
+
 /// What the peer sends to the address that was right before is on its way for as long as it has not heard of
 /// the new one, and asks for no answer from there.
 #[test]
@@ -357,30 +408,13 @@ fn a_better_route_is_taken_while_the_peer_speaks() {
         // Whoever only listens sends a keepalive after half a second.
         let environment = &[("ADIT_TIME_SCALE", "20")];
         let pairing = Pairing { environment, ..Pairing::new(adit, adit) };
-        let Pair { left, right, .. } = Pair::linked(lab, pairing, Family::V4);
-        left.ns.link("eth1", &right.ns, "eth1");
-        left.ns.address("eth1", "10.0.0.3/24");
-        for (ns, interface) in [(&left.ns, "all"), (&left.ns, "eth1"), (&right.ns, "all")] {
-            ns.sysctl(&format!("ipv4/conf/{interface}/rp_filter"), "0");
-        }
-        let route = |words: &str| left.ns.ip(&format!("route add 10.0.0.0/24 dev {words}"));
-        let is_at = |address: &str| {
-            let endpoint = right.sees(&left).endpoint;
-            endpoint.is_some_and(|endpoint| endpoint.ip().to_string() == address)
-        };
+        let Pair { left, right, .. } = with_two_links(lab, pairing);
         // It answers nothing.
         let listener = left.ns.within(|| UdpSocket::bind((left.v4, 9))).expect("a socket");
         let speaker = right.ns.within(|| UdpSocket::bind((right.v4, 0))).expect("a socket");
         speaker.connect((left.v4, 9)).expect("a way");
         for is_answered in [true, false] {
-            for interface in ["eth0", "eth1"] {
-                left.ns.ip(&format!("-4 route flush dev {interface}"));
-            }
-            route("eth0 src 10.0.0.1 metric 2");
-            await_that("the only route is taken", || {
-                left.greet(&right);
-                is_at("10.0.0.1")
-            });
+            take_the_first_link(&left, &right);
             let ping = format!("ping -q -i 0.002 {}", left.v4);
             let _ping = is_answered.then(|| right.ns.spawn(&ping));
             let talk = Arc::new(speaker.try_clone().expect("a descriptor"));
@@ -393,14 +427,43 @@ fn a_better_route_is_taken_while_the_peer_speaks() {
                 }
             };
             thread::spawn(speaks);
-            route("eth1 src 10.0.0.3 metric 1");
-            await_that("the better route is taken", || is_at("10.0.0.3"));
+            left.ns.ip(BETTER);
+            await_that("the better route is taken", || is_at(&left, &right, "10.0.0.3"));
             drop(talk);
         }
         drop(listener);
     });
 }
 
+/// The same where that is a handshake, and other routes come behind the better one.
+#[test]
+fn a_better_route_is_taken_while_the_peer_begins_anew() {
+    let name = "a_better_route_is_taken_while_the_peer_begins_anew";
+    Implementation::Adit.play(name, |lab, adit| {
+        // An initiation is tried again every second, and one comes before a new source is certain.
+        let environment = &[("ADIT_TIME_SCALE", "5")];
+        let pairing = Pairing { environment, ..Pairing::new(adit, adit) };
+        let Pair { left, right, preshared } = with_two_links(lab, pairing);
+        take_the_first_link(&left, &right);
+        let endpoint = right.sees(&left).endpoint.expect("it has greeted");
+        right.ns.ip("route add unreachable 10.0.0.1");
+        right.set_peer(&left, "remove");
+        let words = format!("preshared-key {} endpoint {endpoint}", preshared.file);
+        right.allow(&left, &format!("{words} persistent-keepalive 60"));
+        left.ns.ip(BETTER);
+        for number in 1..4 {
+            left.ns.ip(&format!("route add 10.99.{number}.0/24 dev eth0"));
+        }
+        right.ns.ip("route del unreachable 10.0.0.1");
+        await_that("it has begun", || right.sees(&left).latest_handshake != 0);
+        await_that("the better route is taken", || {
+            left.greet(&right);
+            is_at(&left, &right, "10.0.0.3")
+        });
+    });
+}
+
+/// All of these with the kernel, in a guest; the test `kernel` has a short form of them.
 #[test]
 fn the_kernel_plays_along() {
     if env::var_os("ADIT_LONG").is_none() {

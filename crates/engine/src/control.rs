@@ -117,17 +117,10 @@ impl Control {
             match letter {
                 Letter::Report(peer, report) => self.device.report(self.now(), peer, report),
                 Letter::Roamed(id) => {
-                    let now = self.now();
-                    if let Some(peer) = self.peer(id)
-                        && let Some(endpoint) = peer.roamed()
+                    if let Some(endpoint) = self.peer(id).and_then(|peer| peer.roamed())
+                        && self.learn_place(id, &endpoint)
                     {
-                        if !self.paths.learn(&*self.machine, &endpoint, self.mark, now.time) {
-                            // Which is told by another letter.
-                            peer.forget_source(&self.shared, &endpoint);
-                            continue;
-                        }
-                        self.device.report(now, id, Report::Roamed(endpoint));
-                        self.tell_place(id, &endpoint);
+                        self.device.report(self.now(), id, Report::Roamed(endpoint));
                     }
                 }
                 Letter::Handshake(from, message) => {
@@ -196,9 +189,8 @@ impl Control {
             }
             Event::RoutesChanged => self.stale = true,
             Event::EndpointChanged(id, endpoint) => {
-                self.paths.learn(&*self.machine, &endpoint, self.mark, self.now().time);
                 self.with(id, |peer| peer.set_endpoint(endpoint));
-                self.tell_place(id, &endpoint);
+                self.learn_place(id, &endpoint);
                 self.ask_if_staged(id);
             }
             Event::SessionAdded(id, keypair) => {
@@ -244,12 +236,18 @@ impl Control {
         }
     }
 
-    /// Tells where a peer has spoken from: that was at one of our addresses. Where it was only said to
-    /// be has none yet.
-    fn tell_place(&self, id: PeerId, endpoint: &Endpoint) {
+    /// Takes in where a peer is now. If it has spoken from there, that was at one of our addresses. False
+    /// if it is not answered from that one, which another letter tells.
+    fn learn_place(&mut self, id: PeerId, endpoint: &Endpoint) -> bool {
         if endpoint.source.is_some() {
             self.tell(id, |key| Notice::Roamed(key, endpoint.remote));
         }
+        let now = self.now().time;
+        let is_right = self.paths.learn(&*self.machine, endpoint, self.mark, now);
+        if !is_right {
+            self.with(id, |peer| peer.forget_source(&self.shared, endpoint));
+        }
+        is_right
     }
 
     /// Sends what is staged on the new session, and only then lets workers use it. False if nothing

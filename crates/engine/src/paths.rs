@@ -1,7 +1,7 @@
 //! Whether a sticky source is still right when addresses and routes change (spec §1.11).
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use proto::limits::{KEEPALIVE_TIMEOUT, REKEY_TIMEOUT};
@@ -39,13 +39,17 @@ impl Paths {
         now: Time,
     ) -> bool {
         let Some((source, _)) = endpoint.source else { return true };
-        let choose = || Way { choice: machine.source(endpoint.remote, mark).ok(), left: None };
-        let way = self.0.entry(endpoint.remote.ip()).or_insert_with(choose);
+        let way = self.way(machine, endpoint.remote, mark);
         way.left.is_none_or(|(left, since)| left != source || now.since(since) >= STRAGGLERS)
     }
 
-    /// Addresses or routes have changed. Tells of an endpoint with a source whether that is no longer
-    /// right; asked about all of them, and then dropped, it leaves the ways as they are now.
+    fn way(&mut self, machine: &dyn Machine, remote: SocketAddr, mark: u32) -> &mut Way {
+        let choose = || Way { choice: machine.source(remote, mark).ok(), left: None };
+        self.0.entry(remote.ip()).or_insert_with(choose)
+    }
+
+    /// Addresses or routes have changed. Tells of an endpoint whether its source is no longer right;
+    /// asked about all of them, and then dropped, it leaves the ways as they are now.
     pub fn review(
         &mut self,
         machine: &dyn Machine,
@@ -53,15 +57,14 @@ impl Paths {
         now: Time,
     ) -> impl FnMut(&Endpoint) -> bool {
         let (before, mut ours) = (std::mem::take(&mut self.0), HashMap::new());
-        move |endpoint| {
-            self.learn(machine, endpoint, mark, now);
-            let mut has = |source| *ours.entry(source).or_insert_with(|| machine.has(source));
-            let is_gone = endpoint.source.is_some_and(|(source, _)| !has(source));
-            let ways = (before.get(&endpoint.remote.ip()), self.0.get_mut(&endpoint.remote.ip()));
-            let (Some(was), Some(is)) = ways else { return is_gone };
+        move |&Endpoint { remote, source }| {
+            // Also of whoever has lost its source, and may not have heard of that yet.
+            let Some(was) = before.get(&remote.ip()) else { return false };
+            let is = self.way(machine, remote, mark);
             let has_changed = was.choice != is.choice;
             is.left = if has_changed { was.choice.map(|it| (it, now)) } else { was.left };
-            is_gone || has_changed
+            let mut has = |(source, _)| *ours.entry(source).or_insert_with(|| machine.has(source));
+            has_changed || source.is_some_and(|source| !has(source))
         }
     }
 }

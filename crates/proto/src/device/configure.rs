@@ -65,12 +65,11 @@ impl Device {
         self.with_all(now, |with| with.end());
     }
 
-    /// Lets the routing table choose again where messages leave from, for every endpoint that has a
-    /// source and is `stale`: addresses, routes, the port or the mark have changed.
+    /// Lets the routing table choose again where messages leave from, for every endpoint that is `stale`:
+    /// addresses, routes, the port or the mark have changed.
     pub fn forget_sources(&mut self, now: Now, mut stale: impl FnMut(&Endpoint) -> bool) {
         self.with_all(now, |with| {
-            let endpoint = with.peer.endpoint.filter(|endpoint| endpoint.source.is_some());
-            if endpoint.is_some_and(|endpoint| stale(&endpoint)) {
+            if with.peer.endpoint.is_some_and(|endpoint| stale(&endpoint)) {
                 with.forget_source();
             }
         });
