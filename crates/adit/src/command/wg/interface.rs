@@ -21,8 +21,10 @@ use super::kernel;
 /// Where every program looks for the sockets of tunnels in user space.
 pub(in crate::command) const DIRECTORY: &str = "/var/run/wireguard";
 const SUFFIX: &[u8] = b".sock";
-/// How long a daemon may take to say something: one that was stopped never does.
+/// How long a daemon may take to say something: one that was stopped never does. What it is told may be
+/// long: it takes a mebibyte in much less than a second.
 const PATIENCE: Duration = Duration::from_secs(10);
+const MEBIBYTE: usize = 1 << 20;
 
 /// All interfaces: those of the kernel first, as it lists them, then as the directory lists them.
 pub(in crate::command) fn names() -> io::Result<Vec<OsString>> {
@@ -76,6 +78,9 @@ pub(in crate::command) fn configure(name: &OsStr, settings: &Settings) -> io::Re
     let Some(mut stream) = connect(name)? else { return kernel::configure(name, settings) };
     let mut request = Zeroizing::new(Vec::new());
     write_settings(&mut *request, settings, interface_name)?;
+    let patience = PATIENCE + Duration::from_secs((request.len() / MEBIBYTE) as u64);
+    stream.set_write_timeout(Some(patience))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(&request)?;
     read_result(BufReader::new(stream)).map_err(io::Error::from_raw_os_error)
 }
