@@ -299,6 +299,22 @@ fn what_surrounds_a_file_matters_too() {
     assert!(seen(Surroundings { name: Some("wg0.conf"), ..plain }).is_empty());
 }
 
+#[test]
+fn many_warnings_are_no_error_and_hide_none() {
+    let remark = "# \u{2028}\n".repeat(1500);
+    let mut file = format!("{GOOD}{remark}");
+    let [.., last] = &problems(&file)[..] else { panic!("nothing was found") };
+    let told = (last.line, last.code, last.severity, &*last.what);
+    assert_eq!(told, (1003, "more", Severity::Warning, "warnings that are not shown: 500"));
+    file += "MTU = x\n";
+    let found = problems(&file);
+    let errors: Vec<_> = found.iter().filter(|one| one.severity == Severity::Error).collect();
+    assert_eq!(
+        errors.iter().map(|one| (one.line, one.code)).collect::<Vec<_>>(),
+        [(1504, "value")]
+    );
+}
+
 /// Resolves everything.
 struct Willing;
 
@@ -403,6 +419,6 @@ fn a_hundred_thousand_peers_and_a_thousand_mistakes_take_little_time() {
     assert_eq!(found, []);
     let found = check(&b"x\n".repeat(2_000_000), &Surroundings::default());
     assert_eq!(found.len(), 1001);
-    assert_eq!(found[1000].what, "there are 1999001 more problems");
+    assert_eq!(found[1000].what, "errors that are not shown: 1999001");
     assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }

@@ -34,7 +34,8 @@ pub struct Surroundings<'a> {
 ///
 /// What has no error here, `wg` and `wg-quick` accept too, as far as text can tell: whether the name
 /// of a host, a service or a routing table exists is for the machine to say. Time and memory grow
-/// with the file as sorting does. Beyond a thousand problems, the others are only counted.
+/// with the file as sorting does. Beyond a thousand errors, and a thousand warnings, the others are
+/// only counted.
 #[must_use]
 pub fn check(content: &[u8], around: &Surroundings<'_>) -> Vec<Problem> {
     let mut check = Check::default();
@@ -177,18 +178,23 @@ fn file_name(name: &str) -> Option<Problem> {
     Some(Problem::error(1, "interface-name", what, instead))
 }
 
-/// What was found, up to a number.
+/// What was found, of each severity up to a number.
 #[derive(Default)]
 struct Problems {
     all: Vec<Problem>,
-    more: usize,
+    /// How many there are, also of those that are not kept.
+    numbers: BTreeMap<Severity, usize>,
 }
 
 impl Problems {
     const MOST: usize = 1000;
 
     fn push(&mut self, problem: Problem) {
-        if self.all.len() < Self::MOST { self.all.push(problem) } else { self.more += 1 }
+        let number = self.numbers.entry(problem.severity).or_default();
+        *number += 1;
+        if *number <= Self::MOST {
+            self.all.push(problem);
+        }
     }
 
     fn extend(&mut self, problem: Option<Problem>) {
@@ -211,11 +217,13 @@ impl Problems {
 
     fn into_sorted(mut self) -> Vec<Problem> {
         self.all.sort_by_key(|problem| problem.line);
-        if let (Some(last), more @ 1..) = (self.all.last(), self.more) {
-            let what = format!("there are {more} more problems");
-            let problem = Problem::error(last.line, "more", what, "mend these first");
-            self.all.push(problem);
-        }
+        let last = self.all.last().map_or(1, |problem| problem.line);
+        let many = self.numbers.into_iter().filter(|(_, number)| *number > Self::MOST);
+        let more = many.map(|(severity, number)| {
+            let what = format!("{}s that are not shown: {}", severity.name(), number - Self::MOST);
+            Problem { severity, ..Problem::error(last, "more", what, "mend these first") }
+        });
+        self.all.extend(more);
         self.all
     }
 }
