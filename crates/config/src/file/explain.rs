@@ -1,5 +1,6 @@
 //! What each line of a file does, in plain words.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use proto::{Prefix, PrivateKey};
@@ -45,7 +46,8 @@ pub fn explain(content: &[u8], around: &Surroundings<'_>) -> Vec<Explanation> {
             }
             if problem.severity == Severity::Error || one.severity != Some(Severity::Error) {
                 let gap = if one.meaning.is_empty() { "" } else { "; " };
-                one.meaning = format!("{}{gap}{problem}", one.meaning);
+                // Nothing fails that is written into a string.
+                let _ = write!(one.meaning, "{gap}{problem}");
             }
             one.severity = one.severity.max(Some(problem.severity));
         }
