@@ -1,7 +1,9 @@
 //! What `follow` writes into a file of the keys and peers that an interface has now, and what it
 //! leaves alone.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::time::Instant;
 
 use config::file::follow;
 use config::key::{from_base64, to_base64};
@@ -114,4 +116,23 @@ fn keys_are_written_where_there_were_keys() {
     // A key from a hook is nobody's to write into a file.
     let text = follow(b"[Interface]\n", &state(""), |_| None);
     assert_eq!(text, None);
+}
+
+#[test]
+fn a_hundred_thousand_peers_take_little_time() {
+    let (mut file, mut told) = ("[Interface]\n".to_owned(), String::new());
+    for peer in 0..100_000_u32 {
+        let mut key = [200; 32];
+        key[4..8].copy_from_slice(&peer.to_le_bytes());
+        let key = to_base64(&key);
+        file += &format!("[Peer]\nPublicKey = {}\nPersistentKeepalive = 25\n", *key);
+        // Every other peer has gone.
+        if peer % 2 == 0 {
+            told += &format!("public_key={}\npersistent_keepalive_interval=25\n", hex(&key));
+        }
+    }
+    let start = Instant::now();
+    let text = followed(&file, &told).unwrap();
+    assert_eq!(text.lines().count(), 1 + 3 * 50_000);
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }

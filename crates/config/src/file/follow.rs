@@ -51,12 +51,12 @@ impl<'a> Edit<'a> {
         };
         let port = Zeroizing::new(state.listen_port.to_string());
         let mark = Zeroizing::new(format!("{:#x}", state.fwmark));
+        let lines = self.lines;
+        let ours = || lines.iter().filter(|line| line.section == Section::Interface);
         for (key, value) in
             [(Key::PrivateKey, key), (Key::ListenPort, Some(port)), (Key::FwMark, Some(mark))]
         {
-            let (Some(value), Some((at, written))) =
-                (value, self.settings(Section::Interface, key).pop())
-            else {
+            let (Some(value), Some((at, written))) = (value, settings(ours(), key).pop()) else {
                 continue;
             };
             let written = str::from_utf8(written).unwrap_or_default();
@@ -76,13 +76,17 @@ impl<'a> Edit<'a> {
 
     /// Those that are written and stay.
     fn peers(&mut self, view: &View<'_>) -> BTreeSet<PublicKey> {
+        let present = view.state.peers.iter().map(|peer| (peer.public_key, peer));
+        let present: BTreeMap<_, _> = present.collect();
         let mut written = BTreeSet::new();
-        let sections: BTreeSet<usize> = self.lines.iter().filter_map(peer_section).collect();
-        for section in sections.into_iter().map(Section::Peer) {
+        for section in self.lines.chunk_by(|one, next| one.section == next.section) {
+            if !matches!(section, [Line { section: Section::Peer(_), .. }, ..]) {
+                continue;
+            }
             // What nobody can be told apart by stays.
-            let Some((at, key)) = self.settings(section, Key::PublicKey).pop() else { continue };
+            let Some((at, key)) = settings(section, Key::PublicKey).pop() else { continue };
             let Some(key) = from_base64(key).map(|key| PublicKey(*key)) else { continue };
-            match view.state.peers.iter().find(|peer| peer.public_key == key) {
+            match present.get(&key) {
                 Some(peer) if written.insert(key) => self.peer(section, at, peer, view),
                 _ => self.remove(section),
             }
@@ -91,9 +95,9 @@ impl<'a> Edit<'a> {
     }
 
     /// Settings of a peer whose key stands at `at`.
-    fn peer(&mut self, section: Section, at: usize, peer: &PeerState, view: &View<'_>) {
+    fn peer(&mut self, section: &[Line<'_>], at: usize, peer: &PeerState, view: &View<'_>) {
         for (key, value) in now(peer, view) {
-            let written = self.settings(section, key);
+            let written = settings(section, key);
             let values: Vec<&[u8]> = written.iter().map(|(_, value)| *value).collect();
             if says(key, &values, value.as_ref(), peer) {
                 continue;
@@ -111,16 +115,6 @@ impl<'a> Edit<'a> {
         }
     }
 
-    /// Where a key stands in a section, and with which values.
-    fn settings(&self, section: Section, wanted: Key) -> Vec<(usize, &'a [u8])> {
-        let lines = self.lines.iter().enumerate().filter(|(_, line)| line.section == section);
-        let settings = lines.filter_map(|(at, line)| match line.kind {
-            Kind::Setting { key, value, .. } if Key::find(key) == Some(wanted) => Some((at, value)),
-            _ => None,
-        });
-        settings.collect()
-    }
-
     fn replace(&mut self, at: usize, key: Key, value: Option<&Value>) {
         let comment = match self.lines.get(at).map(|line| line.kind) {
             Some(Kind::Setting { comment, .. }) => comment,
@@ -130,21 +124,16 @@ impl<'a> Edit<'a> {
     }
 
     /// With the comments right above, which tell of it, but not with those of the next.
-    fn remove(&mut self, section: Section) {
+    fn remove(&mut self, section: &[Line<'_>]) {
         let is_comment = |at: usize| {
             let kind = self.lines.get(at).map(|line| line.kind);
             matches!(kind, Some(Kind::Comment | Kind::Extension { .. }))
         };
         let above = |head: usize| (0..head).rev().take_while(|at| is_comment(*at)).count();
-        let of = |wanted: Section| {
-            let lines = self.lines.iter().enumerate();
-            let places = lines.filter(move |(_, line)| line.section == wanted).map(|(at, _)| at);
-            places.collect::<Vec<_>>()
-        };
-        let lines = of(section);
-        let (Some(&head), Some(&last)) = (lines.first(), lines.last()) else { return };
-        let is_last = last + 1 == self.lines.len();
-        let end = if is_last { last + 1 } else { last + 1 - above(last + 1) };
+        let Some(head) = section.first().map(place) else { return };
+        let end = head + section.len();
+        let is_last = end == self.lines.len();
+        let end = if is_last { end } else { end - above(end) };
         let gone = head - above(head)..end;
         self.instead.extend(gone.map(|at| (at, None)));
     }
@@ -171,11 +160,23 @@ impl<'a> Edit<'a> {
     }
 }
 
-fn peer_section(line: &Line<'_>) -> Option<usize> {
-    match line.section {
-        Section::Peer(number) => Some(number),
+/// Where a key stands among lines, and with which values.
+fn settings<'a>(
+    lines: impl IntoIterator<Item = &'a Line<'a>>,
+    wanted: Key,
+) -> Vec<(usize, &'a [u8])> {
+    let settings = lines.into_iter().filter_map(|line| match line.kind {
+        Kind::Setting { key, value, .. } if Key::find(key) == Some(wanted) => {
+            Some((place(line), value))
+        }
         _ => None,
-    }
+    });
+    settings.collect()
+}
+
+/// Of a line among all, counted from 0.
+fn place(line: &Line<'_>) -> usize {
+    line.number - 1
 }
 
 fn line(key: Key, value: &Value, comment: &[u8]) -> Value {
