@@ -45,6 +45,8 @@ fn destinations(name: &str) -> Outcome<Vec<Prefix>> {
         .map(|allowed| Prefix { address: allowed.address(), length: allowed.length() })
         .collect();
     destinations.sort_by_cached_key(|prefix| Reverse((prefix.length, prefix.to_string())));
+    // Two peers cannot have the same, but the program that carries the packets may say so.
+    destinations.dedup();
     Ok(destinations)
 }
 
@@ -52,8 +54,8 @@ struct Routes<'a> {
     name: &'a str,
     network: &'a mut Network,
     transcript: &'a Transcript,
-    /// Where the main table's routes through the interface lead. To list them again for each of
-    /// many would take minutes.
+    /// Where the main table's routes through the interface lead already. Those that are added cover
+    /// none of the others, which come in order of their length.
     covered: Vec<Prefix>,
 }
 
@@ -65,9 +67,7 @@ impl Routes<'_> {
         }
         let (family, name) = (family(destination), self.name);
         self.transcript.step(format!("ip {family} route add {destination} dev {name}"))?;
-        self.apply(destination, host::MAIN_TABLE)?;
-        self.covered.push(destination);
-        Ok(())
+        self.apply(destination, host::MAIN_TABLE)
     }
 
     fn add_to(&mut self, table: &str, destination: Prefix) -> Outcome {
