@@ -3,6 +3,7 @@
 //! exclusive.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -31,6 +32,12 @@ pub struct Resolvconf {
     record: String,
 }
 
+/// Where programs are looked for: in `PATH`, or where a shell looks if nobody has set that.
+pub fn search_path() -> OsString {
+    const USUAL: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    env::var_os("PATH").unwrap_or_else(|| USUAL.into())
+}
+
 impl Resolvconf {
     /// Finds the program in `PATH`, and the name of a link's record. Changes nothing.
     ///
@@ -38,8 +45,7 @@ impl Resolvconf {
     ///
     /// That the program is not installed.
     pub fn find(link: &str) -> Result<Self, Error> {
-        let path = env::var_os("PATH").unwrap_or_default();
-        let program = env::split_paths(&path)
+        let program = env::split_paths(&search_path())
             .map(|directory| directory.join("resolvconf"))
             .find(|file| is_program(file))
             .ok_or_else(|| {

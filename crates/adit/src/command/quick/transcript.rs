@@ -8,6 +8,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use host::resolvconf::search_path;
 use host::signals::{Signal, Signals};
 
 use super::{Failure, Outcome, words};
@@ -99,9 +100,9 @@ pub(super) fn is_there(program: &OsStr) -> bool {
     if is_path { Path::new(program).is_file() } else { found() }
 }
 
-/// Where programs are looked for.
+/// Where programs are looked for, and in our own directory first.
 fn path() -> OsString {
-    let path = env::var_os("PATH").unwrap_or_default();
+    let path = search_path();
     match env::current_exe().ok().as_deref().and_then(Path::parent) {
         Some(ours) => {
             OsString::from_vec([ours.as_os_str().as_bytes(), b":", path.as_bytes()].concat())
