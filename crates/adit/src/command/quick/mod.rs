@@ -17,12 +17,13 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use config::quick::File;
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 use super::{source, words};
@@ -132,7 +133,7 @@ fn usage() -> Failure {
 fn with_file(arguments: &[OsString], argument: &OsStr, run: fn(&Quick) -> Outcome) -> Outcome {
     const PROMPT: &str =
         "wg-quick must be run as root. Please enter the password for %u to continue: ";
-    if !fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
+    if !geteuid().is_root() {
         let program = env::current_exe().map_err(Failure::new)?;
         let mut sudo = Command::new("sudo");
         sudo.args(["-p", PROMPT, "--"]).arg(program).arg("wg-quick").args(arguments);

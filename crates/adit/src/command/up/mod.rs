@@ -20,12 +20,11 @@ mod ways;
 mod wish;
 
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
 use host::{Link, Network};
 use lexopt::Arg;
+use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, capabilities};
 
 use super::say;
@@ -196,7 +195,7 @@ fn may_change_the_network() -> Outcome {
 }
 
 fn must_be_root(to: &str) -> Outcome {
-    if fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0) {
+    if geteuid().is_root() {
         return Ok(());
     }
     Err(Failure::new(Kind::Permission, format!("only root may {to}: try it with sudo")))
