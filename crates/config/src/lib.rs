@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::str::FromStr;
+
 pub mod discard;
 pub mod file;
 pub mod key;
@@ -12,3 +14,8 @@ pub mod quick;
 pub mod trouble;
 pub mod uapi;
 pub mod wg;
+
+/// Decimal digits and nothing else: no sign, no space.
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}

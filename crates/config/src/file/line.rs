@@ -1,7 +1,7 @@
 //! One line after the other: what each is, and which section it is in.
 
 use super::{Key, Place};
-use crate::wg::{is_space, without_space};
+use crate::wg::{self, is_space, without_space};
 
 /// A line of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,11 +153,7 @@ fn cut(text: &[u8], at: u8) -> (&[u8], &[u8]) {
 
 /// Without the white space at both ends.
 pub(super) fn trim(text: &[u8]) -> &[u8] {
-    let Some(first) = text.iter().position(|&byte| !is_space(byte)) else {
-        return &[];
-    };
-    let last = text.iter().rposition(|&byte| !is_space(byte)).unwrap_or(first);
-    text.get(first..=last).unwrap_or_default()
+    wg::trim(text, is_space)
 }
 
 #[cfg(test)]

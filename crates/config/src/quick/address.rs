@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::number;
+
 /// Whether this is an address for a name server; otherwise it is a domain to search in.
 #[must_use]
 pub fn is_server(word: &str) -> bool {
@@ -46,11 +48,6 @@ fn netmask(text: &str) -> Option<u8> {
     let mask = u32::from(text.parse::<Ipv4Addr>().ok()?);
     let length = mask.leading_ones();
     (mask.count_ones() == length).then_some(length as u8)
-}
-
-/// Digits and nothing else.
-fn number(text: &str) -> Option<u8> {
-    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 #[cfg(test)]

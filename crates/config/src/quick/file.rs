@@ -6,6 +6,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::address::is_server;
+use crate::wg::{is_space, trim};
 
 /// What a file wants. Values are as they were written, without the space around them.
 #[derive(Default)]
@@ -148,20 +149,6 @@ fn before(text: &[u8], end: u8) -> &[u8] {
 /// What is behind the first such byte; all if there is none.
 fn after(text: &[u8], start: u8) -> &[u8] {
     text.splitn(2, |&byte| byte == start).nth(1).unwrap_or(text)
-}
-
-fn trim(text: &[u8], unwanted: impl Fn(u8) -> bool) -> &[u8] {
-    let wanted = |byte: &u8| !unwanted(*byte);
-    let Some(first) = text.iter().position(wanted) else {
-        return &[];
-    };
-    let last = text.iter().rposition(wanted).unwrap_or(first);
-    text.get(first..=last).unwrap_or_default()
-}
-
-/// What C calls white space.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! The lines of a `set` request (spec §2.5, §2.6).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::str::{self, FromStr};
+use std::str;
 
 use proto::{AllowedIpsChange, Change, PeerChange, Prefix, PresharedKey, PrivateKey, PublicKey};
 
 use super::Errno;
-use crate::key;
+use crate::{key, number};
 
 /// What the lines so far ask for. Nothing is applied before all of them are valid.
 pub(super) struct Settings<'a> {
@@ -84,12 +84,6 @@ fn of_peer(peer: &mut PeerChange, key: &[u8], value: &str, zone: Zone<'_>) -> Op
 /// The only value of a switch.
 fn truth(value: &str) -> Option<bool> {
     (value == "true").then_some(true)
-}
-
-/// Decimal digits and nothing else: no sign.
-fn number<T: FromStr>(value: &str) -> Option<T> {
-    let only_digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    value.parse().ok().filter(|_| only_digits)
 }
 
 fn prefix(value: &str) -> Option<Prefix> {

@@ -32,7 +32,7 @@ pub use sync::keep_sessions;
 pub use uapi::{ZoneIndex, read_result, read_state, read_told, stranger, write_settings};
 pub use value::is_space;
 pub(crate) use value::{
-    allowed_ip, fwmark, number, persistent_keepalive, split_endpoint, without_space,
+    allowed_ip, fwmark, number, persistent_keepalive, split_endpoint, trim, without_space,
 };
 
 /// What is to be set: what the words say, before anybody gives it a meaning. A private key is not

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::str::FromStr;
 use std::time::Duration;
 
 use proto::{DeviceState, PeerState, Prefix, PresharedKey, PrivateKey, PublicKey};
@@ -13,7 +12,7 @@ use super::address::{Text, endpoint};
 use super::value::{split_endpoint, text};
 use super::{PeerSettings, Settings, ZoneName};
 use crate::trouble::{Failed, Obstacle, Refused, Trouble, Troubles, Turns, Unheard, Unreachable};
-use crate::{discard, key};
+use crate::{discard, key, number};
 
 /// Finds the number of the interface with a name.
 pub type ZoneIndex = fn(&str) -> Option<u32>;
@@ -309,13 +308,7 @@ fn socket_address(value: &str, zone: ZoneIndex) -> Option<SocketAddr> {
     })
 }
 
-/// Digits and nothing else.
-fn number<T: FromStr>(value: &str) -> Option<T> {
-    let only_digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    value.parse().ok().filter(|_| only_digits)
-}
-
-/// The same behind a minus.
+/// A number that may be behind a minus.
 fn signed(value: &str) -> Option<i32> {
     match value.strip_prefix('-') {
         None => number(value),

@@ -139,6 +139,14 @@ pub fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
+/// Without what is unwanted at both ends.
+pub(crate) fn trim(text: &[u8], is_unwanted: fn(u8) -> bool) -> &[u8] {
+    let is_wanted = |byte: &u8| !is_unwanted(*byte);
+    let first = text.iter().position(is_wanted).unwrap_or(text.len());
+    let end = text.iter().rposition(is_wanted).map_or(first, |last| last + 1);
+    text.get(first..end).unwrap_or_default()
+}
+
 /// Without any white space, wherever it is.
 pub(crate) fn without_space(text: &[u8]) -> Vec<u8> {
     text.iter().copied().filter(|&byte| !is_space(byte)).collect()
