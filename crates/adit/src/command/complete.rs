@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::process::ExitCode;
 
+use config::wg::parameters;
+
 use super::{COMMANDS, names, wg};
 
 const USAGE: &str = "\
@@ -88,30 +90,13 @@ fn of_wg_quick(words: &[&str]) -> BTreeSet<String> {
 }
 
 fn of_wg(words: &[&str]) -> BTreeSet<String> {
-    const PARAMETERS: [&str; 12] = [
-        "public-key",
-        "private-key",
-        "listen-port",
-        "fwmark",
-        "peers",
-        "preshared-keys",
-        "endpoints",
-        "allowed-ips",
-        "latest-handshakes",
-        "transfer",
-        "persistent-keepalive",
-        "dump",
-    ];
     match words {
-        [] => all(&[
-            "show", "showconf", "set", "setconf", "addconf", "syncconf", "genkey", "genpsk",
-            "pubkey", "help", "version",
-        ]),
+        [] => wg::subcommands().chain(["help", "version"]).map(str::to_owned).collect(),
         ["show"] => {
             [present(), all(&["all", "interfaces", "--json"])].into_iter().flatten().collect()
         }
         ["show", "interfaces"] => BTreeSet::new(),
-        ["show", _] => all(&PARAMETERS),
+        ["show", _] => parameters().map(str::to_owned).collect(),
         ["showconf" | "set" | "setconf" | "addconf" | "syncconf"] => present(),
         ["set", interface, settings @ ..] => of_set(interface, settings),
         _ => BTreeSet::new(),

@@ -28,6 +28,7 @@ pub use arguments::from_arguments;
 pub use file::{Mode, from_file};
 pub use look::Look;
 pub use names::{Names, NoSuchPeer, find_peer, peer_names};
+pub use script::parameters;
 pub use sync::keep_sessions;
 pub use uapi::{ZoneIndex, read_result, read_state, read_told, stranger, write_settings};
 pub use value::is_space;

@@ -6,26 +6,37 @@ use super::View;
 use super::address::{Text, endpoint};
 use crate::key::to_base64;
 
+/// What a parameter asks for, and the lines that answer it.
+type Parameter = (&'static str, fn(&View<'_>) -> Vec<String>);
+
+/// All parameters, in the order in which `wg` lists them.
+const PARAMETERS: [Parameter; 12] = [
+    ("public-key", |view| vec![view.public_key()]),
+    ("private-key", |view| vec![view.private_key()]),
+    ("listen-port", |view| vec![view.state.listen_port.to_string()]),
+    ("fwmark", |view| vec![view.fwmark()]),
+    ("peers", |view| view.state.peers.iter().map(public_key).collect()),
+    ("preshared-keys", |view| view.of_peers(preshared_key)),
+    ("endpoints", |view| view.of_peers(|peer| view.endpoint(peer))),
+    ("allowed-ips", |view| view.of_peers(|peer| allowed_ips(peer, " "))),
+    ("latest-handshakes", |view| view.of_peers(latest_handshake)),
+    ("transfer", |view| view.of_peers(transfer)),
+    ("persistent-keepalive", |view| view.of_peers(persistent_keepalive)),
+    ("dump", |view| view.dump()),
+];
+
+/// What [`View::script`] can be asked for, in the order in which `wg` lists it.
+pub fn parameters() -> impl Iterator<Item = &'static str> {
+    PARAMETERS.into_iter().map(|(name, _)| name)
+}
+
 impl View<'_> {
     /// What one parameter asks for, or `None` if there is no such parameter. If `named`, each line
     /// begins with the interface's name. Peers come in the order in which they were created.
     #[must_use]
     pub fn script(&self, parameter: &str, named: bool) -> Option<String> {
-        let lines = match parameter {
-            "public-key" => vec![self.public_key()],
-            "private-key" => vec![self.private_key()],
-            "listen-port" => vec![self.state.listen_port.to_string()],
-            "fwmark" => vec![self.fwmark()],
-            "peers" => self.state.peers.iter().map(public_key).collect(),
-            "preshared-keys" => self.of_peers(preshared_key),
-            "endpoints" => self.of_peers(|peer| self.endpoint(peer)),
-            "allowed-ips" => self.of_peers(|peer| allowed_ips(peer, " ")),
-            "latest-handshakes" => self.of_peers(latest_handshake),
-            "transfer" => self.of_peers(transfer),
-            "persistent-keepalive" => self.of_peers(persistent_keepalive),
-            "dump" => self.dump(),
-            _ => return None,
-        };
+        let (_, lines) = PARAMETERS.into_iter().find(|(name, _)| *name == parameter)?;
+        let lines = lines(self);
         let name = if named { format!("{}\t", self.name) } else { String::new() };
         Some(lines.iter().map(|line| format!("{name}{line}\n")).collect())
     }

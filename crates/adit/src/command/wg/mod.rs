@@ -79,6 +79,11 @@ const SUBCOMMANDS: &[Subcommand] = &[
     },
 ];
 
+/// What `wg NAME` can be.
+pub fn subcommands() -> impl Iterator<Item = &'static str> {
+    SUBCOMMANDS.iter().map(|subcommand| subcommand.name)
+}
+
 /// How a sub-command was called.
 struct Call<'a> {
     /// The program's name for itself.

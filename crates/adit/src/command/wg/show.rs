@@ -6,15 +6,11 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use config::wg::{Look, Names, View};
+use config::wg::{Look, Names, View, parameters};
 use host::resolve::interface_name;
 use proto::DeviceState;
 
 use super::{Call, Failure, Outcome, complain, interface, names};
-
-const USAGE: &str = "{ <interface> | all | interfaces } [public-key | private-key | listen-port | \
-    fwmark | peers | preshared-keys | endpoints | allowed-ips | latest-handshakes | transfer | \
-    persistent-keepalive | dump]";
 
 /// `wg show [INTERFACE | all | interfaces] [PARAMETER]`, and ours: `wg show [INTERFACE] --json`.
 pub(super) fn show(call: &Call<'_>) -> Outcome {
@@ -30,14 +26,14 @@ pub(super) fn show(call: &Call<'_>) -> Outcome {
         }
         [which] if is(which, &["interfaces"]) => interfaces(call),
         [which] if is(which, &["-h", "--help", "help"]) => {
-            complain(&call.usage(USAGE).lines);
+            complain(&usage(call).lines);
             Ok(())
         }
         [which, parameter @ ..] if !is(which, &["interfaces"]) && parameter.len() <= 1 => {
             let state = interface::state(which).map_err(no_access)?;
             one(call, which, &state, parameter.first(), false)
         }
-        _ => Err(call.usage(USAGE)),
+        _ => Err(usage(call)),
     }
 }
 
@@ -48,6 +44,11 @@ pub(super) fn showconf(call: &Call<'_>) -> Outcome {
     };
     let state = interface::state(name).map_err(no_access)?;
     call.print(&view("", &state, &Names::new()).configuration())
+}
+
+fn usage(call: &Call<'_>) -> Failure {
+    let parameters: Vec<_> = parameters().collect();
+    call.usage(&format!("{{ <interface> | all | interfaces }} [{}]", parameters.join(" | ")))
 }
 
 fn interfaces(call: &Call<'_>) -> Outcome {
@@ -98,7 +99,7 @@ fn one(
     match parameter.to_str().and_then(|parameter| view.script(parameter, named)) {
         Some(lines) => call.print(&lines),
         None => {
-            let usage = call.usage(USAGE).lines;
+            let usage = usage(call).lines;
             let invalid = [b"Invalid parameter: `", parameter.as_encoded_bytes(), b"'\n"].concat();
             Err(Failure::new([invalid, usage].concat()))
         }
