@@ -7,7 +7,7 @@
 mod apply;
 mod observed;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -223,13 +223,9 @@ impl Plan {
     pub fn new(wanted: &[Wanted], made: &[Entry], observed: &Observed) -> Self {
         let mut plan = Self::default();
         let known_of = Places::of(made.iter().map(|entry| (&entry.item, entry)));
-        let routes: HashSet<&Route> = observed.routes.iter().collect();
         for Wanted { item, why } in wanted {
             let known = known_of.get(item);
-            let there = match item {
-                Item::Route(route) => routes.contains(route).then(|| item.clone()),
-                _ => observed.in_place_of(item),
-            };
+            let there = observed.in_place_of(item);
             let step = match &there {
                 None => Some(Step::Make(item.clone())),
                 Some(Item::Filter(_)) => change_of_filter(item, known, observed),

@@ -133,7 +133,7 @@ impl Machine {
             dns,
             links: self.network.links()?,
             addresses: self.network.addresses()?,
-            routes: self.network.routes()?,
+            routes: self.network.routes()?.into_iter().collect(),
             rules: self.network.rules()?,
             // A kernel without nftables has none.
             filters: self.filters.tables().unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! What is there, of what a plan is about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Entry, Item, Step};
 use crate::{Address, Link, Prefix, Route, Rule, nft};
@@ -12,8 +12,8 @@ pub struct Observed {
     pub links: Vec<Link>,
     /// Every address.
     pub addresses: Vec<Address>,
-    /// Every unicast route, of all tables.
-    pub routes: Vec<Route>,
+    /// Every unicast route, of all tables. There can be very many.
+    pub routes: HashSet<Route>,
     /// Every rule that can be described.
     pub rules: Vec<Rule>,
     /// Every packet filter by its name.

@@ -76,7 +76,7 @@ fn after() -> Observed {
             bridge: None,
         }],
         addresses: vec![Address { link: 3, address: prefix }],
-        routes: vec![route()],
+        routes: [route()].into(),
         rules: vec![rule],
         filters: vec![(nft::Family::Inet, "adit-wg0".into())],
         disturbed: Vec::new(),
