@@ -228,6 +228,9 @@ impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open(protocol: Protocol) -> io::Result<Self> {
         let socket = bound_socket(protocol, 0, SocketFlags::CLOEXEC)?;
+        // A refusal does not repeat the request, which is known here, may be secret, and can be longer
+        // than the buffer.
+        let _ = option::set_number(&socket, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 1);
         if protocol == Protocol::Route {
             // Lets the kernel apply what a dump asks for, such as one table of routes. One before 4.20
             // cannot, and tells all.
@@ -279,7 +282,7 @@ impl Socket {
         for message in messages {
             bytes.extend_from_slice(&message.numbered(self.sequence));
         }
-        send(&self.socket, &bytes, SendFlags::empty())?;
+        self.send(&bytes)?;
         let (mut replies, mut consistent) = (Vec::new(), true);
         loop {
             for told in Messages(take(&self.socket, &mut self.buffer)?) {
@@ -296,6 +299,19 @@ impl Socket {
                 }
             }
         }
+    }
+
+    /// A request goes at once or not at all, and everybody may have room for so much of it. Whoever has
+    /// CAP_NET_ADMIN may have more: a table of packet filters can be long.
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut sent = send(&self.socket, bytes, SendFlags::empty());
+        if sent == Err(Errno::MSGSIZE) {
+            let room = bytes.len() as i32;
+            // Where that is refused, so is the request again.
+            let _ = option::set_number(&self.socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, room);
+            sent = send(&self.socket, bytes, SendFlags::empty());
+        }
+        sent.map(drop).map_err(io::Error::from)
     }
 }
 
@@ -334,7 +350,7 @@ impl Subscription {
     }
 
     /// Takes all that there is, without waiting, and tells whether some was lost because it came
-    /// too fast.
+    /// too fast, or was too long.
     pub fn receive(&mut self) -> io::Result<(Vec<Notice>, bool)> {
         let (mut notices, mut lost) = (Vec::new(), false);
         loop {
@@ -342,7 +358,7 @@ impl Subscription {
                 Ok(piece) => notices.extend(
                     Messages(piece).map(|told| Notice { reply: Reply::of(&told), port: told.port }),
                 ),
-                Err(Errno::NOBUFS) => lost = true,
+                Err(Errno::NOBUFS | Errno::MSGSIZE) => lost = true,
                 Err(Errno::WOULDBLOCK) => return Ok((notices, lost)),
                 Err(error) => return Err(error.into()),
             }
@@ -372,9 +388,11 @@ pub(crate) fn bound_socket(
     Ok(socket)
 }
 
+/// The next piece; EMSGSIZE if it is longer than the buffer, so that nobody waits for an end that was
+/// cut off.
 fn take<'a>(socket: &OwnedFd, buffer: &'a mut [u8]) -> rustix::io::Result<&'a [u8]> {
-    let (length, _) = retry_on_intr(|| recv(socket, &mut *buffer, RecvFlags::empty()))?;
-    Ok(buffer.get(..length).unwrap_or_default())
+    let (_, length) = retry_on_intr(|| recv(socket, &mut *buffer, RecvFlags::TRUNC))?;
+    buffer.get(..length).ok_or(Errno::MSGSIZE)
 }
 
 #[cfg(test)]

@@ -307,3 +307,17 @@ fn a_packet_to_the_tunnels_address_must_come_out_of_the_tunnel() {
     firewall.apply(&[Change::SetTable(&table), old]).unwrap();
     assert!(arrives(&outside, SURELY), "now it comes out of the tunnel");
 }
+
+#[test]
+fn a_table_may_be_longer_than_what_everybody_may_send_at_once() {
+    let Some((_namespace, mut firewall)) = a_firewall() else { return };
+    let rule = |port| {
+        let query = Expression::Is(Field::DestinationPort(Transport::Udp, port));
+        vec![query, Expression::Verdict(Verdict::Drop)]
+    };
+    let rules = (1..=3000).map(rule).collect();
+    let chain = Chain { name: "many".into(), base: None, rules };
+    let table = Table { family: nft::Family::Inet, name: "long".into(), chains: vec![chain] };
+    firewall.apply(&[Change::SetTable(&table)]).unwrap();
+    assert!(firewall.is_intact(&table).unwrap());
+}

@@ -1,6 +1,10 @@
 //! Requests to the kernel that really runs.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
 use super::*;
 
 #[test]
@@ -39,4 +43,20 @@ fn a_refusal_is_the_kernels_errno() {
     let nobody = Message::new(libc::RTM_SETLINK, 0, &nobody);
     let refused = Socket::open(Protocol::Route).unwrap().request(&nobody).unwrap_err();
     assert!(matches!(refused.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{refused}");
+}
+
+#[test]
+fn a_long_request_that_is_refused_is_not_waited_for_without_an_end() {
+    const CONTROL: u16 = 0x10;
+    const NOBODY: u16 = 99;
+    // A command that there is not, and more than an answer may have.
+    let request = Message::new(CONTROL, 0, &[0; 4]).with(NOBODY, &vec![0; BUFFER]);
+    let mut socket = Socket::open(Protocol::Generic).unwrap();
+    set_socket_timeout(&socket.socket, Timeout::Recv, Some(Duration::from_secs(5))).unwrap();
+    let refused = socket.request(&request).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EOPNOTSUPP), "{refused}");
+    // As a kernel before 4.3, which repeats it.
+    option::set_number(&socket.socket, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, 0).unwrap();
+    let cut_off = socket.request(&request).unwrap_err();
+    assert_eq!(cut_off.raw_os_error(), Some(libc::EMSGSIZE), "{cut_off}");
 }
