@@ -40,9 +40,11 @@ impl Network {
             .with(RTA_DST, &bytes)
             .with(RTA_MARK, &mark.to_ne_bytes());
         let attempt = || format!("find the route to {address}");
-        let links = self.links()?;
         let replies =
             self.socket.request(&question).map_err(|cause| Error::new(attempt(), cause))?;
+        // Of many links on a machine with many ways to look up, only those that they lead through.
+        let links = replies.iter().filter_map(link_of);
+        let links: Vec<Link> = links.filter_map(|index| self.link_numbered(index).ok()).collect();
         let path = replies.iter().find_map(|reply| read_path(reply, &links));
         path.ok_or_else(|| Error::new(attempt(), io::ErrorKind::NetworkUnreachable.into()))
     }
@@ -103,9 +105,14 @@ fn route_header(family: u8, destination_length: u8) -> [u8; ROUTE_HEADER] {
 
 pub(crate) fn read_path(reply: &Reply, links: &[Link]) -> Option<Path> {
     let attributes = Attributes::after(ROUTE_HEADER, &reply.payload);
-    let index = attributes.number(RTA_OIF)?;
+    let index = link_of(reply)?;
     let link = links.iter().find(|link| link.index == index)?;
     let metrics = Attributes::after(0, attributes.get(RTA_METRICS).unwrap_or_default());
     let mtu = metrics.number(RTAX_MTU).unwrap_or(link.mtu);
     Some(Path { link: link.name.clone(), mtu })
+}
+
+/// The index of the link that a route leads through.
+fn link_of(reply: &Reply) -> Option<u32> {
+    Attributes::after(ROUTE_HEADER, &reply.payload).number(RTA_OIF)
 }

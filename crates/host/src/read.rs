@@ -139,9 +139,16 @@ impl Network {
     }
 
     pub(crate) fn link_named(&mut self, name: &str) -> io::Result<Link> {
-        let question = Message::new(RTM_GETLINK, 0, &link_header(0, None))
-            .with(IFLA_IFNAME, &terminated(name));
-        let replies = self.socket.request(&question)?;
+        let question = Message::new(RTM_GETLINK, 0, &link_header(0, None));
+        self.one_link(&question.with(IFLA_IFNAME, &terminated(name)))
+    }
+
+    pub(crate) fn link_numbered(&mut self, index: u32) -> io::Result<Link> {
+        self.one_link(&Message::new(RTM_GETLINK, 0, &link_header(index, None)))
+    }
+
+    fn one_link(&mut self, question: &Message) -> io::Result<Link> {
+        let replies = self.socket.request(question)?;
         replies.iter().find_map(read_link).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 

@@ -1,6 +1,7 @@
 //! Numbers that the file leaves open, or that may be somebody else's: the mark and table of a full
 //! tunnel, the MTU, the port.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -74,7 +75,9 @@ pub fn mtu(wish: &Wish, network: &mut Network, found: &Found, mark: Option<u32>)
     }
     // A peer that cannot be reached now has no say.
     let endpoints = found.values().filter_map(|endpoint| routable(*endpoint));
-    let paths = endpoints.filter_map(|to| network.path_of_marked(to, mark.unwrap_or(0)).ok());
+    let endpoints: BTreeSet<_> = endpoints.collect();
+    let paths =
+        endpoints.into_iter().filter_map(|to| network.path_of_marked(to, mark.unwrap_or(0)).ok());
     // Through the tunnel itself leads no way to a peer, whatever somebody's route says.
     let paths = paths.filter(|path| path.link != wish.name);
     let narrowest = paths.map(|path| path.mtu).min();
