@@ -1,6 +1,6 @@
 //! What a keeper puts back, and what becomes of a tunnel whose processes are killed at any moment.
 
-use crate::stage::{self, OPENRESOLV, Stage};
+use crate::stage::{OPENRESOLV, Stage};
 
 /// A full tunnel with a keeper that stays, of which names cannot be put back for a `reason`. What is
 /// compared is everything but those, and before and after it all but the time of their file.
@@ -96,37 +96,6 @@ fn where_names_cannot_be_put_back_everything_else_is() {
         diff before <(quiet) || fail 'the machine is not as it was'
         "##,
     ));
-}
-
-/// Wherever there is no systemd-resolved to hang, too: see the test of that below.
-#[test]
-fn a_bus_that_hangs_keeps_nothing_else_from_being_put_back() {
-    let Some(stage) = Stage::new() else { return };
-    stage.play(
-        r##"
-        full '' ''
-        check adit up wg0
-        keeper=$(adit status --json wg0 | sed -n 's/.*"process": \([0-9]*\),.*/\1/p')
-        mkdir /run/dbus
-        python3 -c 'import socket, time
-bus = socket.socket(socket.AF_UNIX)
-bus.bind("/run/dbus/system_bus_socket")
-bus.listen()
-time.sleep(60)' & bus=$!
-        await test -S /run/dbus/system_bus_socket
-        # Both at once, however long that takes.
-        kill -STOP $keeper
-        echo nameserver 127.0.0.53 > /etc/resolv.conf
-        nft flush ruleset
-        SECONDS=0
-        kill -CONT $keeper
-        await nft list table inet adit-wg0
-        [ $SECONDS -lt 5 ] || fail "put back after $SECONDS s"
-        kill $bus
-        lost() { adit status wg0 | grep 'cannot be put back: .*systemd-resolved'; }
-        await lost
-        "##,
-    );
 }
 
 #[test]
@@ -645,55 +614,4 @@ fn a_gateway_is_looked_for_among_neighbours_and_not_in_the_tunnel() {
         [ -z "$(ip route show table 51820 2> /dev/null)" ] || fail 'a route was left'
         "##,
     );
-}
-
-#[test]
-fn a_systemd_resolved_that_hangs_keeps_nothing_else_waiting() {
-    let Some(stage) = Stage::new() else { return };
-    let Some(resolved) = stage::resolved() else { return };
-    stage.play(&format!(
-        "{resolved}{}",
-        r##"
-        start_resolved
-        ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
-        full '' ''
-        snapshot > before
-        check adit up wg0
-        # The guard counts what it has rejected.
-        stable() { snapshot | sed '/adit reload/d; s/packets [0-9]* bytes [0-9]*//' | sort; }
-        stable > up
-        back() { diff up <(stable); }
-        # Far from fifteen seconds, but more than a look takes on a machine that is busy.
-        gone() {
-            SECONDS=0
-            check "$@"
-            await back
-            [ $SECONDS -lt 5 ] || fail "slow: $SECONDS s for $*"
-        }
-        lost() { adit status wg0 > told; grep 'cannot be put back: .*does not answer (no answer in 2 seconds)' told; }
-        for who in $bus $resolved; do
-            kill -STOP $who
-            gone nft delete table inet adit-wg0
-            gone ip rule del pref 20000
-            gone ip addr del 10.9.0.2/24 dev wg0
-            await lost
-            kill -CONT $who
-            check adit reload wg0
-            healed() { adit status --json wg0 | grep -q '"failure": null'; }
-            await healed
-        done
-        kill -STOP $resolved
-        # By hand it is waited for, and nothing else waits meanwhile.
-        "$ADIT" reload wg0 2> errors & reload=$!
-        gone nft delete table inet adit-wg0
-        gone ip -6 rule del pref 20000
-        wait $reload && fail 'it was reloaded'
-        grep -q 'does not answer (no answer in 15 seconds)' errors || fail "$(cat errors)"
-        SECONDS=0
-        check adit down wg0
-        [ $SECONDS -lt 10 ] || fail "down took $SECONDS s"
-        kill -CONT $resolved
-        same before 'after all'
-        "##,
-    ));
 }

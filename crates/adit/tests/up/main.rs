@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod answering;
 mod causes;
 mod elsewhere;
 mod following;

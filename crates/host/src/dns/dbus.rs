@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::geteuid;
 
 use value::{Decoder, Encoder};
@@ -101,9 +102,12 @@ impl Bus {
 
     /// The same, with as much patience as there is.
     pub(super) fn connect_for(patience: Duration) -> Result<Self, Failure> {
-        let stream = UnixStream::connect(SOCKET)?;
+        let flags = SocketFlags::CLOEXEC;
+        let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let stream = BufReader::new(UnixStream::from(stream.map_err(io::Error::from)?));
         let end = Instant::now() + patience;
-        let mut bus = Self { stream: BufReader::new(stream), serial: 0, patience, end };
+        let mut bus = Self { stream, serial: 0, patience, end };
+        bus.dial()?;
         let digits = geteuid().as_raw().to_string();
         let identity: String = digits.bytes().map(|digit| format!("{digit:02x}")).collect();
         bus.send(format!("\0AUTH EXTERNAL {identity}\r\n").as_bytes())?;
@@ -187,6 +191,13 @@ impl Bus {
                 _ => Err(nonsense().into()),
             };
         }
+    }
+
+    /// At the door of one that hangs, callers wait as soon as there are many.
+    fn dial(&mut self) -> io::Result<()> {
+        self.hurry()?;
+        let connected = connect(self.stream.get_ref(), &SocketAddrUnix::new(SOCKET)?);
+        connected.map_err(|errno| self.patiently(errno.into()))
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
