@@ -118,6 +118,17 @@ impl Ears {
         self.file.as_ref().map_or(Ok(()), |file| self.add(file))
     }
 
+    /// The same where there was no file, and a repair has made one: what happened to that before it was
+    /// listened to is looked at again.
+    pub fn follow_new_file(&mut self, has_set: bool) -> Outcome {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        self.follow_file(has_set)?;
+        self.again |= self.file.is_some();
+        Ok(())
+    }
+
     /// Listens to who comes and goes that may answer names, if a tunnel has set any. The bus may be
     /// slow to take that up: it comes last, and what has happened meanwhile is looked at again.
     pub fn follow_services(&mut self, has_set: bool) -> Outcome {

@@ -295,8 +295,10 @@ impl Keeper {
         if !tunnel.done.is_empty() || tunnel.called.is_some() {
             tell_others(&self.name);
         }
+        let has_set = tunnel::dns(&tunnel.journal.entries).is_some();
+        let watched = watched.and_then(|()| self.ears.follow_new_file(has_set));
         let watched = watched.and_then(|()| match asks {
-            true => self.ears.follow_services(tunnel::dns(&tunnel.journal.entries).is_some()),
+            true => self.ears.follow_services(has_set),
             false => Ok(()),
         });
         match tunnel.failure() {
