@@ -73,10 +73,6 @@ pub fn wanted(wish: &Wish, circumstances: &Circumstances) -> Outcome<Vec<Wanted>
     let full = full(wish);
     let mut wanted = filters(wish, circumstances, &addresses, &full);
     wanted.extend(link(wish, circumstances, &addresses));
-    wanted.extend(circumstances.dns.as_ref().map(|plan| Wanted {
-        item: Item::Dns(plan.settings().clone(), plan.record().clone()),
-        why: plan.because(),
-    }));
     if let Some(table) = circumstances.table {
         if full.contains(&Family::V4) && circumstances.may_set {
             wanted.push(Wanted {
@@ -88,6 +84,11 @@ pub fn wanted(wish: &Wish, circumstances: &Circumstances) -> Outcome<Vec<Wanted>
         wanted.extend(nesting(&full, table, &circumstances.others));
     }
     wanted.extend(routes(wish, circumstances.table, &addresses, &full)?);
+    // Nobody asks servers of the tunnel to which no way leads through it yet, or leads any more.
+    wanted.extend(circumstances.dns.as_ref().map(|plan| Wanted {
+        item: Item::Dns(plan.settings().clone(), plan.record().clone()),
+        why: plan.because(),
+    }));
     Ok(wanted)
 }
 
