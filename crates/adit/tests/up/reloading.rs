@@ -255,3 +255,34 @@ fn a_reload_that_waits_for_another_applies_the_file_as_it_is_then() {
         "##,
     );
 }
+
+#[test]
+fn a_tunnel_is_reloaded_from_its_own_file_and_from_no_other_of_that_name() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        has() { ip addr show wg0 | grep -q "$1"; }
+        address() { sed "s|^Address.*|Address = $1|"; }
+        split '' ''
+        mv /etc/wireguard/wg0.conf .
+        check adit up ./wg0.conf
+        # Where a command is given, there may be anything.
+        address 10.9.0.7/24 < wg0.conf > wg0
+        check adit reload wg0
+        has 10.9.0.7 && fail 'reloaded from another file'
+        check adit down wg0
+        code 3 adit up wg0
+        grep -q 'there is no file /etc/wireguard/wg0.conf' errors || fail "$(cat errors)"
+        "$ADIT" up --foreground ./wg0.conf & adit=$!
+        await eval 'adit status --json wg0 | grep -q "\"keeper\": {"'
+        address 10.9.0.8/24 < wg0.conf > /etc/wireguard/wg0.conf
+        address 10.9.0.9/24 < wg0.conf > new
+        mv new wg0.conf
+        kill -HUP $adit
+        await has 10.9.0.9
+        has 10.9.0.8 && fail 'SIGHUP takes another file'
+        kill $adit
+        check wait $adit
+        "##,
+    );
+}

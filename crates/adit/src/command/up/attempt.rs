@@ -1,6 +1,7 @@
 //! `adit up` and `adit reload` as they are called: what is said besides the file, and attempts
 //! until there is a way to a peer.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use host::Network;
@@ -40,12 +41,16 @@ pub fn up(options: &Options) -> Outcome {
     }
     keep::tell_others(&name);
     // A keeper looks under the same lock.
-    if options.foreground { keep::stay(&name, signals) } else { keep::ensure(&name) }
+    match options.foreground {
+        true => keep::stay(&name, &options.argument, signals),
+        false => keep::ensure(&name),
+    }
 }
 
-/// `adit reload` in the process that keeps the tunnel. A signal waits until it is done.
-pub fn reload(name: &str) -> Outcome {
-    match attempt(name, &Options::new(Verb::Reload, name.into()), None)? {
+/// `adit reload` in the process that keeps the tunnel, of the file that it was told of. A signal waits
+/// until it is done.
+pub fn reload(name: &str, argument: &OsStr) -> Outcome {
+    match attempt(name, &Options::new(Verb::Reload, argument.into()), None)? {
         Some(lost) => Err(later(lost)),
         None => {
             keep::tell_others(name);

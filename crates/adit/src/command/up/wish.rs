@@ -196,8 +196,7 @@ fn path(argument: &OsStr) -> PathBuf {
 
 fn find(argument: &OsStr, known: Option<&Path>) -> Outcome<PathBuf> {
     let usual = path(argument);
-    let given = Path::new(argument);
-    let candidates = [Some(usual.as_path()), Some(given), known];
+    let candidates = [Some(usual.as_path()), known];
     let found = candidates.into_iter().flatten().find(|path| path.is_file());
     let path = found.ok_or_else(|| {
         let usual_path = usual.display();

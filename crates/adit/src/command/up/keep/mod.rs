@@ -13,7 +13,7 @@ mod vigil;
 mod voice;
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -69,18 +69,19 @@ pub fn keep(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// Keeps a tunnel in this process, and takes it down when one of these signals asks for it.
-pub fn stay(name: &str, signals: Signals) -> Outcome {
+/// Keeps a tunnel in this process, and takes it down, or reloads what the command line means by this
+/// argument, when one of these signals asks for it.
+pub fn stay(name: &str, argument: &OsStr, signals: Signals) -> Outcome {
     end(name);
-    Keeper::new(name, Some(signals))?.stay()
+    Keeper::new(name, Some((argument.to_owned(), signals)))?.stay()
 }
 
 struct Keeper {
     name: String,
     /// When the tunnel came up, which tells it from another of its name.
     since: u64,
-    /// Whether the tunnel goes when this process is asked to.
-    foreground: bool,
+    /// The file, as the command line has it, of a tunnel that goes when this process is asked to.
+    foreground: Option<OsString>,
     ears: Ears,
     voice: Voice,
     concerns: Concerns,
@@ -116,17 +117,17 @@ enum Still {
 
 impl Keeper {
     /// In the foreground whoever started it watches signals already.
-    fn new(name: &str, signals: Option<Signals>) -> Outcome<Self> {
-        let foreground = signals.is_some();
+    fn new(name: &str, foreground: Option<(OsString, Signals)>) -> Outcome<Self> {
+        let (foreground, signals) = foreground.unzip();
         let journal = tunnel::journal(name)?;
         let names = Names::new().map_err(|error| Failure::io(format!("keep {name}"), &error))?;
         let ears = Ears::open(name, signals, &names)?;
         Ok(Self {
             name: name.to_owned(),
             since: journal.map(|it| it.note.since).unwrap_or_default(),
-            foreground,
             ears,
-            voice: Voice::new(name, foreground),
+            voice: Voice::new(name, foreground.is_some()),
+            foreground,
             concerns: Concerns::of(name),
             names,
             vigil: Vigil::new(),
@@ -196,19 +197,19 @@ impl Keeper {
     }
 
     fn obey(&mut self, signal: Signal) -> Outcome<Still> {
-        match (signal, self.foreground) {
-            (Signal::Hangup, false) => Ok(Still::Keeps),
-            (Signal::Hangup, true) => {
+        match (signal, &self.foreground) {
+            (Signal::Hangup, None) => Ok(Still::Keeps),
+            (Signal::Hangup, Some(argument)) => {
                 self.voice.notify("RELOADING=1");
-                if let Err(failure) = attempt::reload(&self.name) {
+                if let Err(failure) = attempt::reload(&self.name, argument) {
                     self.voice.say(&format!("cannot reload: {failure}"));
                 }
                 self.voice.notify("READY=1");
                 self.mute = None;
                 Ok(self.look(&[]))
             }
-            (Signal::Interrupt | Signal::Terminate, false) => Ok(Still::Ends),
-            (Signal::Interrupt | Signal::Terminate, true) => {
+            (Signal::Interrupt | Signal::Terminate, None) => Ok(Still::Ends),
+            (Signal::Interrupt | Signal::Terminate, Some(_)) => {
                 self.voice.notify("STOPPING=1");
                 // Nobody shall wait for our end who is waited for here.
                 let _ = fs::remove_file(tunnel::keeper_socket(&self.name));
