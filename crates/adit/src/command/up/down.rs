@@ -45,8 +45,7 @@ pub fn down(argument: &OsStr) -> Outcome {
     lock::await_start(&name)?;
     let Some(mut journal) = tunnel::journal(&name)? else {
         daemon::sweep(&name);
-        drop(lock);
-        sweep(&name);
+        sweep(&name, lock);
         return Err(not_running(&name));
     };
     let mut machine = Machine::open()?;
@@ -67,11 +66,10 @@ pub fn down(argument: &OsStr) -> Outcome {
         failures.keep(carrier::hooks("PostDown", &hooks.post_down, &name));
         daemon::sweep(&name);
     }
-    drop(lock);
     if tunnel::has_link(&journal, &name) {
         return undone;
     }
-    sweep(&name);
+    sweep(&name, lock);
     keep::tell_others(&name);
     undone?;
     match failures.take() {
@@ -81,9 +79,11 @@ pub fn down(argument: &OsStr) -> Outcome {
 }
 
 /// Lets the keeper go, and removes what processes that were killed have left behind.
-fn sweep(name: &str) {
+fn sweep(name: &str, lock: Lock) {
     tunnel::forget_file(name);
     // The socket of a daemon goes when it is tried and nobody is there.
     let _ = interface::connect(name.as_ref());
+    // Whoever waits for it brings the tunnel up again, with a file of its own. The keeper needs it, too.
+    drop(lock);
     keep::end(name);
 }
