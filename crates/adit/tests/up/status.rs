@@ -146,6 +146,36 @@ END
 }
 
 #[test]
+fn who_stays_in_the_foreground_keeps_a_tunnel_that_is_up_and_nobody_else_does() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        snapshot > before
+        check adit up wg0
+        "$ADIT" up --foreground wg0 & adit=$!
+        keeps() { adit status --json wg0 | grep -q "\"process\": $1,"; }
+        await keeps $adit
+        pgrep -xf '[^ ]*adit keep wg0' && fail 'the other one keeps it, too'
+        # One that had no time to hear of it leaves the place to whoever has it now.
+        kill -STOP $adit
+        "$ADIT" keep wg0 & late=$!
+        await keeps $late
+        kill -STOP $late
+        rm /run/adit/wg0.sock
+        "$ADIT" keep wg0 & last=$!
+        await keeps $last
+        kill -TERM $late; kill -CONT $late; wait $late
+        check keeps $last
+        kill $last; wait $last
+        kill -CONT $adit; kill $adit
+        check wait $adit
+        same before 'after SIGTERM'
+        "##,
+    );
+}
+
+#[test]
 fn a_daemon_that_hangs_does_not_hold_anybody_up_for_ever() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

@@ -24,6 +24,8 @@ use crate::command::up::tunnel;
 const READY: &str = "ready";
 /// What it is told when something has changed: it looks, or ends with its tunnel.
 pub const LOOK: &str = "look";
+/// What it is told when another process keeps its tunnel from now on: it ends.
+pub const LEAVE: &str = "leave";
 /// What it is told, and of which peer, when that one does not answer.
 pub const SILENT: &str = "silent ";
 /// What it is asked what it knows by.
@@ -66,10 +68,19 @@ pub fn tell_starter() {
 
 /// Tells the keeper of a tunnel that is down, and waits for its end.
 pub fn end(name: &str) {
+    dismiss(name, LOOK);
+}
+
+/// Ends the keeper of a tunnel that this process keeps from now on.
+pub fn relieve(name: &str) {
+    dismiss(name, LEAVE);
+}
+
+fn dismiss(name: &str, word: &str) {
     // Another that is starting meanwhile has a file, too. Without the lock it can lose that.
     let _lock = Lock::of_keeper(name).ok();
-    match call(name, LOOK) {
-        // It will end when it looks the next time.
+    match call(name, word) {
+        // It will end when it hears that.
         Answer::Late | Answer::Said(_) => {}
         // Perhaps it was killed, and left its file behind.
         Answer::Nobody | Answer::Ends => drop(fs::remove_file(tunnel::keeper_socket(name))),

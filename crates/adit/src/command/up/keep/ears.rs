@@ -3,8 +3,9 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Ears {
     epoll: Epoll,
     signals: Signals,
     listener: UnixListener,
+    /// Where others find it, and which file that is.
+    door: (PathBuf, Option<Identity>),
     watcher: Watcher,
     /// What was heard, and has not been looked at since.
     late: Vec<Event>,
@@ -51,6 +54,7 @@ impl Ears {
         let listener = UnixListener::bind(&path).map_err(fail)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(fail)?;
         listener.set_nonblocking(true).map_err(fail)?;
+        let identity = identity(&path);
         let signals = signals.map_or_else(Signals::new, Ok).map_err(fail)?;
         let (epoll, watcher) = (Epoll::new().map_err(fail)?, Watcher::open()?);
         epoll.add(&listener, CALLER).map_err(fail)?;
@@ -63,12 +67,21 @@ impl Ears {
             epoll,
             signals,
             listener,
+            door: (path, identity),
             watcher,
             late: Vec::new(),
             file: None,
             service: None,
             again: false,
         })
+    }
+
+    /// Lets nobody call any more. Another keeper may have taken the place by now.
+    pub fn close(&self) {
+        let (path, own) = &self.door;
+        if identity(path) == *own {
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Waits until there is something, or for so long. Whether somebody calls.
@@ -156,4 +169,11 @@ impl Ears {
         }
         std::mem::take(&mut self.again) || is_rewritten || heard.unwrap_or(true)
     }
+}
+
+/// What tells a file from others that come to have its name: device and number.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|it| (it.dev(), it.ino()))
 }

@@ -14,7 +14,6 @@ mod voice;
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{self, ExitCode};
@@ -72,7 +71,7 @@ pub fn keep(arguments: Vec<OsString>) -> ExitCode {
 /// Keeps a tunnel in this process, and takes it down, or reloads what the command line means by this
 /// argument, when one of these signals asks for it.
 pub fn stay(name: &str, argument: &OsStr, signals: Signals) -> Outcome {
-    end(name);
+    call::relieve(name);
     Keeper::new(name, Some((argument.to_owned(), signals)))?.stay()
 }
 
@@ -160,7 +159,7 @@ impl Keeper {
             }
             self.names.ask_again();
         }
-        let _ = fs::remove_file(tunnel::keeper_socket(&self.name));
+        self.ears.close();
         Ok(())
     }
 
@@ -212,7 +211,7 @@ impl Keeper {
             (Signal::Interrupt | Signal::Terminate, Some(_)) => {
                 self.voice.notify("STOPPING=1");
                 // Nobody shall wait for our end who is waited for here.
-                let _ = fs::remove_file(tunnel::keeper_socket(&self.name));
+                self.ears.close();
                 down::down(self.name.as_ref())?;
                 Ok(Still::Ends)
             }
@@ -318,7 +317,7 @@ impl Keeper {
 
     /// Looks on behalf of everybody who calls, and tells them what is known.
     fn answer(&mut self) -> Still {
-        let (mut callers, mut must_look) = (Vec::new(), false);
+        let (mut callers, mut must_look, mut is_relieved) = (Vec::new(), false, false);
         while let Some(caller) = self.ears.caller() {
             // One that says nothing is not waited for long.
             let word = read_word(&caller).unwrap_or_default();
@@ -327,6 +326,10 @@ impl Keeper {
                 None => callers.push(caller),
             }
             must_look |= word == call::LOOK;
+            is_relieved |= word == call::LEAVE && self.foreground.is_none();
+        }
+        if is_relieved {
+            return Still::Ends;
         }
         if must_look {
             self.mute = None;
