@@ -109,3 +109,37 @@ fn whoever_comes_to_answer_names_is_told_and_everybody_forgets_the_tunnel_with_i
         "##,
     ));
 }
+
+#[test]
+fn a_guard_that_nobody_looks_after_is_told_of_to_whom_it_shuts_in() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        full '' ''
+        sed -i '/^DNS/d' /etc/wireguard/wg0.conf
+        KEY=$(wg genkey)
+        sed "s|^Address.*|Address = 10.10.0.2/24|; s|^Endpoint.*|Endpoint = 10.9.0.1:51821|
+            s|^PublicKey.*|PublicKey = $(wg pubkey <<< "$KEY")|" /etc/wireguard/wg0.conf > /etc/wireguard/wg1.conf
+        ip netns exec far "$ADIT" daemon far1 > /dev/null 2>&1
+        wg set far1 listen-port 51821 private-key <(echo "$KEY") peer "$OURS" allowed-ips 10.10.0.2/32
+        ip -n far addr add 10.10.0.1/24 dev far1
+        ip -n far link set far1 up
+        says_of() { grep -q "nobody keeps $1, and its guard lets nothing of $2 out" errors; }
+        check adit up wg0
+        kill -9 $(pgrep -xf '[^ ]*adit keep wg0')
+        check adit up wg1 2> errors
+        says_of wg0 wg1 || fail "$(cat errors)"
+        ping -c 1 -W 1 10.10.0.1 && fail 'it does not keep wg1 in'
+        check adit up wg0 2> errors
+        [ ! -s errors ] || fail "$(cat errors)"
+        await ping -c 1 -W 1 10.10.0.1
+        # Once it is known, nobody has to look.
+        kill -9 $(pgrep -xf '[^ ]*adit keep wg0')
+        check adit up wg1 2> errors
+        [ ! -s errors ] || fail "$(cat errors)"
+        check adit down wg1
+        check adit down wg0
+        "##,
+    );
+}

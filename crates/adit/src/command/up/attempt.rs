@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use host::Network;
 use host::dns::{Patience, Plan, Record};
+use host::nft::{Expression, Family as Packets, Field, Table};
 use host::plan::Item;
 use host::signals::{Signal, Signals};
 use sys::poll::Epoll;
@@ -39,7 +40,12 @@ pub fn up(options: &Options) -> Outcome {
             return Ok(());
         }
     }
-    keep::tell_others(&name);
+    for other in closed_to(&name, keep::tell_others(&name))? {
+        eprintln!(
+            "adit: nobody keeps {other}, and its guard lets nothing of {name} out: `adit up {other}' \
+             mends that"
+        );
+    }
     // A keeper looks under the same lock.
     match options.foreground {
         true => keep::stay(&name, &options.argument, signals),
@@ -61,6 +67,25 @@ pub fn reload(name: &str, argument: &OsStr) -> Outcome {
 
 fn later(lost: Failure) -> Failure {
     lost.with("try again when there is a network")
+}
+
+/// Of these tunnels, those whose guard knows nothing of a full tunnel, which carries it or is carried
+/// by it.
+fn closed_to(name: &str, mut others: Vec<String>) -> Outcome<Vec<String>> {
+    let Some(mark) = tunnel::journal(name)?.and_then(|journal| journal.note.table) else {
+        return Ok(Vec::new());
+    };
+    let (into, by) = (Field::OutputLink(name.into()), Field::Mark(mark));
+    let is_known =
+        |part: &Expression| matches!(part, Expression::Is(it) if [&into, &by].contains(&it));
+    let knows = |table: &Table| {
+        let rules = table.chains.iter().flat_map(|chain| &chain.rules);
+        table.family == Packets::Arp || rules.flatten().any(is_known)
+    };
+    let is_closed =
+        |journal: Journal| tunnel::guard(&journal.entries).any(|(_, table)| !knows(table));
+    others.retain(|other| tunnel::journal(other).ok().flatten().is_some_and(is_closed));
+    Ok(others)
 }
 
 /// What that would do, as in a diff.

@@ -11,7 +11,7 @@ use config::key::to_base64;
 use config::quick;
 use config::wg::Settings;
 use host::plan::{Entry, Item, Machine, in_force};
-use host::{Change, Link, Network, Whereabouts, dns};
+use host::{Change, Link, Network, Whereabouts, dns, nft};
 use proto::PublicKey;
 use serde::{Deserialize, Serialize};
 
@@ -165,6 +165,16 @@ pub fn has_made(name: &str) -> bool {
 /// Whether the link of a tunnel is among what its journal tells of.
 pub fn has_link(journal: &Journal, name: &str) -> bool {
     journal.entries.iter().any(|entry| entry.item == Item::Link(name.to_owned()))
+}
+
+/// The packet filters of a tunnel that are its guard: others let everything out.
+pub fn guard(entries: &[Entry]) -> impl Iterator<Item = (&Item, &nft::Table)> {
+    entries.iter().filter_map(|entry| match &entry.item {
+        Item::Filter(table) if table.chains.iter().any(|chain| chain.name == "output") => {
+            Some((&entry.item, table))
+        }
+        _ => None,
+    })
 }
 
 /// What whoever answers for names was told, if there is such an entry.

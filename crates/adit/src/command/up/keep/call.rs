@@ -88,17 +88,16 @@ fn dismiss(name: &str, word: &str) {
 }
 
 /// Tells the keepers of all other tunnels to look: what this one has changed may concern them, and
-/// they may say so at the same time.
-pub fn tell_others(name: &str) {
-    tell(|other| other != name);
+/// they may say so at the same time. Which have none.
+pub fn tell_others(name: &str) -> Vec<String> {
+    tell(|other| other != name)
 }
 
-/// Tells the keepers of these tunnels to look.
-pub fn tell(is_meant: impl Fn(&str) -> bool) {
-    for name in tunnel::names().iter().filter(|name| is_meant(name)) {
-        // Where there is no keeper, nobody has to know.
-        let _ = say(name, LOOK);
-    }
+/// Tells the keepers of these tunnels to look. Which have none.
+pub fn tell(is_meant: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut names = tunnel::names();
+    names.retain(|name| is_meant(name) && say(name, LOOK).is_err());
+    names
 }
 
 /// Tells the keeper of a tunnel, if there is one, that a peer does not answer.

@@ -225,9 +225,7 @@ impl Tunnel {
     /// `on` and `missing` are as it says; `off` is a full tunnel without, and `none` is needed by
     /// no other.
     fn guard(&self) -> &'static str {
-        let is_guard = |item: &&Item| matches!(item, Item::Filter(table) if table.chains.iter().any(|it| it.name == "output"));
-        let items = self.entries.iter().map(|entry| &entry.item);
-        let guards: Vec<_> = items.filter(is_guard).collect();
+        let guards: Vec<_> = tunnel::guard(&self.entries).map(|(item, _)| item).collect();
         match (self.note.table, guards.is_empty()) {
             (None, _) => "none",
             (Some(_), true) => "off",
