@@ -497,6 +497,12 @@ fn what_is_taken_though_it_cannot_be_meant_is_told() {
         split '' ''
         sed -i 's|^Address.*|Address = 192.168.7.1/24|' /etc/wireguard/wg0.conf
         told wg0 "^adit: 192.168.7.0/24 leads through eth1, .* not into wg0: give .Address' another network"
+        # Each link has a network of this name, and its own.
+        check ip addr add fe80::1/64 dev eth1 nodad
+        sed -i 's|^Address.*|Address = fe80::2/64|' /etc/wireguard/wg0.conf
+        check adit up wg0 2> errors
+        [ ! -s errors ] || fail "$(cat errors)"
+        check adit down wg0
         split '' ''
         check adit up --guard wg0 2> errors
         grep -q 'wg0 is no full tunnel, and needs no guard' errors || fail "$(cat errors)"

@@ -103,7 +103,9 @@ pub fn taken(name: &str) -> Result<Vec<(Prefix, String)>, host::Error> {
     // Others are in the way of a route, and told then.
     let is_of_address = |it: &Route| {
         let mut own = own.iter().filter(|address| address.length == it.destination.length);
-        it.link == name && own.any(|own| it.destination.contains(Prefix::host(own.address)))
+        it.link == name
+            && !is_link_local(it.destination)
+            && own.any(|own| it.destination.contains(Prefix::host(own.address)))
     };
     let mut taken = Vec::new();
     for Route { destination, .. } in routes.iter().filter(|it| is_of_address(it)) {
@@ -116,6 +118,11 @@ pub fn taken(name: &str) -> Result<Vec<(Prefix, String)>, host::Error> {
         }
     }
     Ok(taken)
+}
+
+/// Whether it is of every link, and who speaks there says which.
+fn is_link_local(network: Prefix) -> bool {
+    matches!(network.address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 /// The first addresses of a network.
