@@ -2,10 +2,11 @@
 //!
 //! The errors of adit's own commands are pinned beside each command, in `crates/adit/tests`.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::UdpSocket;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use adit_tests::lab::{Daemon, Implementation, Lab};
+use adit_tests::lab::{Daemon, Implementation, Lab, find_program, skipped};
 use adit_tests::play_alone;
 
 fn what_wg_cannot_set_is_explained(lab: &Lab, implementation: Implementation) {
@@ -43,6 +44,31 @@ fn a_daemon_that_is_gone_is_no_interface(lab: &Lab, implementation: Implementati
 }
 
 play_alone!(what_wg_cannot_set_is_explained, a_daemon_that_is_gone_is_no_interface);
+
+/// There are 128 instances of inotify for all programs of a user, and machines with many containers
+/// have none left.
+#[test]
+fn a_daemon_that_may_watch_no_file_says_so_and_serves() {
+    if find_program("strace").is_none() {
+        return skipped("no program strace");
+    }
+    let Some(lab) = Lab::open(&[Implementation::Adit]) else { return };
+    let (home, interface) = (lab.namespace("home"), "unwatched");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "inject=inotify_init1:error=EMFILE"]);
+    command.arg(Implementation::Adit.program().expect("`Lab::open` has looked for it"));
+    command.args(["daemon", "-f", interface]).stderr(Stdio::piped());
+    let mut daemon = home.within(|| command.spawn()).expect("strace runs");
+    let mut said = String::new();
+    let stderr = daemon.stderr.take().expect("a pipe");
+    BufReader::new(stderr).read_line(&mut said).expect("a line");
+    let expected = "ERROR: (unwatched) Would not notice that its socket is taken away: Too many open \
+                    files; raise fs.inotify.max_user_instances by sysctl\n";
+    assert_eq!(said, expected);
+    assert_eq!(wg(&format!("show {interface}")), (Some(0), String::new()));
+    home.ip(&format!("link delete {interface}"));
+    assert!(daemon.wait().expect("a child").success());
+}
 
 /// The exit code and standard error of Debian's `wg`.
 fn wg(words: &str) -> (Option<i32>, String) {

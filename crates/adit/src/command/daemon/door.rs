@@ -60,19 +60,29 @@ pub struct Whom {
 pub struct Frame<'a> {
     socket: &'a Socket,
     signals: Signals,
-    watch: Watch,
+    /// None where nobody may watch any more files.
+    watch: Option<Watch>,
     paths: Bell,
 }
 
 impl<'a> Frame<'a> {
-    /// For those who come by these.
+    /// For those who come by these. All programs of a user share the files that they may watch: where
+    /// the others have taken them all, the tunnel goes on, and its link or a signal ends it.
     ///
     /// # Errors
     ///
-    /// Those of inotify and netlink.
-    pub fn new(socket: &'a Socket, signals: Signals) -> io::Result<Self> {
-        let (watch, paths) = (Watch::new(socket.file.path())?, Bell::open(News::Paths)?);
-        Ok(Self { socket, signals, watch, paths })
+    /// Those of netlink.
+    pub fn new(socket: &'a Socket, signals: Signals, log: &Log) -> io::Result<Self> {
+        let watch = Watch::new(socket.file.path()).inspect_err(|error| {
+            let text = format!(
+                "Would not notice that its socket is taken away: {}; raise \
+                 fs.inotify.max_user_instances by sysctl",
+                words(error)
+            );
+            log.say(Level::Error, &text);
+        });
+        let paths = Bell::open(News::Paths)?;
+        Ok(Self { socket, signals, watch: watch.ok(), paths })
     }
 }
 
@@ -86,7 +96,7 @@ impl<'a> Door<'a> {
         let Frame { socket, signals, watch, paths } = &frame;
         let (epoll, closed) = (Epoll::new()?, Event::new()?);
         epoll.add(signals, token::SIGNALS)?;
-        epoll.add(watch, token::WATCH)?;
+        watch.as_ref().map_or(Ok(()), |watch| epoll.add(watch, token::WATCH))?;
         epoll.add(&socket.listener, token::CLIENT)?;
         epoll.add(&closed, token::CLOSED)?;
         epoll.add(&*whom.broker.links(), token::LINK)?;
@@ -115,7 +125,9 @@ impl<'a> Door<'a> {
             for event in events {
                 match event.token {
                     token::SIGNALS => self.obey(),
-                    token::WATCH if self.frame.watch.drain() => self.check_file(),
+                    token::WATCH if self.frame.watch.as_ref().is_some_and(Watch::drain) => {
+                        self.check_file();
+                    }
                     token::CLIENT => self.admit(),
                     token::LINK => self.follow_link(),
                     token::PATHS => {

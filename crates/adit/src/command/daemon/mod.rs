@@ -149,7 +149,7 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     let log = Arc::new(Log::new(environment.level, &name));
     let (broker, is_apart) = Broker::start(&name, &socket.file, queue).map_err(Failure::Start)?;
     let broker = Arc::new(broker);
-    let outcome = Frame::new(&socket, signals).and_then(|frame| {
+    let outcome = Frame::new(&socket, signals, &log).and_then(|frame| {
         let ledger = Arc::new(Ledger::new(Arc::clone(&broker)));
         let starter = Starter::find()?;
         give_up_privileges(is_apart, &log);
