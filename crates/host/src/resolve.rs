@@ -26,6 +26,15 @@ pub fn host(host: &str, service: &str) -> Result<SocketAddr, Failure> {
     first(Some(host), service, 0)
 }
 
+/// All of them, the first of which is to be tried first.
+///
+/// # Errors
+///
+/// There is none, or nobody could be asked.
+pub fn addresses(host: &str, service: &str) -> Result<Vec<SocketAddr>, Failure> {
+    all(Some(host), service, 0)
+}
+
 /// The port for UDP of a service, a name or a number.
 ///
 /// # Errors
@@ -36,11 +45,15 @@ pub fn port(service: &str) -> Result<u16, Failure> {
 }
 
 fn first(host: Option<&str>, service: &str, flags: i32) -> Result<SocketAddr, Failure> {
+    let found = all(host, service, flags)?;
+    found.first().copied().ok_or_else(|| LookupError::new(libc::EAI_FAMILY).into())
+}
+
+fn all(host: Option<&str>, service: &str, flags: i32) -> Result<Vec<SocketAddr>, Failure> {
     let (socktype, protocol) = (libc::SOCK_DGRAM, libc::IPPROTO_UDP);
     let hints = AddrInfoHints { flags, address: libc::AF_UNSPEC, socktype, protocol };
     let found = getaddrinfo(host, Some(service), Some(hints)).map_err(Failure::from)?;
-    let mut addresses = found.flatten().map(|entry| entry.sockaddr);
-    addresses.next().ok_or_else(|| LookupError::new(libc::EAI_FAMILY).into())
+    Ok(found.flatten().map(|entry| entry.sockaddr).collect())
 }
 
 impl From<LookupError> for Failure {

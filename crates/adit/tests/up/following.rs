@@ -143,3 +143,34 @@ fn a_guard_that_nobody_looks_after_is_told_of_to_whom_it_shuts_in() {
         "##,
     );
 }
+
+#[test]
+fn a_peer_is_called_at_the_next_address_of_its_name_when_it_does_not_answer_at_one() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        # There is a way by IPv6, and nothing comes through.
+        ip netns exec far nft -f - <<'END'
+table ip6 filter {
+    chain input {
+        type filter hook input priority 0
+        udp dport 51820 drop
+    }
+}
+END
+        printf '2001:db8::1 both.test\n192.0.2.1 both.test\n' >> /etc/hosts
+        split '' ''
+        sed -i 's/192.0.2.1:51820/both.test:51820/' /etc/wireguard/wg0.conf
+        check adit up wg0
+        adit status wg0 | grep -qF 'far  at [2001:db8::1]:51820' || fail "$(adit status)"
+        SECONDS=0
+        until ping -c 1 -W 1 10.9.0.1 > /dev/null; do
+            [ $SECONDS -lt 45 ] || fail "nobody looks: $(adit status)"
+        done
+        adit status --json wg0 | grep -qF 'found far at 192.0.2.1:51820, which is both.test:51820' ||
+            fail "$(adit status --json)"
+        check adit down wg0
+        "##,
+    );
+}

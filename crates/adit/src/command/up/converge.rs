@@ -34,6 +34,8 @@ pub struct Tunnel {
     former: Note,
     /// What its link was called until now, if it had another name.
     pub called: Option<String>,
+    /// Which peers are called elsewhere now, and why.
+    pub moved: Vec<String>,
     /// What has been done.
     pub done: Vec<Step>,
     /// What a repair could not do.
@@ -98,7 +100,7 @@ impl Tunnel {
     }
 
     /// Puts back what others have changed, keys and peers apart, and tells peers' endpoints that
-    /// have been found, which are told. Hooks run only if the link itself has gone. What fails does
+    /// have been found. What it says of the mark is told. Hooks run only if the link itself has gone. What fails does
     /// not keep the rest: see [`Self::failure`].
     pub fn restore(&mut self) -> Vec<String> {
         let mut told = Vec::new();
@@ -147,7 +149,7 @@ impl Tunnel {
             return self.converge(None);
         }
         let moved = self.call_where_found();
-        told.extend(self.failures.endure(moved)?.into_iter().flatten());
+        self.moved = self.failures.endure(moved)?.unwrap_or_default();
         let marked = self.mark_again();
         told.extend(self.failures.endure(marked)?.flatten());
         self.apply(None)

@@ -1,5 +1,6 @@
 //! Where peers are: names are looked up for a moment, and then later.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc;
 use std::thread;
@@ -7,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use host::dns::Outside;
 use host::resolve;
-use proto::PublicKey;
+use proto::{PeerState, PublicKey};
+use sys::clock::realtime;
 
 use super::sync::Found;
 use super::wish::Endpoint;
@@ -26,11 +28,44 @@ impl Endpoint {
         resolve::host(&self.host, &self.service)
     }
 
-    /// Asks beside a tunnel that it may be the endpoint of.
-    pub fn look_up_outside(&self, outside: &Outside) -> Option<SocketAddr> {
+    /// Asks for all addresses, and first of all those beside a tunnel that it may be the endpoint of:
+    /// through one that waits for the answer comes none, for as long as that takes.
+    pub fn ask(&self, outside: Option<&Outside>) -> Answer {
+        let asked = realtime();
+        let addresses = outside.and_then(|outside| self.look_up_outside(outside));
+        let addresses = addresses.or_else(|| resolve::addresses(&self.host, &self.service).ok());
+        Answer { addresses: addresses.unwrap_or_default(), asked }
+    }
+
+    fn look_up_outside(&self, outside: &Outside) -> Option<Vec<SocketAddr>> {
         let port = resolve::port(&self.service).ok()?;
-        let address = outside.look_up(&self.host).ok()?.into_iter().next()?;
-        Some(SocketAddr::new(address, port))
+        let addresses = outside.look_up(&self.host).ok()?.into_iter();
+        Some(addresses.map(|address| SocketAddr::new(address, port)).collect())
+    }
+}
+
+/// What came of the question where a peer is.
+pub struct Answer {
+    /// The first is to be tried first. None if nobody knows any.
+    pub addresses: Vec<SocketAddr>,
+    /// In time since the Unix epoch.
+    asked: Duration,
+}
+
+/// By the peers that they are about.
+pub type Answers = BTreeMap<PublicKey, Answer>;
+
+impl Answer {
+    /// Where to call the peer: where it does not answer, the next address of its name is tried, as
+    /// where IPv6 leads nowhere. One that has answered since the question stays where it is.
+    pub fn choice(&self, peer: Option<&PeerState>) -> Option<SocketAddr> {
+        let answered = peer.and_then(|peer| peer.last_handshake);
+        if answered.is_some_and(|answered| answered >= self.asked) {
+            return None;
+        }
+        let is_there = |address: &SocketAddr| peer.and_then(|peer| peer.endpoint) == Some(*address);
+        let next = self.addresses.iter().position(is_there).map_or(0, |tried| tried + 1);
+        self.addresses.get(next).or(self.addresses.first()).copied()
     }
 }
 

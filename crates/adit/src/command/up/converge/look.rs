@@ -10,13 +10,14 @@ use sys::clock::realtime;
 
 use super::{Resolver, Tunnel};
 use crate::command::up::carrier::{self, End};
+use crate::command::up::endpoints::{self, Answers};
 use crate::command::up::failure::{Failure, Failures, Kind, Outcome};
 use crate::command::up::lock::Lock;
 use crate::command::up::sync::{self, Found};
 use crate::command::up::tunnel::{self, Journal, Note};
 use crate::command::up::want::{self, Circumstances};
 use crate::command::up::wish::Wish;
-use crate::command::up::{Options, endpoints, numbers};
+use crate::command::up::{Options, numbers};
 use crate::command::wg::interface;
 
 /// What a look at a tunnel is for.
@@ -28,7 +29,7 @@ pub enum Purpose<'a> {
     /// To put back what others have changed, with the names that have been found meanwhile. Nobody
     /// is asked for others. Nor is anybody told of name servers now, if for this reason nobody could
     /// be until now.
-    Restore(Found, Option<Failure>),
+    Restore(Answers, Option<Failure>),
 }
 
 impl Purpose<'_> {
@@ -111,6 +112,7 @@ impl Tunnel {
             present,
             former,
             called,
+            moved: Vec::new(),
             done: Vec::new(),
             left: Vec::new(),
             resolver,
@@ -224,7 +226,7 @@ fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpo
     };
     let unknown = wish.endpoints.iter().filter(|(peer, it)| stays(peer, &it.text).is_none());
     let (mut found, news) = match purpose {
-        Purpose::Make(_) | Purpose::Tell(_) => (endpoints::find(unknown), Found::new()),
+        Purpose::Make(_) | Purpose::Tell(_) => (endpoints::find(unknown), Answers::new()),
         Purpose::Restore(news, _) => {
             (endpoints::find(unknown.filter(|(_, it)| it.is_address())), news)
         }
@@ -236,6 +238,9 @@ fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpo
         });
         found.extend(known.map(|address| (*peer, address)));
     }
-    found.extend(news);
+    for (peer, answer) in news {
+        let choice = answer.choice(present.get(&peer).copied());
+        found.extend(choice.map(|address| (peer, address)));
+    }
     found
 }

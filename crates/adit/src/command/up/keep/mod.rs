@@ -52,6 +52,8 @@ const MEMORY: usize = 32;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What is changed again and again, such as by somebody who fights us, is put back this often.
 const BREATH: Duration = Duration::from_millis(100);
+/// Where a peer is looked for is said this often.
+const LATELY: Duration = Duration::from_secs(3600);
 /// For whoever calls and says nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -278,6 +280,12 @@ impl Keeper {
         for line in told {
             self.remember(line);
         }
+        // While a peer with several addresses is away, it is looked for at one after the other.
+        for line in tunnel.moved.drain(..) {
+            if !self.was_said_lately(&line) {
+                self.remember(line);
+            }
+        }
         let called =
             tunnel.called.iter().map(|other| format!("~ name {} (was {other})", self.name));
         let (repairs, others): (Vec<_>, Vec<_>) =
@@ -305,6 +313,11 @@ impl Keeper {
             Some(failure) => Err(failure),
             None => watched.map(|()| Still::Keeps),
         }
+    }
+
+    fn was_said_lately(&self, what: &str) -> bool {
+        let lately = realtime().saturating_sub(LATELY).as_secs();
+        self.repairs.iter().any(|repair| repair.what == what && repair.at > lately)
     }
 
     fn remember(&mut self, what: String) {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -15,8 +14,8 @@ use proto::PublicKey;
 use sys::poll::Event;
 
 use crate::command::up::converge::Tunnel;
+use crate::command::up::endpoints::{Answer, Answers};
 use crate::command::up::pauses::Pauses;
-use crate::command::up::sync::Found;
 use crate::command::up::wish::{Endpoint, Wish};
 
 /// A question is two small datagrams, and the tunnel is of no use without the answer.
@@ -24,20 +23,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// A route comes soon after an address.
 const SOON: Duration = Duration::from_secs(1);
 
-/// What was asked for, and by which peer's endpoint.
-type Answer = (PublicKey, String, Option<SocketAddr>);
+type Told = (PublicKey, String, Answer);
 
 /// Names that are waited for. Its descriptor is readable when one may have been found.
 pub struct Names {
     /// Whom to ask first.
     outside: Option<Outside>,
     waiting: BTreeMap<PublicKey, Endpoint>,
-    found: BTreeMap<PublicKey, (String, SocketAddr)>,
+    found: BTreeMap<PublicKey, (String, Answer)>,
     /// How many questions are out.
     out: usize,
     pauses: Pauses,
     next: Option<Instant>,
-    answers: (Sender<Answer>, Receiver<Answer>),
+    /// Each with the peer that it is about, and its endpoint as it is written.
+    answers: (Sender<Told>, Receiver<Told>),
     bell: Arc<Event>,
 }
 
@@ -110,11 +109,9 @@ impl Names {
         let (answers, bell) = (self.answers.0.clone(), Arc::clone(&self.bell));
         let outside = self.outside.clone();
         let asking = thread::Builder::new().name("resolve".into()).spawn(move || {
-            // Through a tunnel that waits for the answer comes none, for as long as that takes.
-            let address = outside.and_then(|outside| endpoint.look_up_outside(&outside));
-            let address = address.or_else(|| endpoint.look_up().ok());
+            let answer = endpoint.ask(outside.as_ref());
             // Nobody may wait for it any more.
-            let _ = answers.send((peer, endpoint.text, address));
+            let _ = answers.send((peer, endpoint.text, answer));
             bell.signal();
         });
         self.out += usize::from(asking.is_ok());
@@ -123,22 +120,24 @@ impl Names {
     /// Takes what was answered; whether something was found.
     pub fn take(&mut self) -> bool {
         self.bell.drain();
-        while let Ok((peer, text, address)) = self.answers.1.try_recv() {
+        while let Ok((peer, text, answer)) = self.answers.1.try_recv() {
             self.out = self.out.saturating_sub(1);
-            self.found.extend(address.map(|address| (peer, (text, address))));
+            if !answer.addresses.is_empty() {
+                self.found.insert(peer, (text, answer));
+            }
         }
         !self.found.is_empty()
     }
 
     /// What was found of the endpoints in a file.
-    pub fn found(&mut self, wish: &Wish) -> Found {
+    pub fn found(&mut self, wish: &Wish) -> Answers {
         let found = std::mem::take(&mut self.found).into_iter();
         let is_meant = |peer: &PublicKey, text: &str| {
             wish.endpoints.get(peer).is_some_and(|endpoint| endpoint.text == text)
         };
         found
             .filter(|(peer, (text, _))| is_meant(peer, text))
-            .map(|(peer, (_, address))| (peer, address))
+            .map(|(peer, (_, answer))| (peer, answer))
             .collect()
     }
 }
