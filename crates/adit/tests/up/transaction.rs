@@ -525,6 +525,30 @@ fn what_is_taken_though_it_cannot_be_meant_is_told() {
 }
 
 #[test]
+fn what_ends_takes_nothing_from_what_comes_next() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        check adit up wg0
+        touch /run/adit/wg0.conf.new
+        # The file that was applied is removed late.
+        command -v strace > /dev/null || exit 0
+        strace -qq -o /dev/null -P /run/adit/wg0.conf -e inject=unlink,unlinkat:delay_enter=1000000 \
+            "$ADIT" down wg0 &
+        await eval '! ip link show wg0'
+        check adit up wg0
+        wait $!
+        [ "$(ls /run/adit/*.conf*)" = /run/adit/wg0.conf ] || fail "$(ls /run/adit)"
+        ip addr del 10.9.0.2/24 dev wg0
+        back() { ip addr show wg0 | grep -q 10.9.0.2/24; }
+        await back
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
 fn where_there_is_no_room_nothing_is_made() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

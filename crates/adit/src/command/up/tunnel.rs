@@ -253,6 +253,10 @@ pub fn applied_file(name: &str) -> PathBuf {
     Path::new(RUNTIME).join(format!("{name}.conf"))
 }
 
+fn new_file(name: &str) -> PathBuf {
+    applied_file(name).with_added_extension("new")
+}
+
 /// The file of a tunnel as it is about to be applied, beside the one that was before. It goes when
 /// it is dropped.
 pub struct NewFile(PathBuf);
@@ -260,7 +264,7 @@ pub struct NewFile(PathBuf);
 impl NewFile {
     /// Writes it.
     pub fn write(wish: &Wish) -> Outcome<Self> {
-        let new = Self(applied_file(&wish.name).with_added_extension("new"));
+        let new = Self(new_file(&wish.name));
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&new.0);
         file.and_then(|mut file| file.write_all(&wish.content))
@@ -282,9 +286,12 @@ impl Drop for NewFile {
     }
 }
 
-/// The tunnel is down.
+/// The tunnel is down. Whoever comes next under its name has files of these names, too: this takes the
+/// tunnel's lock. One that was killed has left both, in which there are keys.
 pub fn forget_file(name: &str) {
-    let _ = fs::remove_file(applied_file(name));
+    for file in [applied_file(name), new_file(name)] {
+        let _ = fs::remove_file(file);
+    }
 }
 
 /// The socket at which a tunnel's keeper answers.
