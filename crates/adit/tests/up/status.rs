@@ -272,6 +272,12 @@ fn a_peer_that_has_moved_is_told_with_the_place_in_the_file() {
         check adit up wg0
         check ping -c 1 -W 5 10.9.0.1 > /dev/null
         adit status wg0 | grep -q 'far  at 192.0.2.1:51820$' || fail "$(adit status)"
+        # Written as one of IPv6 it is the same address.
+        sed -i 's|^Endpoint.*|Endpoint = [::ffff:192.0.2.1]:51820|' /etc/wireguard/wg0.conf
+        check adit reload wg0
+        adit status wg0 | grep -q 'far  at 192.0.2.1:51820$' || fail "$(adit status)"
+        split '' ''
+        check adit reload wg0
         ip -n far addr add 192.0.2.9/24 dev eth0
         ip -n far addr del 192.0.2.1/24 dev eth0
         ip -n far addr add 192.0.2.9/24 dev eth0 2> /dev/null || true

@@ -25,7 +25,7 @@ impl Endpoint {
 
     /// Asks, for as long as that takes.
     pub fn look_up(&self) -> Result<SocketAddr, resolve::Failure> {
-        resolve::host(&self.host, &self.service)
+        resolve::host(&self.host, &self.service).map(plain)
     }
 
     /// Asks for all addresses, and first of all those beside a tunnel that it may be the endpoint of:
@@ -34,13 +34,22 @@ impl Endpoint {
         let asked = realtime();
         let addresses = outside.and_then(|outside| self.look_up_outside(outside));
         let addresses = addresses.or_else(|| resolve::addresses(&self.host, &self.service).ok());
-        Answer { addresses: addresses.unwrap_or_default(), asked }
+        let addresses = addresses.into_iter().flatten().map(plain).collect();
+        Answer { addresses, asked }
     }
 
     fn look_up_outside(&self, outside: &Outside) -> Option<Vec<SocketAddr>> {
         let port = resolve::port(&self.service).ok()?;
         let addresses = outside.look_up(&self.host).ok()?.into_iter();
         Some(addresses.map(|address| SocketAddr::new(address, port)).collect())
+    }
+}
+
+/// As an interface tells it: an address of IPv4 in one of IPv6 is the former.
+pub fn plain(endpoint: SocketAddr) -> SocketAddr {
+    match endpoint.ip().to_canonical() {
+        IpAddr::V4(address) => SocketAddr::new(address.into(), endpoint.port()),
+        IpAddr::V6(_) => endpoint,
     }
 }
 

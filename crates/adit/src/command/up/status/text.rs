@@ -12,6 +12,7 @@ use sys::clock::realtime;
 use super::causes::is_cause;
 use super::trouble::{self, Owner};
 use super::{Lights, Peer, Tunnel, ago, shown};
+use crate::command::up::endpoints::plain;
 use crate::command::up::ways::{Fault, OUT_OF_ALLOWED_IPS};
 
 /// Of so many senders it is told what was refused.
@@ -212,7 +213,7 @@ impl Peer<'_> {
         match (self.state.endpoint, self.written) {
             // Where a name leads may be another address every time.
             (Some(endpoint), Some(written))
-                if written.parse::<SocketAddr>().is_ok_and(|it| it != endpoint) =>
+                if written.parse::<SocketAddr>().is_ok_and(|it| plain(it) != endpoint) =>
             {
                 format!("{}, though the file says {written}", shown(endpoint))
             }
