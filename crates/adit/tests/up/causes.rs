@@ -397,6 +397,14 @@ END
         works
         without here 'none has come out'
         check adit down wg0; check far_adit down far0
+        # Whoever goes when it has answered the call gets none of them.
+        check adit up wg0; check far_adit up far0
+        handshaked() { ping -c 1 -W 0.1 10.9.0.77 > /dev/null; here 'handshaked: yes'; }
+        await handshaked
+        check far_adit down far0
+        for n in {1..7}; do ping -c 1 -W 1 10.9.0.77 > /dev/null; done
+        without here 'none has come out'
+        check adit down wg0
         "##,
     );
 }

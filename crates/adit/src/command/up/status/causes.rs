@@ -62,12 +62,13 @@ impl Tunnel {
     }
 
     /// How many packets went into the tunnel, if peers answer for it, and none has ever come out. A few
-    /// may be on their way; keepalives are none.
+    /// may be on their way; keepalives are none, and tell that they have arrived.
     pub(super) fn unreturned(&self) -> Option<u64> {
         let (received, sent) = self.counts.filter(|_| !self.note.kernel)?;
         let is_used = |peer: &PeerState| {
             let age = peer.last_handshake.map(|time| realtime().saturating_sub(time));
-            peer.tx_bytes > HANDSHAKE
+            peer.receives == Some(true)
+                && peer.tx_bytes > HANDSHAKE
                 && age.is_some_and(|age| (ON_ITS_WAY..LIFETIME).contains(&age))
         };
         let mut peers = self.state.iter().flat_map(|state| &state.peers);

@@ -196,6 +196,7 @@ impl Tunnel {
             None if is_idle
                 && could_call
                 && state.tx_bytes == 0
+                && peer.fault.is_none()
                 && peer.unreachable().is_none() =>
             {
                 "never, as there was nothing to send".to_owned()
