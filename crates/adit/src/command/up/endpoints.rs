@@ -23,8 +23,11 @@ impl Endpoint {
         self.host.contains(':') || self.host.parse::<IpAddr>().is_ok()
     }
 
-    /// Asks, for as long as that takes.
+    /// Asks, for as long as that takes, if anybody has to be asked.
     pub fn look_up(&self) -> Result<SocketAddr, resolve::Failure> {
+        if let Ok(address) = self.text.parse() {
+            return Ok(plain(address));
+        }
         resolve::host(&self.host, &self.service).map(plain)
     }
 
