@@ -247,6 +247,20 @@ fn what_keeps_a_peer_from_being_reached_is_told_where_this_machine_knows_it() {
         check adit up wg0
         told 'this machine knows no way to 203.0.113.1: No route to host; look at'
         check adit down wg0
+        # A full tunnel to what is behind another one, whose datagrams it would carry.
+        split '' ''
+        check adit up wg0
+        sed 's|^Address.*|Address = 10.7.0.2/24|; s|^AllowedIPs.*|AllowedIPs = 0.0.0.0/0|; s|^Endpoint.*|Endpoint = 10.9.0.1:51821|' \
+            /etc/wireguard/wg0.conf > /etc/wireguard/wg1.conf
+        ring="the way to 10.9.0.1 leads through wg0, whose own way to 192.0.2.1 leads back into this tunnel: write \`#! ExcludeIPs = 192.0.2.1' in its file"
+        check adit up wg1 2> errors
+        [ "$(head -1 errors)" = "adit: $ring" ] || fail "$(cat errors)"
+        adit status wg1 | grep -qF "$ring" || fail "$(adit status)"
+        told "the way to 192.0.2.1 leads through wg1, whose own way to 10.9.0.1 leads back into this tunnel: write .#! ExcludeIPs = 192.0.2.1' in the file of wg1"
+        sed -i 's|^Address|#! ExcludeIPs = 192.0.2.1\n&|' /etc/wireguard/wg1.conf
+        check adit reload wg1
+        adit status | grep 'leads back' && fail "$(adit status)"
+        check adit down wg1; check adit down wg0
         # Whoever sets everything sets the mark, too, and nobody puts it back.
         full '' ''
         check adit up wg0

@@ -140,7 +140,7 @@ fn make(options: &Options) -> Outcome {
     // In the foreground it is down again by now.
     let name = wish::name(&options.argument)?;
     for fault in ways::circles(&name) {
-        eprintln!("adit: {fault}: {}", ways::OUT_OF_ALLOWED_IPS);
+        eprintln!("adit: {fault}");
     }
     if let Some(narrow) = ways::too_wide(&name) {
         eprintln!("adit: {narrow}");

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use host::{Link, MAIN_TABLE, Network, Prefix, Route};
-use proto::DeviceState;
+use proto::{DeviceState, PeerState};
 
 use super::numbers::{LEAST_OF_V6, overhead, routable};
 use crate::command::wg::interface;
@@ -16,6 +16,9 @@ use crate::command::words;
 pub enum Fault {
     /// It leads into the tunnel that should carry the datagrams outside.
     Circle(IpAddr),
+    /// It leads through another tunnel, whose own way leads back into this one, which is a full one or
+    /// is not.
+    Ring(IpAddr, Other, bool),
     /// There is none, for this reason.
     None(IpAddr, String),
 }
@@ -24,11 +27,53 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Circle(address) => write!(f, "the way to {address} leads into the tunnel itself"),
+            Self::Ring(address, Other { name, peer, has_all }, is_full) => {
+                write!(
+                    f,
+                    "the way to {address} leads through {name}, whose own way to {peer} leads back \
+                     into this tunnel: "
+                )?;
+                match (has_all, is_full) {
+                    (true, _) => {
+                        write!(f, "write `#! ExcludeIPs = {address}' in the file of {name}")
+                    }
+                    (_, true) => write!(f, "write `#! ExcludeIPs = {peer}' in its file"),
+                    (..) => write!(f, "take {peer} out of its AllowedIPs"),
+                }
+            }
             Self::None(address, why) => write!(
                 f,
                 "this machine knows no way to {address}: {why}; look at `ip route get {address}'"
             ),
         }
+    }
+}
+
+/// A tunnel that carries the datagrams of another.
+#[derive(Clone)]
+pub struct Other {
+    name: String,
+    /// Where the peer is that gets them.
+    peer: IpAddr,
+    /// Whether everything goes to that peer.
+    has_all: bool,
+}
+
+impl Other {
+    /// The one with this link, if it takes what goes to an address.
+    fn of(name: &str, address: IpAddr) -> Option<(Self, u32)> {
+        let state = interface::state(name.as_ref()).ok()?;
+        let length = |peer: &&PeerState| {
+            let prefixes = peer.allowed_ips.iter().map(|it| (it.address(), it.length()));
+            let prefixes = prefixes.map(|(address, length)| Prefix { address, length });
+            let prefixes = prefixes.filter(|it| it.contains(Prefix::host(address)));
+            prefixes.map(|it| it.length).max()
+        };
+        let peers = state.peers.iter().filter_map(|peer| Some((length(&peer)?, peer)));
+        let (length, peer) = peers.max_by_key(|(length, _)| *length)?;
+        let other =
+            Self { name: name.to_owned(), peer: routable(peer.endpoint?)?, has_all: length <= 1 };
+        Some((other, state.fwmark))
     }
 }
 
@@ -80,8 +125,9 @@ pub fn too_wide(name: &str) -> Option<Narrow> {
 /// What to do about a circle that the file wants.
 pub const OUT_OF_ALLOWED_IPS: &str = "take that network out of AllowedIPs";
 
-/// Each way to a peer of a tunnel that leads into the tunnel itself, which then carries nothing.
-pub fn circles(name: &str) -> Vec<Fault> {
+/// Each way to a peer of a tunnel that leads into the tunnel itself, which then carries nothing, and
+/// what to do about it.
+pub fn circles(name: &str) -> Vec<String> {
     let (Ok(state), Ok(mut network)) = (interface::state(name.as_ref()), Network::open()) else {
         return Vec::new();
     };
@@ -90,7 +136,12 @@ pub fn circles(name: &str) -> Vec<Fault> {
         ways.fault(endpoint);
     }
     let faults = ways.known.into_values().flatten();
-    faults.filter(|fault| matches!(fault, Fault::Circle(_))).collect()
+    let told = faults.filter_map(|fault| match fault {
+        Fault::Circle(_) => Some(format!("{fault}: {OUT_OF_ALLOWED_IPS}")),
+        Fault::Ring(..) => Some(fault.to_string()),
+        Fault::None(..) => None,
+    });
+    told.collect()
 }
 
 /// Networks of a tunnel's own addresses that lead through another link, which had them before, and
@@ -156,10 +207,20 @@ impl<'a> Ways<'a> {
             return known.clone();
         }
         let fault = match self.network.path_of_marked(address, self.mark) {
-            Ok(path) => (path.link == self.link).then_some(Fault::Circle(address)),
+            Ok(path) if path.link == self.link => Some(Fault::Circle(address)),
+            Ok(path) => self.ring(address, &path.link),
             Err(error) => Some(Fault::None(address, words(error.cause()))),
         };
         self.known.insert(address, fault.clone());
         fault
+    }
+
+    /// What is wrong with a way through another link, if that is a tunnel.
+    fn ring(&mut self, address: IpAddr, link: &str) -> Option<Fault> {
+        let (other, mark) = Other::of(link, address)?;
+        let back = self.network.path_of_marked(other.peer, mark).ok()?;
+        // Only the datagrams of a full tunnel need a mark.
+        let is_full = self.mark != 0;
+        (back.link == self.link).then_some(Fault::Ring(address, other, is_full))
     }
 }
