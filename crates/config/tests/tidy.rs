@@ -4,7 +4,7 @@
 
 mod chance;
 
-use config::file::{Extensions, Kind, Severity, Surroundings, explain, lines, tidy};
+use config::file::{Extensions, Kind, Severity, Surroundings, check, explain, lines, tidy};
 use config::quick::File;
 use config::wg::peer_names;
 
@@ -152,6 +152,33 @@ fn bytes_that_are_no_file_at_all_are_no_trouble() {
         assert_eq!(explain(&file, &Surroundings::default()).len(), count);
         drop(tidy(&file));
         drop(Extensions::parse(&file));
+    }
+}
+
+#[test]
+fn a_file_in_utf_16_is_called_so_and_no_key_in_it_is_shown() {
+    let file = format!("[Interface]\nPrivateKey = {PRIVATE}\n");
+    for mark in ["", "\u{feff}"] {
+        let units = format!("{mark}{file}").encode_utf16().collect::<Vec<_>>();
+        for order in [u16::to_le_bytes, u16::to_be_bytes] {
+            let bytes: Vec<u8> = units.iter().flat_map(|unit| order(*unit)).collect();
+            let around = Surroundings::default();
+            let problems = check(&bytes, &around);
+            if !mark.is_empty() {
+                let expected = "the file is UTF-16, as PowerShell writes it, which no tool here \
+                                understands; save it as UTF-8";
+                assert_eq!(
+                    problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                    [expected]
+                );
+                assert_eq!(tidy(&bytes).map_err(|problems| problems.len()).unwrap_err(), 1);
+            }
+            let said = problems.iter().map(ToString::to_string);
+            let said =
+                said.chain(explain(&bytes, &around).into_iter().map(|it| it.text + &it.meaning));
+            let seen: String = said.collect::<String>().replace(['\0', '\u{fffd}'], "");
+            assert!(!seen.contains(PRIVATE.get(..10).unwrap()), "{seen}");
+        }
     }
 }
 

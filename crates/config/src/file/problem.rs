@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 /// Something wrong with one line. Shown, it is the part behind `FILE:LINE: `.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -83,9 +85,12 @@ pub(super) fn quoted(text: &[u8]) -> String {
 }
 
 /// Whether so much of a key may be in this that it must not be shown: whoever knows half of a secret
-/// scalar can find the rest. Paths are of the same letters, but seldom of both cases.
+/// scalar can find the rest. Paths are of the same letters, but seldom of both cases. In UTF-16 there is
+/// a zero byte between each two letters.
 pub(super) fn may_hold_key(text: &[u8]) -> bool {
     const TOO_MUCH: usize = 20;
+    let visible = text.iter().copied().filter(|byte| !byte.is_ascii_control());
+    let text = Zeroizing::new(visible.collect::<Vec<_>>());
     let is_of_key = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     let mut runs = text.chunk_by(|one, other| is_of_key(one) && is_of_key(other));
     runs.any(|run| {

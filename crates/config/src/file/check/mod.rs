@@ -38,6 +38,9 @@ pub struct Surroundings<'a> {
 /// only counted.
 #[must_use]
 pub fn check(content: &[u8], around: &Surroundings<'_>) -> Vec<Problem> {
+    if let Some(problem) = text::utf_16(content) {
+        return vec![problem];
+    }
     let mut check = Check::default();
     let text = content.strip_prefix(text::BYTE_ORDER_MARK);
     check.problems.extend(text.map(|_| text::byte_order_mark()));
@@ -50,6 +53,9 @@ pub fn check(content: &[u8], around: &Surroundings<'_>) -> Vec<Problem> {
 
 /// What makes a file impossible to read: without a word of what it says in other lines.
 pub(super) fn not_to_be_read(content: &[u8]) -> Vec<Problem> {
+    if let Some(problem) = text::utf_16(content) {
+        return vec![problem];
+    }
     let mut problems = Problems::default();
     problems.extend(content.strip_prefix(text::BYTE_ORDER_MARK).map(|_| text::byte_order_mark()));
     for line in lines(content) {

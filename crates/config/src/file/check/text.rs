@@ -50,6 +50,13 @@ impl Text {
 /// What some editors put in front of a file. For `wg` it is part of the first word.
 pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// The same in UTF-16, of either order. Of such a file nothing more can be said.
+pub(super) fn utf_16(content: &[u8]) -> Option<Problem> {
+    let is_utf_16 = content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff");
+    let what = "the file is UTF-16, as PowerShell writes it, which no tool here understands";
+    is_utf_16.then(|| Problem::error(1, "not-utf-8", what, "save it as UTF-8"))
+}
+
 pub(super) fn byte_order_mark() -> Problem {
     let what = "the file begins with a byte order mark, which no tool here understands";
     Problem::error(1, "byte-order-mark", what, "save it as UTF-8 without one")
