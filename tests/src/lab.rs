@@ -24,7 +24,7 @@ mod pair;
 pub mod traffic;
 
 pub(crate) use daemon::built_folder;
-pub use daemon::{Daemon, Implementation, PeerState, parent};
+pub use daemon::{Daemon, Implementation, PeerState, only_child, parent};
 pub use differences::known_difference;
 pub use keys::{KeyPair, PresharedKey};
 pub use namespace::{Background, Namespace};
@@ -80,7 +80,7 @@ impl Lab {
     }
 
     /// An interface name that nobody else on this machine has.
-    fn interface_name() -> String {
+    pub fn interface_name() -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         format!("a{:x}n{:x}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed))
     }

@@ -2,8 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 
-use adit_tests::lab::{Family, Implementation, Lab, Namespace, Pair, Pairing, await_that, parent};
+use adit_tests::lab::{
+    Family, Implementation, Lab, Namespace, Pair, Pairing, await_some, await_that, only_child,
+    parent,
+};
+use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 const ADIT: Implementation = Implementation::Adit;
@@ -73,6 +80,47 @@ fn a_daemon_that_runs_has_no_privileges() {
     let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
     let cores: Vec<_> = cores.expect("a limit").split_whitespace().collect();
     assert_eq!(cores[..2], ["0", "0"]);
+}
+
+/// A shell may have a file open for itself, and wait until nobody else has it.
+#[test]
+fn what_its_starter_had_open_is_not_held() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    let ns = lab.namespace("a");
+    let file = lab.file("something", "typed");
+    for mode in ["--foreground", "--"] {
+        let held = |redirections: &str| {
+            let script = format!("exec \"$0\" daemon {mode} \"$1\" {redirections}");
+            let interface = Lab::interface_name();
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &script]).arg(ADIT.program().expect("a program")).arg(&interface);
+            shell.stdout(Stdio::null()).stderr(Stdio::null());
+            let mut starter = ns.within(|| shell.spawn()).expect("a shell");
+            let path = format!("/var/run/wireguard/{interface}.sock");
+            let mut client = await_some("it serves", || UnixStream::connect(&path).ok());
+            client.write_all(b"get=1\n\n").expect("it reads");
+            client.read_exact(&mut [0; 9]).expect("it answers");
+            let daemon = socket_peercred(&client).expect("who serves").pid.as_raw_nonzero().get();
+            let daemon = daemon.cast_unsigned();
+            let of = |pid| {
+                let held = holdings(pid).into_iter();
+                // Which socket it is has a number.
+                let kinds = held.map(|it| it.replace(|it: char| it.is_ascii_digit(), ""));
+                let mut kinds: Vec<_> = kinds.collect();
+                kinds.sort();
+                kinds
+            };
+            let both = [of(daemon), of(only_child(daemon))];
+            fs::remove_file(path).expect("its file");
+            let _ = client.read_to_end(&mut Vec::new());
+            assert!(starter.wait().expect("the shell").success());
+            both
+        };
+        let usual = held("</dev/null");
+        let link = format!("0<{file} 3<{file} 7<{file} 9>>{file}");
+        assert_eq!(held(&link), usual, "{mode}");
+        assert!(!usual.concat().contains(&file));
+    }
 }
 
 #[test]

@@ -3,21 +3,24 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// A copy of the descriptor that was handed down under this number, closed when this process
-/// executes another. The one under the number stays as it is: it may belong to somebody.
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+
+/// Takes over the descriptor that was handed down under this number, which from then on is closed when
+/// this process executes another. To be asked for by one thread alone.
 ///
 /// # Errors
 ///
-/// `EBADF` if nothing is open under this number.
+/// `EBADF` if none was, or it has been taken over already; and for stdin, stdout and stderr, which have
+/// their places.
 pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
-    const LEAST: libc::c_int = 3; // stdin, stdout and stderr keep their places
     // SAFETY: fcntl takes any number, and says EBADF to one that is not open.
-    let fd = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, LEAST) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+    if number <= libc::STDERR_FILENO || unsafe { libc::fcntl(number, libc::F_GETFD) } != 0 {
+        return Err(Errno::BADF.into());
     }
-    // SAFETY: fcntl has just made this descriptor and nothing else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    // SAFETY: whatever this process opens has FD_CLOEXEC, and what was handed down cannot have it: it is
+    // open, and nothing here owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    Ok(fcntl_setfd(&fd, FdFlags::CLOEXEC).map(|()| fd)?)
 }
 
 #[cfg(test)]
@@ -25,27 +28,26 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::fs::File;
-    use std::io::Read;
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsRawFd, IntoRawFd};
 
     use super::*;
 
     #[test]
-    fn a_copy_reads_on_after_the_original_is_closed() {
-        let original = File::open("/dev/zero").unwrap();
-        let copy = inherited(original.as_raw_fd()).unwrap();
-        assert_ne!(copy.as_raw_fd(), original.as_raw_fd());
-        drop(original);
-        let mut bytes = [1; 8];
-        File::from(copy).read_exact(&mut bytes).unwrap();
-        assert_eq!(bytes, [0; 8]);
+    fn what_was_handed_down_is_taken_over_once() {
+        let file = File::open("/dev/zero").unwrap();
+        fcntl_setfd(&file, FdFlags::empty()).unwrap();
+        let number = file.into_raw_fd();
+        let taken = inherited(number).unwrap();
+        assert_eq!(taken.as_raw_fd(), number);
+        assert_eq!(inherited(number).unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
 
     #[test]
-    fn a_number_under_which_nothing_is_open_is_refused() {
-        for number in [-1, RawFd::MAX] {
+    fn what_was_not_handed_down_is_refused() {
+        let ours = File::open("/dev/zero").unwrap();
+        for number in [-1, 0, 1, 2, RawFd::MAX, ours.as_raw_fd()] {
             let error = inherited(number).unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+            assert_eq!(error.raw_os_error(), Some(libc::EBADF), "{number}");
         }
     }
 }

@@ -120,6 +120,17 @@ pub fn parent(pid: u32) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
+/// The only process that this one has started.
+pub fn only_child(pid: u32) -> u32 {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let children: Vec<_> = pids.filter(|it| parent(*it) == Some(pid)).collect();
+    match children[..] {
+        [child] => child,
+        _ => panic!("not one child, but {children:?}"),
+    }
+}
+
 /// What `wg show … dump` says of one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerState {
@@ -194,13 +205,7 @@ impl Daemon {
 
     /// Of the process that does what takes privileges for one of adit's: its only child.
     pub fn broker(&self) -> u32 {
-        let entries = fs::read_dir("/proc").expect("/proc").flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let children: Vec<_> = pids.filter(|pid| parent(*pid) == Some(self.pid())).collect();
-        match children[..] {
-            [broker] => broker,
-            _ => panic!("not one child, but {children:?}"),
-        }
+        only_child(self.pid())
     }
 
     /// The path of its control socket.

@@ -5,6 +5,7 @@ mod configuration;
 mod daemon;
 mod demo;
 mod help;
+mod inherited;
 mod install;
 mod keys;
 mod names;

@@ -92,6 +92,24 @@ fn the_machine_is_the_same_after_up_and_down() {
     );
 }
 
+/// A script may hold a lock while it brings a tunnel up. It is free when the script is done, and not
+/// only when the tunnel is.
+#[test]
+fn what_a_script_has_open_stays_its_own() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        (
+            flock 9
+            check adit up wg0
+        ) 9> lock
+        flock -n 9 9> lock || fail 'somebody still holds the lock'
+        check adit down wg0
+        "##,
+    );
+}
+
 #[test]
 fn a_step_that_fails_takes_all_others_back() {
     let Some(stage) = Stage::new() else { return };

@@ -49,8 +49,8 @@ pub fn start(wants_log: bool) -> Result<(), Failure> {
     }
 }
 
-/// In the second process: gives back the stdin that was lent to it, so that whoever lent it knows that
-/// nothing more is to come.
+/// Gives back the stdin that was lent to this process: whoever lent it to the second one knows by that
+/// that nothing more is to come, and what is typed at a terminal is nobody's business here.
 ///
 /// # Errors
 /// When there is no /dev/null.

@@ -1,10 +1,9 @@
 //! The interface of a tunnel: made here, or handed down by somebody else.
 
 use std::io;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use host::{Change, Network, sysctl};
-use sys::descriptor::inherited;
 use sys::tun::Tun;
 
 use super::failure::Failure;
@@ -42,8 +41,8 @@ pub fn behave_as_a_tunnel(name: &str) {
 /// # Errors
 ///
 /// Those of [`Tun::from_fd`], and `InvalidData` if the name is not UTF-8.
-pub fn inherit(number: RawFd) -> io::Result<(String, Vec<Tun>)> {
-    let tun = inherited(number).and_then(Tun::from_fd)?;
+pub fn inherit(queue: OwnedFd) -> io::Result<(String, Vec<Tun>)> {
+    let tun = Tun::from_fd(queue)?;
     let name = tun.name()?.into_string().map_err(|_| io::ErrorKind::InvalidData)?;
     Ok((name, vec![tun]))
 }

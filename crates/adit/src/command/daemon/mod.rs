@@ -21,7 +21,6 @@ use host::confine::confine;
 use host::signals::Signals;
 use lexopt::Arg;
 use proto::Progress;
-use sys::descriptor::inherited;
 use sys::tun::Tun;
 
 use broker::Broker;
@@ -33,7 +32,7 @@ use log::{Level, Log};
 use socket::Socket;
 
 use super::notify::Manager;
-use super::words;
+use super::{inherited, words};
 
 pub use broker::run as broker;
 pub use socket::sweep;
@@ -132,17 +131,22 @@ fn check_name(name: &OsStr) -> Result<&str, &'static str> {
 fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     // Before any thread exists, so that none of them is interrupted.
     let signals = Signals::new().map_err(Failure::Start)?;
-    let (name, tuns) = match environment.tun {
-        Some(number) => {
-            interface::inherit(number).map_err(|error| Failure::Inherited("WG_TUN_FD", error))?
+    let handed_down = |number: Option<_>, name| {
+        number.map(inherited::take).transpose().map_err(|error| Failure::Inherited(name, error))
+    };
+    let queue = handed_down(environment.tun, "WG_TUN_FD")?;
+    let listener = handed_down(environment.uapi, "WG_UAPI_FD")?;
+    inherited::close().map_err(Failure::Start)?;
+    let (name, tuns) = match queue {
+        Some(queue) => {
+            interface::inherit(queue).map_err(|error| Failure::Inherited("WG_TUN_FD", error))?
         }
         None => (name.to_owned(), interface::create(name, environment.workers)?),
     };
     let queue = tuns.first().ok_or(io::ErrorKind::NotFound.into()).and_then(interface::once_more);
     let queue = queue.map_err(Failure::Start)?;
-    let socket = match environment.uapi {
-        Some(number) => inherited(number)
-            .and_then(|listener| Socket::inherit(&name, listener))
+    let socket = match listener {
+        Some(listener) => Socket::inherit(&name, listener)
             .map_err(|error| Failure::Inherited("WG_UAPI_FD", error))?,
         None => Socket::open(&name)?,
     };
@@ -221,8 +225,10 @@ enum Starter {
 
 impl Starter {
     fn find() -> io::Result<Self> {
+        let given_back = background::give_back_stdin();
         match background::is_here() {
-            true => background::give_back_stdin().map(|()| Self::Foreground),
+            true => given_back.map(|()| Self::Foreground),
+            // Nobody waits for it.
             false => Ok(Self::Manager(Manager::find())),
         }
     }

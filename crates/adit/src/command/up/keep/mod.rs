@@ -41,6 +41,7 @@ use names::Names;
 use vigil::Vigil;
 use voice::Voice;
 
+use crate::command::inherited;
 use crate::command::wg::interface;
 
 pub use call::{ask, end, ensure, tell, tell_of_silence, tell_others};
@@ -60,6 +61,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Runs `adit keep NAME`, which `adit up` starts.
 pub fn keep(arguments: Vec<OsString>) -> ExitCode {
     let name = arguments.first().map(|name| name.to_string_lossy().into_owned());
+    // It lives as long as the tunnel does. Without /proc, it has what it has.
+    let _ = inherited::close();
     let outcome = Keeper::new(&name.unwrap_or_default(), None).and_then(|keeper| {
         call::tell_starter();
         keeper.stay()
