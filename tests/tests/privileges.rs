@@ -61,25 +61,52 @@ fn a_daemon_that_runs_has_no_privileges() {
     let threads = statuses(daemon.pid());
     assert!(threads.len() >= 4, "control, a worker, the door, and who waits for them");
     for status in threads {
-        let of = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.map(str::trim)
-        };
-        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-            assert_eq!(of(set), Some("0000000000000000"), "{set}: {status}");
-        }
-        assert_eq!(of("NoNewPrivs"), Some("1"), "{status}");
-        // A filter of system calls.
-        assert_eq!(of("Seccomp"), Some("2"), "{status}");
+        assert_confined(&status, "0000000000000000");
     }
     for held in holdings(daemon.pid()).iter().filter(|held| held.starts_with('/')) {
         let is_known = ["/dev/net/tun", "/dev/null"].contains(&&**held) || held.ends_with(".log");
         assert!(is_known, "{held}");
     }
-    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).expect("a process");
+    assert_dumps_nothing(daemon.pid());
+}
+
+/// What /proc/PID/status says of somebody behind walls who has kept these capabilities.
+#[track_caller]
+fn assert_confined(status: &str, capabilities: &str) {
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(str::trim)
+    };
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        assert_eq!(of(set), Some(capabilities), "{set}: {status}");
+    }
+    for set in ["CapInh", "CapAmb"] {
+        assert_eq!(of(set), Some("0000000000000000"), "{set}: {status}");
+    }
+    assert_eq!(of("NoNewPrivs"), Some("1"), "{status}");
+    // A filter of system calls.
+    assert_eq!(of("Seccomp"), Some("2"), "{status}");
+}
+
+#[track_caller]
+fn assert_dumps_nothing(pid: u32) {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("a process");
     let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
     let cores: Vec<_> = cores.expect("a limit").split_whitespace().collect();
     assert_eq!(cores[..2], ["0", "0"]);
+}
+
+#[test]
+fn its_broker_has_the_rights_of_its_requests_and_no_others() {
+    let Some(lab) = Lab::open(&[ADIT]) else { return };
+    let pair = pair(&lab);
+    let broker = pair.left.daemon.broker();
+    let threads = statuses(broker);
+    assert_eq!(threads.len(), 1);
+    // CAP_NET_BIND_SERVICE, CAP_NET_BROADCAST, CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN.
+    assert_confined(&threads[0], "0000000000203c00");
+    assert_dumps_nothing(broker);
+    assert!(!pair.left.daemon.log().contains("without one of its walls"));
 }
 
 /// A shell may have a file open for itself, and wait until nobody else has it.

@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, Errno, Ruleset, RulesetAttr, RulesetError, RulesetStatus,
-    Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, Errno, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities,
-    set_no_new_privs,
+    CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set,
+    set_capabilities, set_no_new_privs,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -20,10 +21,30 @@ mod calls;
 
 /// Puts up every wall that the kernel has, around this thread and all that it will start: to be
 /// called before there is any other. Returns the walls that could not be put up, and why.
-pub fn confine() -> Vec<(Wall, io::Error)> {
+pub fn confine(work: Work<'_>) -> Vec<(Wall, io::Error)> {
     // rustix looks for the vDSO, which tells the time without a call, when it is first asked for it.
     let _ = clock_gettime(ClockId::Monotonic);
-    Wall::ALL.into_iter().filter_map(|wall| Some((wall, wall.raise().err()?))).collect()
+    Wall::ALL.into_iter().filter_map(|wall| Some((wall, wall.raise(work).err()?))).collect()
+}
+
+/// What a process does behind its walls, for which they have doors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Work<'a> {
+    /// Carries packets, by what it holds open.
+    Carry,
+    /// Opens sockets for another process, and follows an interface.
+    Serve(Reach<'a>),
+}
+
+/// Where whoever serves finds files, whether these folders are there already or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Reach<'a> {
+    /// Files of it can be removed.
+    pub removed: &'a Path,
+    /// It can be listed.
+    pub listed: &'a Path,
+    /// Sockets of it can be connected to.
+    pub called: &'a Path,
 }
 
 /// A wall that a process puts around itself.
@@ -34,12 +55,12 @@ pub enum Wall {
     /// No core is dumped, and nobody without CAP_SYS_PTRACE looks into the memory or follows the
     /// calls.
     Dump,
-    /// None that root has (capabilities(7)).
+    /// None that root has (capabilities(7)), or those alone that its work takes.
     Capabilities,
-    /// No files, no TCP, and no signals or abstract sockets of others, as far as the kernel's version
-    /// of Landlock knows of them. What is open stays as it is.
+    /// No files but those of its work, no TCP, and no signals or abstract sockets of others, as far as
+    /// the kernel's version of Landlock knows of them. What is open stays as it is.
     Landlock,
-    /// No system calls but those of a data plane that has started; the others are answered by EPERM.
+    /// No system calls but those of its work; the others are answered by EPERM.
     Seccomp,
 }
 
@@ -54,13 +75,13 @@ impl Wall {
     ///
     /// `Unsupported` or what the kernel says, if it was built without; whatever a filter of somebody
     /// else says, in a container.
-    pub fn raise(self) -> io::Result<()> {
+    pub fn raise(self, work: Work<'_>) -> io::Result<()> {
         match self {
             Self::NoNewPrivileges => Ok(set_no_new_privs(true)?),
             Self::Dump => forbid_dumps(),
-            Self::Capabilities => drop_capabilities(),
-            Self::Landlock => close_files(),
-            Self::Seccomp => filter_calls(),
+            Self::Capabilities => drop_capabilities(work.capabilities()),
+            Self::Landlock => close_files(work.files()),
+            Self::Seccomp => filter_calls(work),
         }
     }
 }
@@ -77,24 +98,62 @@ impl fmt::Display for Wall {
     }
 }
 
+impl<'a> Work<'a> {
+    fn capabilities(self) -> CapabilitySet {
+        match self {
+            Self::Carry => CapabilitySet::empty(),
+            Self::Serve(_) => {
+                // Marks, large buffers, and which network an interface is in; what comes by ICMP; ports
+                // below 1024; news of other networks; and to enter one.
+                CapabilitySet::NET_ADMIN
+                    | CapabilitySet::NET_RAW
+                    | CapabilitySet::NET_BIND_SERVICE
+                    | CapabilitySet::NET_BROADCAST
+                    | CapabilitySet::SYS_ADMIN
+            }
+        }
+    }
+
+    fn files(self) -> Vec<(&'a Path, BitFlags<AccessFs>)> {
+        match self {
+            Self::Carry => Vec::new(),
+            Self::Serve(Reach { removed, listed, called }) => vec![
+                (removed, AccessFs::RemoveFile.into()),
+                (listed, AccessFs::ReadDir.into()),
+                (called, AccessFs::ResolveUnix.into()),
+                // The settings of an interface.
+                (Path::new("/proc/sys/net"), AccessFs::WriteFile | AccessFs::Truncate),
+            ],
+        }
+    }
+}
+
 fn forbid_dumps() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     // The limit does not hold for a program that the kernel pipes cores to (core(5)).
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-fn drop_capabilities() -> io::Result<()> {
+fn drop_capabilities(kept: CapabilitySet) -> io::Result<()> {
     let each = (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number));
     // Ends at the first that this kernel does not know. Without CAP_SETPCAP nothing of it is allowed,
     // and nothing of it matters: it bounds what executing a program gives, which is nothing.
-    let _ = each.into_iter().try_for_each(remove_capability_from_bounding_set);
+    let _ = each
+        .filter(|capability| !kept.contains(*capability))
+        .try_for_each(remove_capability_from_bounding_set);
+    let kept = kept & capabilities(None)?.permitted;
     let none = CapabilitySet::empty();
     // The ambient ones go with those that are inheritable.
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: none };
     Ok(set_capabilities(None, sets)?)
 }
 
-fn close_files() -> io::Result<()> {
+fn close_files(but: Vec<(&Path, BitFlags<AccessFs>)>) -> io::Result<()> {
+    let but = but.into_iter().filter_map(|(path, access)| {
+        // What is not there yet will be below what is.
+        let there = path.ancestors().find_map(|path| PathFd::new(path).ok())?;
+        Some(Ok::<_, RulesetError>(PathBeneath::new(there, access)))
+    });
     let restrict = || {
         // Everything of files, of which no later version of Landlock can have too much. Not so of the
         // network: the tenth can forbid to send datagrams.
@@ -103,6 +162,7 @@ fn close_files() -> io::Result<()> {
             .handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?
             .scope(Scope::AbstractUnixSocket | Scope::Signal)?
             .create()?
+            .add_rules(but)?
             .restrict_self()
     };
     let status =
@@ -114,8 +174,8 @@ fn close_files() -> io::Result<()> {
 }
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
-fn filter_calls() -> io::Result<()> {
-    for filter in calls::filters().map_err(io::Error::other)? {
+fn filter_calls(work: Work<'_>) -> io::Result<()> {
+    for filter in calls::filters(work).map_err(io::Error::other)? {
         seccompiler::apply_filter(&filter).map_err(|error| match error {
             seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
             error => io::Error::other(error),
@@ -125,6 +185,6 @@ fn filter_calls() -> io::Result<()> {
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
-fn filter_calls() -> io::Result<()> {
+fn filter_calls(_: Work<'_>) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -1,4 +1,4 @@
-//! The system calls of a data plane that has started, by what they are for. Those of glibc and of musl.
+//! The system calls of a process that has started, by what they are for. Those of glibc and of musl.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -11,8 +11,10 @@ use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
+use super::Work;
+
 /// Two filters, in the order in which they are installed: of what they say, the stricter holds.
-pub fn filters() -> Result<[BpfProgram; 2], BackendError> {
+pub fn filters(work: Work<'_>) -> Result<[BpfProgram; 2], BackendError> {
     // What clone3(2) is to make stands in memory, where no filter looks. A library that is told that
     // there is no such call makes clone(2) instead.
     let missing = SeccompAction::Errno(ENOSYS as u32);
@@ -20,7 +22,12 @@ pub fn filters() -> Result<[BpfProgram; 2], BackendError> {
     // A library may try something that is not on the list, and must go on.
     let refused = SeccompAction::Errno(EPERM as u32);
     let always = ALWAYS.iter().copied().flatten().map(|call| (*call, vec![]));
-    let all = filter(always.chain(sometimes()), SeccompAction::Allow, refused)?;
+    let its_own = match work {
+        Work::Carry => carrying(),
+        Work::Serve(_) => serving(),
+    };
+    let calls = always.chain(sometimes()).chain(its_own);
+    let all = filter(calls, SeccompAction::Allow, refused)?;
     Ok([clone3, all])
 }
 
@@ -68,9 +75,6 @@ fn sometimes() -> Vec<(c_long, Vec<Condition>)> {
         (SYS_mprotect, vec![lacks(2, PROT_EXEC as u32)]),
         // Its own end (abort(3)).
         (SYS_tgkill, vec![is(0, process::id())]),
-        // A packet filter for which worker a session is, and a socket that cannot join datagrams.
-        (SYS_setsockopt, vec![is(1, SOL_SOCKET as u32), is(2, SO_ATTACH_REUSEPORT_CBPF as u32)]),
-        (SYS_setsockopt, vec![is(1, SOL_UDP as u32), is(2, UDP_GRO as u32)]),
     ];
     // Names of threads and of memory.
     calls.extend([PR_SET_NAME, PR_SET_VMA].map(|what| (SYS_prctl, vec![is(0, what as u32)])));
@@ -84,6 +88,71 @@ fn sometimes() -> Vec<(c_long, Vec<Condition>)> {
     // A client whose reader does not wait.
     calls.push((SYS_ioctl, vec![is(1, FIONBIO as u32)]));
     calls
+}
+
+/// Of a data plane alone.
+fn carrying() -> Vec<(c_long, Vec<Condition>)> {
+    // A packet filter for which worker a session is, and a socket that cannot join datagrams.
+    [(SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF), (SOL_UDP, UDP_GRO)].map(option).into()
+}
+
+/// Of whoever opens sockets for a data plane, and follows its interface.
+fn serving() -> Vec<(c_long, Vec<Condition>)> {
+    // Files, of which Landlock knows which, and a socket's name.
+    let mut calls = vec![SYS_openat, SYS_getdents64, SYS_unlinkat, SYS_bind];
+    #[cfg(target_arch = "x86_64")]
+    calls.extend([SYS_open, SYS_unlink]);
+    let mut calls: Vec<_> = calls.into_iter().map(|call| (call, vec![])).collect();
+    // Another network, and no other namespace.
+    calls.push((SYS_setns, vec![is(1, CLONE_NEWNET as u32)]));
+    // Datagrams, what comes by ICMP, a keeper, and how links are. Nothing that knows of packet filters.
+    calls.extend(
+        [
+            (AF_INET, SOCK_DGRAM, 0),
+            (AF_INET6, SOCK_DGRAM, 0),
+            (AF_INET, SOCK_RAW, IPPROTO_ICMP),
+            (AF_INET6, SOCK_RAW, IPPROTO_ICMPV6),
+            (AF_UNIX, SOCK_STREAM, 0),
+            (AF_NETLINK, SOCK_RAW, NETLINK_ROUTE),
+        ]
+        .map(|(family, kind, protocol)| {
+            let kind = (1, MaskedEq(!(SOCK_CLOEXEC | SOCK_NONBLOCK) as u64), kind as u64);
+            (SYS_socket, vec![is(0, family as u32), kind, is(2, protocol as u32)])
+        }),
+    );
+    // Their options (`sys::udp`, `sys::option`): some others replace packet filters.
+    calls.extend(
+        [
+            (SOL_SOCKET, SO_MARK),
+            (SOL_SOCKET, SO_RCVBUF),
+            (SOL_SOCKET, SO_RCVBUFFORCE),
+            (SOL_SOCKET, SO_SNDBUF),
+            (SOL_SOCKET, SO_SNDBUFFORCE),
+            (SOL_SOCKET, SO_REUSEPORT),
+            (SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF),
+            (SOL_UDP, UDP_GRO),
+            (SOL_IP, IP_PKTINFO),
+            (SOL_IP, IP_RECVTOS),
+            (SOL_IP, IP_MTU_DISCOVER),
+            (SOL_IPV6, IPV6_V6ONLY),
+            (SOL_IPV6, IPV6_RECVPKTINFO),
+            (SOL_IPV6, IPV6_RECVTCLASS),
+            (SOL_IPV6, IPV6_MTU_DISCOVER),
+            (SOL_RAW, ICMP_FILTER),
+            (SOL_ICMPV6, ICMP_FILTER),
+            (SOL_NETLINK, NETLINK_LISTEN_ALL_NSID),
+            (SOL_NETLINK, NETLINK_GET_STRICT_CHK),
+        ]
+        .map(option),
+    );
+    calls
+}
+
+/// That of raw(7), and the same number of the same thing for IPv6.
+const ICMP_FILTER: c_int = 1;
+
+fn option((level, name): (c_int, c_int)) -> (c_long, Vec<Condition>) {
+    (SYS_setsockopt, vec![is(1, level as u32), is(2, name as u32)])
 }
 
 /// An argument of a call, the first of which is 0, and what its lower half must be.

@@ -51,6 +51,9 @@ impl Holdings {
         for file in ["file", "old", "unlinked"] {
             fs::write(folder.join(file), "").unwrap();
         }
+        for inner in ["removed", "listed", "called"] {
+            fs::create_dir(folder.join(inner)).unwrap();
+        }
         Self {
             listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(keep).unwrap(),
             network: File::open("/proc/self/ns/net").unwrap().into(),

@@ -22,9 +22,11 @@ use std::time::Duration;
 use std::{env, panic, process, thread};
 
 use attempts::{ATTEMPTS, Holdings, abstract_name};
-use host::confine::{Wall, confine};
-use host::namespace;
+use host::confine::{Reach, Wall, Work, confine};
+use host::news::Follower;
+use host::unreachable::Reports;
 use host::ways::preferred_source;
+use host::{Change, Network, namespace};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope,
 };
@@ -48,6 +50,8 @@ use sys::udp::{Family, Group, Outgoing, ReceiveBatch};
 
 /// What this program is to put up when it is run again.
 const WALLS: &str = "ADIT_WALLS";
+/// Set if it is not to carry packets but to serve whoever does.
+const SERVES: &str = "ADIT_SERVES";
 /// A folder that it can use, and a process that is not its business.
 const FOLDER: &str = "ADIT_FOLDER";
 const OTHER: &str = "ADIT_OTHER";
@@ -311,6 +315,80 @@ fn carry(walls: &str) {
 }
 
 #[test]
+fn whoever_serves_has_doors_for_that_and_no_others() {
+    let possible = possible();
+    let refusals = refusals_with(&Wall::ALL, |it| {
+        it.env(SERVES, "1");
+    });
+    let Some(refusals) = refusals else { return };
+    let allowed = possible.iter().filter(|what| !refusals[*what]).map(String::as_str);
+    let mut expected = vec!["IPv6", "UDP", "enter a network", "netlink"];
+    // What nobody else refuses.
+    expected.extend((!landlock_is(ABI::V4)).then_some("bind TCP"));
+    expected.retain(|it| possible.iter().any(|what| what == it));
+    assert_eq!(allowed.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn what_whoever_serves_does_still_works() {
+    if let Ok(walls) = env::var(WALLS) {
+        return serve(&walls);
+    }
+    if !getuid().is_root() {
+        return println!("skipped: this is nobody already");
+    }
+    let folder = Folder::new();
+    assert_succeeds(&again("what_whoever_serves_does_still_works", &all(), |it| {
+        it.env(FOLDER, &folder.0).env(SERVES, "1");
+    }));
+}
+
+fn serve(walls: &str) {
+    let folder = PathBuf::from(env::var_os(FOLDER).unwrap());
+    let [removed, called] = ["removed", "called"].map(|it| folder.join(it));
+    for it in [&removed, &called, &folder.join("listed")] {
+        fs::create_dir(it).unwrap();
+    }
+    fs::write(removed.join("file"), "").unwrap();
+    fs::write(folder.join("file"), "").unwrap();
+    let _listener = UnixListener::bind(called.join("socket")).unwrap();
+    let [here, there] = [(); 2].map(|()| namespace::create().unwrap());
+    let inside = || {
+        let [tun] = <[_; 1]>::try_from(Tun::create("served", 1).unwrap()).unwrap();
+        put_up(walls);
+        // Sockets, with all that they can be given, and what comes by ICMP.
+        let groups = sys::udp::bind_pair(53, 2, 7).unwrap();
+        groups.iter().flatten().for_each(|group| group.set_mark(8).unwrap());
+        assert!(groups[0].is_some());
+        host::ways::probe(host::Family::V4, 7).unwrap();
+        assert!(Reports::open().unwrap().into_sockets()[0].is_some());
+        // An interface that moves, its settings there, and news of it.
+        let mut follower = Follower::new(&tun).unwrap();
+        let change = |change: Change<'_>| Network::open().unwrap().apply(change).unwrap();
+        change(Change::MoveLink("served", there.as_fd()));
+        follower.bell().drain();
+        let (sight, network) = follower.look(&tun).unwrap();
+        assert!(sight.moved && sight.mtu == Some(1500), "{sight:?}");
+        follower.bell().drain();
+        namespace::within(network.as_fd(), || {
+            host::sysctl::set("net/ipv4/conf/served/send_redirects", "0").unwrap();
+            change(Change::SetMtu("served", 1400));
+        })
+        .unwrap();
+        assert!(follower.bell().rings());
+        assert_eq!(follower.look(&tun).unwrap().0.mtu, Some(1400));
+        // Files.
+        fs::remove_file(removed.join("file")).unwrap();
+        let refused = fs::remove_file(folder.join("file")).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+        fs::create_dir_all(folder.join("listed/later")).unwrap_err();
+        assert!(fs::read_dir(folder.join("listed")).is_ok() && fs::read_dir(&removed).is_err());
+        UnixStream::connect(called.join("socket")).unwrap();
+    };
+    namespace::within(here.as_fd(), inside).unwrap();
+}
+
+#[test]
 fn the_time_is_told_without_a_call() {
     const TEST: &str = "the_time_is_told_without_a_call";
     if let Ok(walls) = env::var(WALLS) {
@@ -343,8 +421,8 @@ fn a_confined_process_can_still_abort() {
 #[test]
 fn walls_that_cannot_be_put_up_are_told() {
     if env::var_os(WALLS).is_some() {
-        Wall::Seccomp.raise().unwrap();
-        let missing: Vec<_> = confine().into_iter().map(|(wall, _)| wall).collect();
+        Wall::Seccomp.raise(Work::Carry).unwrap();
+        let missing: Vec<_> = confine(Work::Carry).into_iter().map(|(wall, _)| wall).collect();
         assert_eq!(missing, Wall::ALL);
         return;
     }
@@ -372,12 +450,17 @@ type Refusals = BTreeMap<String, bool>;
 /// Tries everything behind these walls, in a process of its own. None if the last of them, which is to
 /// be felt, cannot be put up.
 fn refusals(walls: &[Wall]) -> Option<Refusals> {
+    refusals_with(walls, |_| {})
+}
+
+fn refusals_with(walls: &[Wall], prepare: impl FnOnce(&mut Command)) -> Option<Refusals> {
     let folder = Folder::new();
     let _listener = UnixListener::bind(folder.0.join("socket")).unwrap();
     let _receiver = UnixDatagram::bind_addr(&abstract_name(&folder.0).unwrap()).unwrap();
     let other = Other(Command::new("sleep").arg("1000").spawn().unwrap());
     let output = again("a_confined_process_takes_nothing_back", &names(walls), |it| {
         it.env(FOLDER, &folder.0).env(OTHER, other.0.id().to_string());
+        prepare(it);
     });
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
@@ -426,12 +509,21 @@ fn try_everything(walls: &str) {
 
 /// Puts up the walls of these names, of which all is the same as [`confine`]; says which cannot be.
 fn put_up(names: &str) -> Vec<Wall> {
+    let folder = env::var_os(FOLDER).map(PathBuf::from).unwrap_or_default();
+    let work = match env::var_os(SERVES) {
+        None => Work::Carry,
+        Some(_) => Work::Serve(Reach {
+            removed: &folder.join("removed"),
+            listed: &folder.join("listed/later"),
+            called: &folder.join("called"),
+        }),
+    };
     let missing = if names == all() {
-        confine()
+        confine(work)
     } else {
         let walls =
             Wall::ALL.into_iter().filter(|wall| names.split(',').any(|it| it == wall.to_string()));
-        walls.filter_map(|wall| Some((wall, wall.raise().err()?))).collect()
+        walls.filter_map(|wall| Some((wall, wall.raise(work).err()?))).collect()
     };
     for (wall, error) in &missing {
         println!("{MISSING}{wall}: {error}");

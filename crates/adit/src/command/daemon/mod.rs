@@ -17,13 +17,13 @@ use std::sync::Arc;
 use std::{io, thread};
 
 use engine::{Notice, Tunnel};
-use host::confine::confine;
+use host::confine::{Work, confine};
 use host::signals::Signals;
 use lexopt::Arg;
 use proto::Progress;
 use sys::tun::Tun;
 
-use broker::Broker;
+use broker::{Broker, Gap};
 use door::{Door, Frame, Whom};
 use environment::Environment;
 use failure::Failure;
@@ -169,18 +169,23 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
     outcome.map_err(Failure::Start)
 }
 
-/// From here on, what takes privileges is asked of the broker, if that is a process of its own.
-fn give_up_privileges(is_apart: io::Result<()>, log: &Log) {
-    if let Err(why) = is_apart {
-        let why = words(&why);
-        let text = format!("Keeps privileges: no broker for them can be started: {why}");
-        return log.say(Level::Error, &text);
-    }
-    for (wall, why) in confine() {
-        // What the kernel does not have, nobody has to mend.
-        let is_old = why.kind() == io::ErrorKind::Unsupported;
-        let level = if is_old { Level::Debug } else { Level::Error };
-        log.say(level, &format!("Runs without one of its walls, {wall}: {}", words(&why)));
+/// From here on, what takes privileges is asked of the broker, if that is a process of its own, which may
+/// lack some of its walls.
+fn give_up_privileges(is_apart: io::Result<Vec<Gap>>, log: &Log) {
+    let say = |whose: &str, gap: &Gap| {
+        let level = if gap.is_old { Level::Debug } else { Level::Error };
+        log.say(level, &format!("{whose} {gap}"));
+    };
+    match is_apart {
+        Ok(gaps) => {
+            gaps.iter().for_each(|gap| say("The broker runs", gap));
+            confine(Work::Carry).into_iter().for_each(|it| say("Runs", &Gap::new(it)));
+        }
+        Err(why) => {
+            let why = words(&why);
+            let text = format!("Keeps privileges: no broker for them can be started: {why}");
+            log.say(Level::Error, &text);
+        }
     }
 }
 

@@ -33,7 +33,7 @@ use failure::{Failure, Kind, Outcome};
 
 pub use keep::{keep, tell_of_silence};
 pub use status::status;
-pub use tunnel::has_made;
+pub use tunnel::{JOURNALS, RUNTIME, has_made};
 
 const UP: &str = "\
 Usage: adit up [OPTION...] FILE | NAME

@@ -21,7 +21,7 @@ use super::lock::Lock;
 use super::wish::Wish;
 
 /// Where the journals are: they outlive a power cut.
-const JOURNALS: &str = "/var/lib/adit";
+pub const JOURNALS: &str = "/var/lib/adit";
 /// Where files are that do not: locks, sockets, and what was applied.
 pub const RUNTIME: &str = "/run/adit";
 

@@ -19,7 +19,7 @@ use sys::udp::{Family, Group, Udp};
 
 use super::super::socket::File;
 use super::line::Line;
-use super::{Request, server};
+use super::{Gap, Request, server};
 use crate::command::quick::up::ourselves;
 
 /// Asks the broker of one tunnel. Each call waits for its answer.
@@ -46,12 +46,13 @@ enum AtWork {
 
 impl Broker {
     /// Starts one for the tunnel of this name: `file` is its socket's, `tun` a queue of its interface. It is a
-    /// process of its own, or, where that cannot be had, a thread of this one; then it is said why.
+    /// process of its own, and it is said which walls that lacks; or, where it cannot be had, a thread of
+    /// this one, and it is said why.
     ///
     /// # Errors
     ///
     /// When there is neither.
-    pub fn start(name: &str, file: &File, tun: Tun) -> io::Result<(Self, io::Result<()>)> {
+    pub fn start(name: &str, file: &File, tun: Tun) -> io::Result<(Self, io::Result<Vec<Gap>>)> {
         let (line, theirs) = Line::pair()?;
         let (at_work, is_apart) = match process(name, theirs.try_clone()?) {
             Ok(child) => {
@@ -62,12 +63,12 @@ impl Broker {
             Err(why) => (AtWork::Thread(here(theirs)?), Err(why)),
         };
         let request = Request::Begin(name.to_owned(), file.clone());
-        let ((), bell) = ask(&line, &request, &[tun.as_fd()])?;
+        let (gaps, bell) = ask(&line, &request, &[tun.as_fd()])?;
         let links = bell.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
         let links = Bell::from(links).into();
         let (tun, at_work) = (Some(tun).into(), Some(at_work).into());
         let (turn, probes) = (Mutex::default(), Mutex::default());
-        Ok((Self { line, turn, at_work, tun, links, probes }, is_apart))
+        Ok((Self { line, turn, at_work, tun, links, probes }, is_apart.map(|()| gaps)))
     }
 
     /// Rings when it is time to [`look`](Self::look). Whoever holds it looks alone.
@@ -168,7 +169,9 @@ fn process(name: &str, line: OwnedFd) -> io::Result<Child> {
 }
 
 fn here(line: OwnedFd) -> io::Result<JoinHandle<io::Result<()>>> {
-    thread::Builder::new().name("broker".into()).spawn(|| server::serve(&line.into(), Ok(())))
+    thread::Builder::new()
+        .name("broker".into())
+        .spawn(|| server::serve(&line.into(), Ok(Vec::new())))
 }
 
 fn ask<T: DeserializeOwned>(

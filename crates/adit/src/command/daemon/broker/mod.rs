@@ -3,17 +3,20 @@
 //! The process that carries packets, and reads what strangers send, gives up every privilege when it
 //! has started (`host::confine`). What it needs of the machine later it asks of a second process, in a
 //! few typed requests, and gets answers and open descriptors. That one reads nothing else, keeps
-//! nothing, holds no key, and ends when the first does.
+//! nothing, holds no key, has no rights but those that its requests take, and ends when the first does.
 
 mod client;
 mod line;
 mod server;
 
 use std::net::IpAddr;
+use std::{fmt, io};
 
+use host::confine::Wall;
 use serde::{Deserialize, Serialize};
 
 use super::socket::File;
+use crate::command::words;
 
 pub use client::Broker;
 pub use server::run;
@@ -23,7 +26,8 @@ pub use server::run;
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
     /// The first, and only then: begin to serve this tunnel, and keep this socket for it. A queue comes
-    /// with it; the answer brings a descriptor that is readable when it is time to look.
+    /// with it; the answer says which walls the broker lacks, and brings a descriptor that is readable
+    /// when it is time to look.
     Begin(String, File),
     /// Open the sockets of a port. They come with the answer, which says for each family whether it is
     /// there.
@@ -46,4 +50,27 @@ enum Request {
     TellKeepers,
     /// Remove the socket's file: the tunnel ends.
     RemoveFile,
+}
+
+/// A wall that could not be put up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Gap {
+    wall: String,
+    why: String,
+    /// Whether the kernel does not have it, so that nobody has to mend anything.
+    pub is_old: bool,
+}
+
+impl Gap {
+    /// Of this wall, for this reason.
+    pub fn new((wall, why): (Wall, io::Error)) -> Self {
+        let is_old = why.kind() == io::ErrorKind::Unsupported;
+        Self { wall: wall.to_string(), why: words(&why), is_old }
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "without one of its walls, {}: {}", self.wall, self.why)
+    }
 }

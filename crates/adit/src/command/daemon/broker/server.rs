@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
 
+use host::confine::{Reach, Work, confine};
 use host::namespace::within;
 use host::news::{Follower, Sight};
 use host::signals::Signals;
@@ -20,9 +22,10 @@ use sys::udp::{Udp, bind_pair};
 
 use super::super::interface::behave_as_a_tunnel;
 use super::super::socket::File;
-use super::Request;
 use super::line::Line;
-use crate::command::up::{tell_keepers, tell_of_silence};
+use super::{Gap, Request};
+use crate::command::up::{JOURNALS, RUNTIME, tell_keepers, tell_of_silence};
+use crate::command::wg::interface::DIRECTORY;
 use crate::command::words;
 
 /// Runs `adit broker`, which is not for people: the daemon starts it, with one end of a line as stdin,
@@ -31,7 +34,10 @@ pub fn run(_: Vec<OsString>) -> ExitCode {
     // Whoever ends the daemon by a signal to all of its processes lets it say good-bye here.
     let signals = Signals::new();
     let line = io::stdin().as_fd().try_clone_to_owned().map(Line::from);
-    let outcome = line.and_then(|line| serve(&line, signals.as_ref().map(drop).map_err(code)));
+    let [removed, listed, called] = [DIRECTORY, JOURNALS, RUNTIME].map(Path::new);
+    let gaps = confine(Work::Serve(Reach { removed, listed, called }));
+    let may = signals.as_ref().map(|_| gaps.into_iter().map(Gap::new).collect()).map_err(code);
+    let outcome = line.and_then(|line| serve(&line, may));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -41,20 +47,21 @@ pub fn run(_: Vec<OsString>) -> ExitCode {
     }
 }
 
-/// Serves until the other end is closed, if it `may`; else says why not.
+/// Serves until the other end is closed, if it `may`, and says which walls it lacks; else why not.
 ///
 /// # Errors
 ///
 /// When what comes from there are no requests, or nobody takes an answer.
-pub fn serve(line: &Line, may: Result<(), i32>) -> io::Result<()> {
+pub fn serve(line: &Line, may: Result<Vec<Gap>, i32>) -> io::Result<()> {
     let mut tunnel = None;
     loop {
         let outcome = match (line.hear(), &mut tunnel) {
             (Ok(None), _) => return Ok(()),
             (Ok(Some((Request::Begin(name, file), queue))), None) => may
-                .map_err(io::Error::from_raw_os_error)
-                .and_then(|()| Tunnel::begin(name, file, queue))
-                .and_then(|begun| tunnel.insert(begun).bell()),
+                .as_ref()
+                .map_err(|code| io::Error::from_raw_os_error(*code))
+                .and_then(|gaps| Ok((gaps, Tunnel::begin(name, file, queue)?)))
+                .and_then(|(gaps, begun)| answer_with(vec![tunnel.insert(begun).bell()?], gaps)),
             (Ok(Some((request, descriptors))), Some(tunnel)) => tunnel.serve(request, descriptors),
             (Ok(Some(_)), None) => Err(io::ErrorKind::InvalidInput.into()),
             (Err(error), _) if code(&error) == Errno::MFILE.raw_os_error() => Err(error),
@@ -97,8 +104,8 @@ impl Tunnel {
         Ok(Self { name, file, follower: Follower::new(&tun(queue)?)? })
     }
 
-    fn bell(&self) -> Answer {
-        answer_with(vec![self.follower.bell().as_fd().try_clone_to_owned()?], ())
+    fn bell(&self) -> io::Result<OwnedFd> {
+        self.follower.bell().as_fd().try_clone_to_owned()
     }
 
     fn serve(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> Answer {
