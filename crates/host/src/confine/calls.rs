@@ -54,10 +54,6 @@ const ALWAYS: &[&[c_long]] = &[
     &[SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall],
     // Memory, but for what is below.
     &[SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise],
-    // Whether the socket's file is still there.
-    &[SYS_fstat, SYS_newfstatat, SYS_statx],
-    #[cfg(target_arch = "x86_64")]
-    &[SYS_stat, SYS_lstat],
     // Who and where this is. They cannot fail, and whoever asks does not look whether they have.
     &[SYS_getpid, SYS_gettid, SYS_getppid, SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid],
     &[SYS_uname],
@@ -100,8 +96,9 @@ fn carrying() -> Vec<(c_long, Vec<Condition>)> {
 fn serving() -> Vec<(c_long, Vec<Condition>)> {
     // Files, of which Landlock knows which, and a socket's name.
     let mut calls = vec![SYS_openat, SYS_getdents64, SYS_unlinkat, SYS_bind];
+    calls.extend([SYS_fstat, SYS_newfstatat, SYS_statx]);
     #[cfg(target_arch = "x86_64")]
-    calls.extend([SYS_open, SYS_unlink]);
+    calls.extend([SYS_open, SYS_unlink, SYS_stat, SYS_lstat]);
     let mut calls: Vec<_> = calls.into_iter().map(|call| (call, vec![])).collect();
     // Another network, and no other namespace.
     calls.push((SYS_setns, vec![is(1, CLONE_NEWNET as u32)]));

@@ -97,6 +97,8 @@ pub const ATTEMPTS: &[(&str, Attempt)] = &[
     ("write a file", |it| fs::write(it.path("file"), "x")),
     ("make a file", |it| File::create_new(it.path("new")).map(drop)),
     ("watch a file", |it| host::watch::Watch::new(it.path("file")).map(drop)),
+    // Which Landlock does not mind.
+    ("see a file", |it| fs::metadata(it.path("file")).map(drop)),
     ("list a folder", |it| fs::read_dir(&it.folder).map(drop)),
     ("make a folder", |it| fs::create_dir(it.path("folder"))),
     ("unlink", |it| fs::remove_file(it.path("unlinked"))),

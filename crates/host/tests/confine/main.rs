@@ -231,7 +231,6 @@ fn carry(walls: &str) {
     assert_eq!(served.read(&mut read).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert!(served.peer_addr().is_ok() && served.take_error().unwrap().is_none());
     served.shutdown(Shutdown::Both).unwrap();
-    assert!(fs::symlink_metadata(&path).is_ok() && rustix::fs::lstat(&path).is_ok());
 
     // Datagrams.
     near.send_to(b"hello", far.local_addr().unwrap()).unwrap();
@@ -324,8 +323,10 @@ fn whoever_serves_has_doors_for_that_and_no_others() {
     let allowed = possible.iter().filter(|what| !refusals[*what]).map(String::as_str);
     let mut expected = vec!["IPv6", "UDP", "enter a network", "netlink"];
     // What nobody else refuses.
+    expected.push("see a file");
     expected.extend((!landlock_is(ABI::V4)).then_some("bind TCP"));
     expected.retain(|it| possible.iter().any(|what| what == it));
+    expected.sort_unstable();
     assert_eq!(allowed.collect::<Vec<_>>(), expected);
 }
 

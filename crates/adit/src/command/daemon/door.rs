@@ -162,7 +162,7 @@ impl<'a> Door<'a> {
     /// Taking the socket away is how `wg-quick` and others end a tunnel in user space. Who owns the
     /// file and who may use it are the administrator's business.
     fn check_file(&self) {
-        if !self.frame.socket.file.is_ours() {
+        if !self.whom.broker.has_file() {
             self.stop("its socket was taken away");
         }
     }

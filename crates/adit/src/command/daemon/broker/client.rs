@@ -130,6 +130,11 @@ impl Broker {
         let _ = self.ask::<()>(&Request::TellKeepers, &[]);
     }
 
+    /// Whether the socket's file is still where it was. Without a broker the tunnel ends anyway.
+    pub fn has_file(&self) -> bool {
+        self.ask(&Request::HasFile, &[]).map_or(true, |(is_there, _)| is_there)
+    }
+
     /// Has the socket's file removed. Whoever waits for that may make the next interface of this name.
     pub fn remove_file(&self) {
         drop(held(&self.tun).take());

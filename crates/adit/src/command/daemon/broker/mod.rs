@@ -48,6 +48,8 @@ enum Request {
     Silence([u8; 32]),
     /// Tell all keepers that the port or the mark may be others now.
     TellKeepers,
+    /// Whether the socket's file is still where it was.
+    HasFile,
     /// Remove the socket's file: the tunnel ends.
     RemoveFile,
 }

@@ -136,6 +136,7 @@ impl Tunnel {
             Request::Zone(name) => return answer(number(&name)),
             Request::Silence(key) => tell_of_silence(&self.name, &PublicKey(key)),
             Request::TellKeepers => tell_keepers(),
+            Request::HasFile => return answer(self.file.is_ours()),
             Request::RemoveFile => self.file.remove(),
         }
         answer(())
