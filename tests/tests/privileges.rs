@@ -62,6 +62,8 @@ fn a_daemon_that_runs_has_no_privileges() {
     assert!(threads.len() >= 4, "control, a worker, the door, and who waits for them");
     for status in threads {
         assert_confined(&status, "0000000000000000");
+        assert_is(&status, 65_521);
+        assert!(status.lines().any(|line| line.trim_end() == "Groups:"), "{status}");
     }
     for held in holdings(daemon.pid()).iter().filter(|held| held.starts_with('/')) {
         let is_known = ["/dev/net/tun", "/dev/null"].contains(&&**held) || held.ends_with(".log");
@@ -88,6 +90,15 @@ fn assert_confined(status: &str, capabilities: &str) {
     assert_eq!(of("Seccomp"), Some("2"), "{status}");
 }
 
+/// Whose process it is, by whatever the kernel looks at.
+#[track_caller]
+fn assert_is(status: &str, user: u32) {
+    for name in ["Uid", "Gid"] {
+        let line = format!("{name}:\t{user}\t{user}\t{user}\t{user}");
+        assert!(status.lines().any(|it| it == line), "{line}: {status}");
+    }
+}
+
 #[track_caller]
 fn assert_dumps_nothing(pid: u32) {
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("a process");
@@ -105,6 +116,7 @@ fn its_broker_has_the_rights_of_its_requests_and_no_others() {
     assert_eq!(threads.len(), 1);
     // CAP_NET_BIND_SERVICE, CAP_NET_BROADCAST, CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN.
     assert_confined(&threads[0], "0000000000203c00");
+    assert_is(&threads[0], 0);
     assert_dumps_nothing(broker);
     assert!(!pair.left.daemon.log().contains("without one of its walls"));
 }

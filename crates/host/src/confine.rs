@@ -8,16 +8,22 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, Errno, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit,
+};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set,
-    set_capabilities, set_no_new_privs,
+    CapabilitySet, CapabilitySets, Gid, Uid, capabilities, remove_capability_from_bounding_set,
+    set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use rustix::time::{ClockId, clock_gettime};
 
 // Numbers and arguments of system calls are those of one architecture.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
 mod calls;
+
+/// The user and the group that root becomes to carry packets. It has no account and owns no file: systemd
+/// gives this number to nobody, and Debian keeps it back; and a container of 65,536 users has it, too.
+pub const USER: u32 = 65_521;
 
 /// Puts up every wall that the kernel has, around this thread and all that it will start: to be
 /// called before there is any other. Returns the walls that could not be put up, and why.
@@ -52,6 +58,8 @@ pub struct Reach<'a> {
 pub enum Wall {
     /// No program that is executed gives back what was given up (`no_new_privs`).
     NoNewPrivileges,
+    /// Another user than root, if that is not whom others ask; without any group.
+    User,
     /// No core is dumped, and nobody without CAP_SYS_PTRACE looks into the memory or follows the
     /// calls.
     Dump,
@@ -66,18 +74,27 @@ pub enum Wall {
 
 impl Wall {
     /// In the order in which they are put up: the last takes away the calls that raise the others.
-    pub const ALL: [Self; 5] =
-        [Self::NoNewPrivileges, Self::Dump, Self::Capabilities, Self::Landlock, Self::Seccomp];
+    pub const ALL: [Self; 6] = [
+        Self::NoNewPrivileges,
+        Self::User,
+        // Who becomes another user dumps again.
+        Self::Dump,
+        Self::Capabilities,
+        Self::Landlock,
+        Self::Seccomp,
+    ];
 
     /// Puts up this one.
     ///
     /// # Errors
     ///
     /// `Unsupported` or what the kernel says, if it was built without; whatever a filter of somebody
-    /// else says, in a container.
+    /// else says, in a container; `EPERM` or `EINVAL` where root may not be another user, there is none, or he
+    /// could not have as many threads as may be needed.
     pub fn raise(self, work: Work<'_>) -> io::Result<()> {
         match self {
-            Self::NoNewPrivileges => Ok(set_no_new_privs(true)?),
+            Self::NoNewPrivileges => forbid_gains(work.capabilities()),
+            Self::User => become_another(work),
             Self::Dump => forbid_dumps(),
             Self::Capabilities => drop_capabilities(work.capabilities()),
             Self::Landlock => close_files(work.files()),
@@ -90,6 +107,7 @@ impl fmt::Display for Wall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoNewPrivileges => "no new privileges",
+            Self::User => "a user of its own",
             Self::Dump => "no dumps",
             Self::Capabilities => "no capabilities",
             Self::Landlock => "Landlock",
@@ -128,6 +146,31 @@ impl<'a> Work<'a> {
     }
 }
 
+fn forbid_gains(kept: CapabilitySet) -> io::Result<()> {
+    let each = (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number));
+    // Ends at the first that this kernel does not know. Without CAP_SETPCAP nothing of it is allowed,
+    // and nothing of it matters: it bounds what executing a program gives, which is nothing.
+    let _ = each
+        .filter(|capability| !kept.contains(*capability))
+        .try_for_each(remove_capability_from_bounding_set);
+    Ok(set_no_new_privs(true)?)
+}
+
+fn become_another(work: Work<'_>) -> io::Result<()> {
+    if work != Work::Carry || !geteuid().is_root() {
+        return Ok(());
+    }
+    /// Threads of all daemons together, each of which has about a dozen and one for each client.
+    const MANY: Option<u64> = Some(4096);
+    // Root's are not counted. This user's are.
+    setrlimit(Resource::Nproc, Rlimit { current: None, maximum: None })
+        .or_else(|_| setrlimit(Resource::Nproc, Rlimit { current: MANY, maximum: MANY }))?;
+    let (user, group) = (Uid::from_raw(USER), Gid::from_raw(USER));
+    set_thread_groups(&[])?;
+    set_thread_res_gid(group, group, group)?;
+    Ok(set_thread_res_uid(user, user, user)?)
+}
+
 fn forbid_dumps() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     // The limit does not hold for a program that the kernel pipes cores to (core(5)).
@@ -135,12 +178,6 @@ fn forbid_dumps() -> io::Result<()> {
 }
 
 fn drop_capabilities(kept: CapabilitySet) -> io::Result<()> {
-    let each = (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number));
-    // Ends at the first that this kernel does not know. Without CAP_SETPCAP nothing of it is allowed,
-    // and nothing of it matters: it bounds what executing a program gives, which is nothing.
-    let _ = each
-        .filter(|capability| !kept.contains(*capability))
-        .try_for_each(remove_capability_from_bounding_set);
     let kept = kept & capabilities(None)?.permitted;
     let none = CapabilitySet::empty();
     // The ambient ones go with those that are inheritable.

@@ -173,7 +173,7 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
 /// lack some of its walls.
 fn give_up_privileges(is_apart: io::Result<Vec<Gap>>, log: &Log) {
     let say = |whose: &str, gap: &Gap| {
-        let level = if gap.is_old { Level::Debug } else { Level::Error };
+        let level = if gap.is_usual { Level::Debug } else { Level::Error };
         log.say(level, &format!("{whose} {gap}"));
     };
     match is_apart {

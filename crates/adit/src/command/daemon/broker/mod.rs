@@ -59,15 +59,16 @@ enum Request {
 pub struct Gap {
     wall: String,
     why: String,
-    /// Whether the kernel does not have it, so that nobody has to mend anything.
-    pub is_old: bool,
+    /// Whether it is not to be had here, so that nobody has to mend anything.
+    pub is_usual: bool,
 }
 
 impl Gap {
     /// Of this wall, for this reason.
     pub fn new((wall, why): (Wall, io::Error)) -> Self {
-        let is_old = why.kind() == io::ErrorKind::Unsupported;
-        Self { wall: wall.to_string(), why: words(&why), is_old }
+        // The kernel has none; or root of a container or of a service may be nobody else.
+        let is_usual = why.kind() == io::ErrorKind::Unsupported || wall == Wall::User;
+        Self { wall: wall.to_string(), why: words(&why), is_usual }
     }
 }
 
