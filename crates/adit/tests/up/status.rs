@@ -57,6 +57,28 @@ fn status_tells_of_a_tunnel_before_and_after_its_first_packet() {
 }
 
 #[test]
+fn what_a_daemon_could_not_give_up_is_told() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        told() {
+            adit status --json | tr -d ' \n' | grep -qF "\"privileges\":$1" || fail "$(adit status --json)"
+            adit status > text
+        }
+        check adit up wg0
+        told '[]'
+        ! grep 'has kept' text || fail "$(cat text)"
+        check adit down wg0
+        check setpriv --bounding-set -setuid "$ADIT" up wg0
+        told '["user"]'
+        grep -qx "  its daemon has kept root's user" text || fail "$(cat text)"
+        check adit down wg0
+        "##,
+    );
+}
+
+#[test]
 fn handshakes_alone_light_nothing_more() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

@@ -39,6 +39,7 @@ impl Tunnel {
             "lastFailure": self.state.as_ref().and_then(|it| it.last_discard).map(discard::name),
             "refused": self.troubles.refused.iter().map(json_of_refused).collect::<Vec<_>>(),
             "keeper": self.keeper,
+            "privileges": self.privileges.as_ref().map(|kept| kept.iter().map(|it| it.name()).collect::<Vec<_>>()),
             "peers": peers,
         })
     }

@@ -2,6 +2,7 @@
 
 mod causes;
 mod json;
+mod privileges;
 mod text;
 mod trouble;
 
@@ -21,6 +22,8 @@ use lexopt::Arg;
 use proto::{DeviceState, PeerState, PrivateKey, PublicKey};
 use serde_json::{Map, Value};
 use sys::clock::realtime;
+
+use privileges::Privilege;
 
 use super::failure::{Failure, Outcome};
 use super::tunnel::{self, Note};
@@ -129,6 +132,8 @@ struct Tunnel {
     /// None if its link is gone, or nobody answers for it.
     state: Option<DeviceState>,
     troubles: Troubles,
+    /// What its daemon has kept of root's, if that can be seen.
+    privileges: Option<Vec<Privilege>>,
     /// How many packets have come out of its link, and how many went in.
     counts: Option<(u64, u64)>,
     /// This machine's.
@@ -157,6 +162,7 @@ impl Tunnel {
         // That of the kernel answers to its name, the daemon goes by its socket.
         let called = link.as_deref().filter(|_| journal.note.kernel).unwrap_or(name);
         let (state, troubles) = interface::told(called.as_ref()).ok().unzip();
+        let privileges = state.as_ref().and_then(|_| privileges::kept(called));
         let counts = link.as_ref().and_then(|link| machine.network.counts(link).ok());
         let addresses = machine.network.addresses()?;
         let (keeper, calls) = match keep::ask(name) {
@@ -181,6 +187,7 @@ impl Tunnel {
             observed,
             state,
             troubles: troubles.unwrap_or_default(),
+            privileges,
             counts,
             addresses: addresses.iter().map(|it| it.address.address).collect(),
             names: peer_names(&String::from_utf8_lossy(&file.unwrap_or_default())),

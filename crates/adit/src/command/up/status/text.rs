@@ -53,6 +53,10 @@ impl Tunnel {
         if self.state.is_none() && self.link.is_some() {
             text += "  whoever carries its packets does not answer\n";
         }
+        if let Some(kept) = self.privileges.as_ref().filter(|kept| !kept.is_empty()) {
+            let kept: Vec<_> = kept.iter().map(|it| it.words()).collect();
+            let _ = writeln!(text, "  its daemon has kept {}", kept.join(", "));
+        }
         if self.state.is_some() && self.public_key().is_none() {
             let _ = writeln!(text, "  it has no private key, without which it reaches nobody");
         }
