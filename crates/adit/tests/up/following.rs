@@ -174,3 +174,34 @@ END
         "##,
     );
 }
+
+#[test]
+fn a_peer_on_a_link_is_called_there_when_the_link_has_become_another_one() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        far_up
+        link_local() {
+            check ip addr add fe80::2/64 dev eth0 nodad
+            check ip -n far addr add fe80::1/64 dev eth0 nodad
+        }
+        link_local
+        split '' ''
+        sed -i 's|^Endpoint.*|Endpoint = [fe80::1%eth0]:51820|' /etc/wireguard/wg0.conf
+        check adit up wg0
+        check ping -c 1 -W 5 10.9.0.1 > /dev/null
+        # As when an adapter is taken out and plugged in again.
+        check ip link delete eth0
+        await eval '! ip -n far link show eth0'
+        check ip link add eth0 type veth peer name eth0 netns far
+        check ip link set eth0 addrgenmode none up
+        check ip -n far link set eth0 addrgenmode none up
+        link_local
+        await ping -c 1 -W 1 10.9.0.1
+        adit status --json wg0 | grep -q 'the link to far is another one by now: calling it there' ||
+            fail "$(adit status --json)"
+        adit status wg0 | grep -qF 'far  at [fe80::1%eth0]:51820' || fail "$(adit status)"
+        check adit down wg0
+        "##,
+    );
+}

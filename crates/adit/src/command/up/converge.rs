@@ -2,7 +2,7 @@
 
 mod look;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
 use config::wg::Settings;
@@ -13,6 +13,7 @@ use host::{Route, plan};
 use proto::{DeviceState, PublicKey};
 
 use super::carrier::{self, Carrier, End};
+use super::endpoints::has_lost_its_link;
 use super::failure::{Failure, Failures, Kind, Outcome};
 use super::sync;
 use super::tunnel::{self, Hooks, Journal, NewFile, Note};
@@ -158,14 +159,21 @@ impl Tunnel {
     /// Tells the interface where peers have been found, those that are elsewhere by now.
     fn call_where_found(&mut self) -> Outcome<Vec<String>> {
         let present = self.present.iter();
-        let peers: Vec<_> = present.flat_map(|it| sync::moved(&self.settings, it)).collect();
+        let peers: Vec<_> =
+            present.clone().flat_map(|it| sync::moved(&self.settings, it)).collect();
         if peers.is_empty() {
             return Ok(Vec::new());
         }
+        let lost = present.flat_map(|it| &it.peers);
+        let lost = lost.filter(|it| it.endpoint.is_some_and(has_lost_its_link));
+        let lost: BTreeSet<_> = lost.map(|peer| peer.public_key).collect();
         let told = peers.iter().filter_map(|peer| {
             let written = self.wish.endpoints.get(&peer.public_key)?;
             let name = self.wish.name_of(&peer.public_key);
             Some(match written.is_address() {
+                true if lost.contains(&peer.public_key) => {
+                    format!("the link to {name} is another one by now: calling it there")
+                }
                 true => format!(
                     "{name} does not answer where it has moved to: looking for it at {} \
                                  again, where the file has it",

@@ -56,6 +56,15 @@ pub fn plain(endpoint: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Whether it is on a link that is not there any more: one that comes back has another number.
+pub fn has_lost_its_link(endpoint: SocketAddr) -> bool {
+    let scope = match endpoint {
+        SocketAddr::V6(endpoint) => endpoint.scope_id(),
+        SocketAddr::V4(_) => 0,
+    };
+    scope != 0 && resolve::interface_name(scope).is_none()
+}
+
 /// What came of the question where a peer is.
 pub struct Answer {
     /// The first is to be tried first. None if nobody knows any.

@@ -10,7 +10,7 @@ use sys::clock::realtime;
 
 use super::{Resolver, Tunnel};
 use crate::command::up::carrier::{self, End};
-use crate::command::up::endpoints::{self, Answers};
+use crate::command::up::endpoints::{self, Answers, has_lost_its_link};
 use crate::command::up::failure::{Failure, Failures, Kind, Outcome};
 use crate::command::up::lock::Lock;
 use crate::command::up::sync::{self, Found};
@@ -222,7 +222,7 @@ fn found(wish: &Wish, note: &Note, present: Option<&DeviceState>, purpose: Purpo
     let present = present.map(sync::by_key).unwrap_or_default();
     let stays = |peer: &PublicKey, text: &str| {
         let known = present.get(peer).and_then(|it| it.endpoint);
-        known.filter(|_| note.endpoint(peer) == Some(text))
+        known.filter(|it| note.endpoint(peer) == Some(text) && !has_lost_its_link(*it))
     };
     let unknown = wish.endpoints.iter().filter(|(peer, it)| stays(peer, &it.text).is_none());
     let (mut found, news) = match purpose {
