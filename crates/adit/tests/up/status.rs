@@ -197,6 +197,30 @@ fn who_stays_in_the_foreground_keeps_a_tunnel_that_is_up_and_nobody_else_does() 
     );
 }
 
+/// It takes ten seconds each until nobody waits for it any more.
+#[test]
+fn a_keeper_that_had_no_time_keeps_the_tunnel_that_came_meanwhile() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        check adit up wg0
+        keeper=$(pgrep -xf '[^ ]*adit keep wg0')
+        kill -STOP $keeper
+        check adit down wg0
+        check adit up wg0
+        kill -CONT $keeper
+        check ip addr del 10.9.0.2/24 dev wg0
+        back() { ip addr show wg0 | grep -q 10.9.0.2; }
+        await back
+        adit status --json wg0 | grep -q "\"process\": $keeper," || fail "$(adit status wg0)"
+        check adit down wg0
+        ended() { ! pgrep -xf '[^ ]*adit keep wg0'; }
+        await ended
+        "##,
+    );
+}
+
 #[test]
 fn a_daemon_that_hangs_does_not_hold_anybody_up_for_ever() {
     let Some(stage) = Stage::new() else { return };

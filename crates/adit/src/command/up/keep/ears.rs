@@ -76,11 +76,16 @@ impl Ears {
         })
     }
 
-    /// Lets nobody call any more. Another keeper may have taken the place by now.
-    pub fn close(&self) {
+    /// Whether who calls the keeper of this tunnel calls here. Another may have taken the place by now.
+    pub fn are_found(&self) -> bool {
         let (path, own) = &self.door;
-        if identity(path) == *own {
-            let _ = fs::remove_file(path);
+        identity(path) == *own
+    }
+
+    /// Lets nobody call any more.
+    pub fn close(&self) {
+        if self.are_found() {
+            let _ = fs::remove_file(&self.door.0);
         }
     }
 

@@ -253,13 +253,18 @@ impl Keeper {
 
     fn restore(&mut self, word: &[Event]) -> Outcome<Still> {
         let _lock = Lock::of(&self.name)?;
+        // Whoever had no time while its tunnel went and another came is told to look by that one, which
+        // has no other keeper then.
+        let is_ours = |it: &Journal| {
+            it.note.since == self.since || self.foreground.is_none() && self.ears.are_found()
+        };
         // Where only the link is not in the journal any more, somebody has taken the tunnel down, but
         // not all of it could be taken back.
-        let is_kept =
-            |it: &Journal| it.note.since == self.since && tunnel::has_link(it, &self.name);
+        let is_kept = |it: &Journal| is_ours(it) && tunnel::has_link(it, &self.name);
         let Some(journal) = tunnel::journal(&self.name)?.filter(is_kept) else {
             return Ok(Still::Ends);
         };
+        self.since = journal.note.since;
         let asks = self.mute.is_none();
         let watched = self.ears.follow_file(tunnel::dns(&journal.entries).is_some());
         let mut wish = Wish::of(self.name.clone(), tunnel::applied_file(&self.name))?;
