@@ -322,6 +322,31 @@ fn a_daemon_that_was_killed_while_it_opened_its_socket_leaves_nothing_behind() {
 }
 
 #[test]
+fn the_link_of_one_who_has_just_died_is_waited_for_and_no_other() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        # A link of a process that ends in so many seconds.
+        link() {
+            python3 -c 'import fcntl, os, struct, sys, time
+tun = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tun, 0x400454ca, struct.pack("16sH22x", b"wg0", 0x1001))
+time.sleep(float(sys.argv[1]))' $1 & process=$!
+            await ip link show wg0
+        }
+        link 0.5
+        check adit up wg0
+        check adit down wg0
+        link 60
+        code 1 adit up wg0
+        grep -q 'wg0 is there already, and not by `adit up' errors || fail "$(cat errors)"
+        kill $process
+        "##,
+    );
+}
+
+#[test]
 fn three_hundred_times_up_and_down_leave_nothing() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

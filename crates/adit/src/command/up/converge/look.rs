@@ -1,12 +1,15 @@
 //! What a tunnel is, and what it ought to be.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use host::dns::Patience;
+use host::news::{Bell, News};
 use host::plan::{Carrier as _, Item, Machine, OnFailure};
-use host::{Family, dns, guard};
+use host::{Family, Link, Network, dns, guard};
 use proto::{DeviceState, PublicKey};
 use sys::clock::realtime;
+use sys::poll::Epoll;
 
 use super::{Resolver, Tunnel};
 use crate::command::up::carrier::{self, End};
@@ -196,7 +199,11 @@ fn present(
         return Ok(None);
     }
     if !is_made {
-        let instead = match machine.network.link(name)?.is_tunnel() {
+        let link = machine.network.link(name)?;
+        if !only_tells && is_dying(&link, &mut machine.network)? {
+            return Ok(None);
+        }
+        let instead = match link.is_tunnel() {
             true => format!("end it first, by `wg-quick down {name}' or `ip link delete {name}'"),
             false => "it is no tunnel: give the file another name".to_owned(),
         };
@@ -215,6 +222,28 @@ fn present(
             _ => Ok(None),
         },
     }
+}
+
+/// Whether a link goes by itself in a moment: that of a daemon that has been killed outlives it.
+fn is_dying(link: &Link, network: &mut Network) -> Outcome<bool> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let is_served = interface::connect(link.name.as_ref()).is_ok_and(|daemon| daemon.is_some());
+    if link.kind != "tun" || is_served {
+        return Ok(false);
+    }
+    let fail = |error| Failure::io(format!("wait for the end of {}", link.name), &error);
+    let (bell, epoll) = (Bell::open(News::Links).map_err(fail)?, Epoll::new().map_err(fail)?);
+    epoll.add(&bell, 0).map_err(fail)?;
+    let deadline = Instant::now() + PATIENCE;
+    while network.has_link(&link.name)? {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let _ = epoll.wait(Some(left)).map_err(fail)?;
+        bell.drain();
+    }
+    Ok(true)
 }
 
 /// The addresses of the endpoints that are to be set.
