@@ -440,8 +440,8 @@ fn queries() -> impl Iterator<Item = Expression> {
 
 /// What a link needs to be of use at all, and what carries nothing of ours: an address (RFC 2131
 /// §4.1, RFC 8415 §7), routers and neighbours (RFC 4861), and which of their calls are for us (RFC
-/// 2710, RFC 3810). Nobody without privileges can send any of it, nor can it pass a router, but for
-/// the renewal of an address with the server that gave it.
+/// 2710, RFC 3810). Nobody without privileges can send any of it. It is of no use behind a router, but
+/// for the renewal of an address with the server that gave it.
 fn housekeeping() -> Vec<Rule> {
     const ROUTER_SOLICITATION: u8 = 133;
     const NEIGHBOUR_SOLICITATION: u8 = 135;
