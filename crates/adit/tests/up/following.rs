@@ -205,3 +205,36 @@ fn a_peer_on_a_link_is_called_there_when_the_link_has_become_another_one() {
         "##,
     );
 }
+
+#[test]
+fn names_by_the_hundred_take_no_more_than_a_process_has() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        split '' ''
+        for number in {1..300}; do
+            printf '%s\n' '[Peer]' "PublicKey = $(head -c 32 /dev/urandom | base64)" "Endpoint = nobody$number.example:1"
+        done >> /etc/wireguard/wg0.conf
+        # Nobody answers, nor says that nobody does.
+        printf 'nameserver 192.0.2.1\noptions timeout:10\n' > /etc/resolv.conf
+        ip netns exec far nft 'add table ip deaf; add chain ip deaf input { type filter hook input priority 0; };
+            add rule ip deaf input udp dport 53 drop'
+        ulimit -Sn 200
+        check adit up wg0
+        keeper=$(pgrep -xf '[^ ]*adit keep wg0')
+        asks() { [ $(ls /proc/$keeper/task | wc -l) -gt 60 ]; }
+        await asks
+        [ $(ls /proc/$keeper/fd | wc -l) -lt 120 ] || fail "$(ls -l /proc/$keeper/fd)"
+        # It does everything else meanwhile.
+        ip addr del 10.9.0.2/24 dev wg0
+        back() { ip addr show wg0 | grep -q 10.9.0.2; }
+        await back
+        # All of them are found when somebody answers.
+        for number in {1..300}; do echo "192.0.2.1 nobody$number.example"; done >> /etc/hosts
+        check adit reload wg0
+        found() { [ $(wg show wg0 endpoints | grep -c 192.0.2.1:1$) = 300 ]; }
+        await found
+        check adit down wg0
+        "##,
+    );
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,8 @@ use super::wish::Endpoint;
 
 /// How long a tunnel that comes up waits for names.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Each question takes a thread and a descriptor, of which a process has a thousand.
+pub const AT_ONCE: usize = 64;
 
 impl Endpoint {
     /// Whether nobody has to be asked for it.
@@ -90,23 +92,31 @@ impl Answer {
     }
 }
 
-/// Looks all of them up at once, and tells what was found in time.
+/// Looks all of them up, many at once, and tells what was found in time.
 pub fn find<'a>(endpoints: impl IntoIterator<Item = (&'a PublicKey, &'a Endpoint)>) -> Found {
+    let (addresses, names): (Vec<_>, Vec<_>) =
+        endpoints.into_iter().partition(|(_, endpoint)| endpoint.is_address());
+    let addresses = addresses.into_iter();
+    let mut result: Found =
+        addresses.filter_map(|(peer, it)| Some((*peer, it.look_up().ok()?))).collect();
+    let names: Vec<_> = names.into_iter().map(|(peer, it)| (*peer, it.clone())).collect();
+    let mut waiting = names.len();
     let (found, answers) = mpsc::channel();
-    let mut result = Found::new();
-    let mut waiting = 0_usize;
-    for (peer, endpoint) in endpoints {
-        if endpoint.is_address() {
-            result.extend(endpoint.look_up().ok().map(|address| (*peer, address)));
-            continue;
-        }
-        let (peer, endpoint, found) = (*peer, endpoint.clone(), found.clone());
-        let asking = thread::Builder::new().name("resolve".into()).spawn(move || {
-            // Nobody may wait for it any more.
-            let _ = found.send((peer, endpoint.look_up()));
+    let askers = waiting.min(AT_ONCE);
+    let names = Arc::new(Mutex::new(names.into_iter()));
+    for _ in 0..askers {
+        let (names, found) = (Arc::clone(&names), found.clone());
+        let next = move || names.lock().unwrap_or_else(PoisonError::into_inner).next();
+        // Where there is no thread left, those that there are ask for all.
+        let _ = thread::Builder::new().name("resolve".into()).spawn(move || {
+            while let Some((peer, endpoint)) = next() {
+                if found.send((peer, endpoint.look_up())).is_err() {
+                    break; // nobody waits any more
+                }
+            }
         });
-        waiting += usize::from(asking.is_ok());
     }
+    drop(found);
     let start = Instant::now();
     while waiting > 0 {
         match answers.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {

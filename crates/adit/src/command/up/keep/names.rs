@@ -1,7 +1,7 @@
 //! Names of endpoints that nobody knew when the tunnel came up, which are looked up until somebody
 //! does, and of those that have fallen silent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use proto::PublicKey;
 use sys::poll::Event;
 
 use crate::command::up::converge::Tunnel;
-use crate::command::up::endpoints::{Answer, Answers};
+use crate::command::up::endpoints::{AT_ONCE, Answer, Answers};
 use crate::command::up::pauses::Pauses;
 use crate::command::up::wish::{Endpoint, Wish};
 
@@ -31,7 +31,10 @@ pub struct Names {
     outside: Option<Outside>,
     waiting: BTreeMap<PublicKey, Endpoint>,
     found: BTreeMap<PublicKey, (String, Answer)>,
-    /// How many questions are out.
+    /// Whom a question is about that is out, or waits until fewer are.
+    asked: BTreeSet<PublicKey>,
+    late: VecDeque<(PublicKey, Endpoint)>,
+    /// How many are out.
     out: usize,
     pauses: Pauses,
     next: Option<Instant>,
@@ -47,6 +50,8 @@ impl Names {
             outside: None,
             waiting: BTreeMap::new(),
             found: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            late: VecDeque::new(),
             out: 0,
             pauses: Pauses::up_to(LONGEST_PAUSE),
             next: None,
@@ -85,7 +90,7 @@ impl Names {
 
     /// When to ask again, unless questions are out.
     pub fn next(&self) -> Option<Instant> {
-        self.next.filter(|_| self.out == 0)
+        self.next.filter(|_| self.asked.is_empty())
     }
 
     /// Whether it is time to ask again.
@@ -104,17 +109,32 @@ impl Names {
         self.next = Some(Instant::now() + self.pauses.take());
     }
 
-    /// Asks for one.
+    /// Asks for one, unless that is done already.
     pub fn ask(&mut self, peer: PublicKey, endpoint: Endpoint) {
-        let (answers, bell) = (self.answers.0.clone(), Arc::clone(&self.bell));
-        let outside = self.outside.clone();
-        let asking = thread::Builder::new().name("resolve".into()).spawn(move || {
-            let answer = endpoint.ask(outside.as_ref());
-            // Nobody may wait for it any more.
-            let _ = answers.send((peer, endpoint.text, answer));
-            bell.signal();
-        });
-        self.out += usize::from(asking.is_ok());
+        if self.asked.insert(peer) {
+            self.late.push_back((peer, endpoint));
+            self.ask_more();
+        }
+    }
+
+    /// As many at once as may be.
+    fn ask_more(&mut self) {
+        while self.out < AT_ONCE
+            && let Some((peer, endpoint)) = self.late.pop_front()
+        {
+            let (answers, bell) = (self.answers.0.clone(), Arc::clone(&self.bell));
+            let outside = self.outside.clone();
+            let asking = thread::Builder::new().name("resolve".into()).spawn(move || {
+                let answer = endpoint.ask(outside.as_ref());
+                // Nobody may wait for it any more.
+                let _ = answers.send((peer, endpoint.text, answer));
+                bell.signal();
+            });
+            match asking {
+                Ok(_) => self.out += 1,
+                Err(_) => drop(self.asked.remove(&peer)),
+            }
+        }
     }
 
     /// Takes what was answered; whether something was found.
@@ -122,10 +142,12 @@ impl Names {
         self.bell.drain();
         while let Ok((peer, text, answer)) = self.answers.1.try_recv() {
             self.out = self.out.saturating_sub(1);
+            self.asked.remove(&peer);
             if !answer.addresses.is_empty() {
                 self.found.insert(peer, (text, answer));
             }
         }
+        self.ask_more();
         !self.found.is_empty()
     }
 
