@@ -1,5 +1,18 @@
 //! adit: a complete WireGuard for Linux, one program under several names.
 
+/// As that of the standard library, but it does not panic if nobody can be told: what is half done must be
+/// taken back all the same.
+macro_rules! eprint {
+    ($($what:tt)*) => {{
+        let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!($($what)*));
+    }};
+}
+
+/// Likewise.
+macro_rules! eprintln {
+    ($($what:tt)*) => { eprint!("{}\n", format_args!($($what)*)) };
+}
+
 mod command;
 
 use std::env;

@@ -55,10 +55,7 @@ struct Options {
 pub fn run(arguments: Vec<OsString>) -> ExitCode {
     let options = match parse(arguments) {
         Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
+        Ok(None) => return super::say(USAGE),
         Err(error) => {
             eprintln!("adit demo: {error}\n{USAGE}");
             return ExitCode::from(2);

@@ -85,6 +85,21 @@ fn a_signal_takes_back_what_was_done() {
 }
 
 #[test]
+fn what_fails_is_taken_back_though_nobody_can_be_told() {
+    let Some(stage) = Stage::new() else { return };
+    let record = play(
+        &stage,
+        "mute
+$ mute() { \"$REAL\" \"$@\" 2> /dev/full; }
+$ REAL=$PROGRAM; PROGRAM=mute
+> step up wg0
+@interface
+Address = 10.0.0.256/24",
+    );
+    assert_eq!((&*record.0["up: code"], &*record.0["up: links"]), ("1\n", ""));
+}
+
+#[test]
 fn without_bash_a_hook_runs_in_sh() {
     let Some(stage) = Stage::new() else { return };
     let record = play(
