@@ -319,7 +319,7 @@ fn ioctl(fd: BorrowedFd<'_>, request: Request<'_>) -> io::Result<RawFd> {
     let (number, argument) = match request {
         Request::SetInterface(name) => (libc::TUNSETIFF, ptr::from_mut(name).cast()),
         Request::GetInterface(name) => (libc::TUNGETIFF, ptr::from_mut(name).cast()),
-        Request::GetMtu(name) => (libc::SIOCGIFMTU, ptr::from_mut(name).cast()),
+        Request::GetMtu(name) => (libc::SIOCGIFMTU as libc::Ioctl, ptr::from_mut(name).cast()),
         Request::SetQueue(flags) => (libc::TUNSETQUEUE, ptr::from_mut(flags).cast()),
         // The kernel only reads it.
         Request::SetVnetHeaderSize => {
