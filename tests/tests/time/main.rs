@@ -1,6 +1,8 @@
 //! What a daemon does as time goes by. Between two of adit the protocol's clock runs faster; with
 //! wireguard-go it takes patience, which `ADIT_LONG=1` says is there.
 
+mod idle;
+
 use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
