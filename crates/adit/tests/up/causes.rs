@@ -249,6 +249,7 @@ END
 fn a_daemon_that_died_is_told_and_forgotten_when_it_is_back() {
     play(
         r##"
+        fast
         split 'ListenPort = 51821' ''
         far_file '' ''
         check adit up wg0; check far_adit up far0
@@ -281,6 +282,7 @@ fn a_daemon_that_died_is_told_and_forgotten_when_it_is_back() {
 fn forged_reports_inform_and_change_nothing() {
     play(
         r##"
+        fast
         split 'ListenPort = 51821' ''
         far_file '' ''
         check adit up wg0; check far_adit up far0

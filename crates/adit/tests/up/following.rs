@@ -38,6 +38,7 @@ fn a_peer_that_moved_away_and_fell_silent_is_looked_for_where_the_file_has_it() 
     let Some(stage) = Stage::new() else { return };
     stage.play(
         r##"
+        fast
         far_up
         split '' ''
         check adit up wg0
