@@ -233,9 +233,11 @@ fn a_daemon_that_hangs_does_not_hold_anybody_up_for_ever() {
         grep -q 'wg0 is carried by adit already' errors || fail "$(cat errors)"
         pkill -STOP -f 'adit daemon -- wg0'
         timeout 20 "$ADIT" wg set wg0 fwmark 1 2> refused & set=$!
+        code 1 timeout 20 "$ADIT" wg show wg0
+        grep -q ': Connection timed out$' errors || fail "$(cat errors)"
         check timeout 20 "$ADIT" status wg0 > told
         code 1 wait $set
-        grep -q 'Unable to modify interface: Resource temporarily unavailable' refused || fail "$(cat refused)"
+        grep -q 'Unable to modify interface: Connection timed out' refused || fail "$(cat refused)"
         grep -q 'whoever carries its packets does not answer' told || fail "$(cat told)"
         check timeout 20 "$ADIT" down wg0
         pkill -CONT -f 'adit daemon -- wg0'

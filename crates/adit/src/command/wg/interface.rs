@@ -49,7 +49,8 @@ pub(in crate::command) fn names() -> io::Result<Vec<OsString>> {
 ///
 /// # Errors
 ///
-/// With the number that the other side sent, or that connecting to it gave.
+/// With the number that the other side sent, or that connecting to it gave; ETIMEDOUT if it says
+/// nothing.
 pub(in crate::command) fn state(name: &OsStr) -> io::Result<DeviceState> {
     told(name).map(|(state, _)| state)
 }
@@ -65,7 +66,8 @@ pub(in crate::command) fn told(name: &OsStr) -> io::Result<(DeviceState, Trouble
     };
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(b"get=1\n\n")?;
-    read_told(BufReader::new(stream), interface_index).map_err(io::Error::from_raw_os_error)
+    let told = read_told(BufReader::new(stream), interface_index);
+    told.map_err(io::Error::from_raw_os_error).map_err(by_its_name)
 }
 
 /// Applies settings to an interface, of whose name the first 15 bytes count.
@@ -81,8 +83,17 @@ pub(in crate::command) fn configure(name: &OsStr, settings: &Settings) -> io::Re
     let patience = PATIENCE + Duration::from_secs((request.len() / MEBIBYTE) as u64);
     stream.set_write_timeout(Some(patience))?;
     stream.set_read_timeout(Some(patience))?;
-    stream.write_all(&request)?;
-    read_result(BufReader::new(stream)).map_err(io::Error::from_raw_os_error)
+    let answer = stream
+        .write_all(&request)
+        .and_then(|()| read_result(BufReader::new(stream)).map_err(io::Error::from_raw_os_error));
+    answer.map_err(by_its_name)
+}
+
+/// The end of our patience, which the kernel calls as if trying again might help.
+fn by_its_name(error: io::Error) -> io::Error {
+    const ETIMEDOUT: i32 = 110;
+    let has_ended = error.kind() == ErrorKind::WouldBlock;
+    if has_ended { io::Error::from_raw_os_error(ETIMEDOUT) } else { error }
 }
 
 /// A name as the kernel would cut it.
