@@ -364,6 +364,27 @@ fn an_endpoint_that_leads_to_this_machine_is_told() {
 }
 
 #[test]
+fn a_way_that_has_gone_is_told_while_there_is_a_session_when_the_peer_calls() {
+    play(
+        r##"
+        split 'ListenPort = 51821' ''
+        far_file '' ''
+        check adit up wg0; check far_adit up far0
+        works
+        check ip route del default
+        check ip route del 192.0.2.0/24 dev eth0
+        # We send nothing; it does, and calls.
+        vain() { far_called; here 'this machine knows no way to 192.0.2.1: Network is unreachable'; }
+        SECONDS=0
+        until vain; do [ $SECONDS -lt 40 ] || fail "$(cat told)"; done
+        grep -q 'handshaked: yes' told || fail "$(cat told)"
+        grep -q 'it calls, and' told && fail "$(cat told)"
+        check adit down wg0; check far_adit down far0
+        "##,
+    );
+}
+
+#[test]
 fn that_nothing_ever_comes_out_is_told_though_handshakes_succeed() {
     play(
         r##"

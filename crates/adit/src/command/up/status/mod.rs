@@ -163,6 +163,7 @@ impl Tunnel {
         let called = link.as_deref().filter(|_| journal.note.kernel).unwrap_or(name);
         let (state, troubles) = interface::told(called.as_ref()).ok().unzip();
         let privileges = state.as_ref().and_then(|_| privileges::kept(called));
+        let troubles: Troubles = troubles.unwrap_or_default();
         let counts = link.as_ref().and_then(|link| machine.network.counts(link).ok());
         let addresses = machine.network.addresses()?;
         let (keeper, calls) = match keep::ask(name) {
@@ -170,7 +171,9 @@ impl Tunnel {
             None => (None, Calls::new()),
         };
         let faults = match (&state, &link) {
-            (Some(state), Some(link)) => faults(state, link, &calls, &mut machine.network),
+            (Some(state), Some(link)) => {
+                faults(state, link, &calls, &troubles, &mut machine.network)
+            }
             _ => BTreeMap::new(),
         };
         let own = observed.links.iter().find(|it| Some(&it.name) == link.as_ref());
@@ -186,7 +189,7 @@ impl Tunnel {
             entries: journal.entries,
             observed,
             state,
-            troubles: troubles.unwrap_or_default(),
+            troubles,
             privileges,
             counts,
             addresses: addresses.iter().map(|it| it.address.address).collect(),
@@ -284,17 +287,21 @@ fn unanswered_since(peer: &PeerState, calls: &Calls) -> Option<u64> {
     Some(since).filter(|since| peer.last_handshake.is_none_or(|last| last.as_secs() < *since))
 }
 
-/// Why peers that have no session cannot be reached from here.
+/// Why peers that have no session, or do not hear us, cannot be reached from here.
 fn faults(
     state: &DeviceState,
     link: &str,
     calls: &Calls,
+    troubles: &Troubles,
     network: &mut Network,
 ) -> BTreeMap<PublicKey, Fault> {
     let mut ways = Ways::new(network, link, state.fwmark);
     let has_none = |peer: &&PeerState| {
         let is_called_in_vain = unanswered_since(peer, calls).is_some();
-        is_called_in_vain || !Lights::of(peer, is_called_in_vain).handshaked
+        let trouble = troubles.peers.get(&peer.public_key);
+        is_called_in_vain
+            || trouble.is_some_and(|trouble| trouble.unheard.is_some())
+            || !Lights::of(peer, is_called_in_vain).handshaked
     };
     let peers = state.peers.iter().filter(has_none);
     peers.filter_map(|peer| Some((peer.public_key, ways.fault(peer.endpoint?)?))).collect()
