@@ -9,7 +9,7 @@ use simple_dns::rdata::{A, RData};
 use simple_dns::{CLASS, Name, Packet, QTYPE, RCODE, ResourceRecord, TYPE};
 
 use crate::probe::PUBLIC;
-use crate::stage::{ENDPOINT, Program, STRICT, Stage};
+use crate::stage::{ENDPOINT, OURS, Program, STRICT, Stage};
 use crate::wire::{Frame, Kind};
 use crate::{BOTH, assert_tight};
 
@@ -100,7 +100,7 @@ fn a_name_that_is_known_only_when_the_guard_is_up_is_found() {
     let leaks = stage.leaks();
     assert_eq!(leaks.count(), 0, "{leaks}");
     assert!(stage.reaches_the_other_end());
-    let told = stage.client.run(&format!("{} status --json wg0", crate::stage::OURS));
+    let told = stage.client.run(&format!("{OURS} status --json wg0"));
     assert!(told.contains("203.0.113.5:51820, which is vpn.example:51820"), "{told}");
     // Only who bears the tunnel's mark may ask, and only this server.
     let rules = stage.client.run("nft list chain inet adit-wg0 output");
@@ -130,7 +130,8 @@ fn a_peer_that_has_moved_is_found_again() {
     const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 6);
     let Some((mut stage, server)) = a_named_endpoint() else { return };
     server.tells(Some(ENDPOINT));
-    stage.tunnel("up");
+    // So that it does not take half a minute until the peer is missed.
+    stage.client.run(&format!("ADIT_TIME_SCALE=5 {OURS} up wg0"));
     assert!(stage.reaches_the_other_end());
     stage.allowed.name = ASKED;
     stage.allowed.endpoints.push((ELSEWHERE.into(), 51820));
