@@ -144,6 +144,12 @@ pub fn without(
     tables
 }
 
+/// The mark of what leaves this machine: ours, or that of the tunnel which carries all others. Whoever
+/// carries another has the lesser one.
+pub fn outermost(mark: u32, others: impl Iterator<Item = u32>) -> u32 {
+    others.fold(mark, u32::min)
+}
+
 /// A chain that lets pass what none of its rules judges.
 fn base(name: &str, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
     let base = Some(Base { hook, priority, policy: Verdict::Accept });
@@ -288,7 +294,7 @@ impl Guard {
 
     /// The mark of what leaves this machine: ours, or that of the tunnel which carries all others.
     fn outermost(&self) -> u32 {
-        self.outer.iter().map(|(mark, _)| *mark).fold(self.mark, u32::min)
+        outermost(self.mark, self.outer.iter().map(|(mark, _)| *mark))
     }
 
     /// What this machine sends.

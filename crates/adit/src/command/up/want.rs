@@ -121,8 +121,7 @@ fn filters(
         return guard.tables().map(|table| Wanted { item: Item::Filter(table), why }).into();
     }
     let addresses: Vec<_> = addresses.iter().map(|prefix| prefix.address).collect();
-    let marks = circumstances.others.iter().map(|other| other.mark);
-    let outermost = marks.fold(mark, u32::min);
+    let outermost = guard::outermost(mark, circumstances.others.iter().map(|other| other.mark));
     let tables = guard::without(&wish.name, full, &addresses, mark, outermost);
     let why = "nobody reaches the tunnel's addresses beside it";
     tables.into_iter().map(|table| Wanted { item: Item::Filter(table), why }).collect()
