@@ -116,6 +116,11 @@ fn each_mistake_is_found_in_its_line() {
             "P::1\n[Peer]\nPublicKey = <B>\nAllowedIPs = ::2\nPersistentKeepalive = 25\n",
             &["11 keepalive-without-endpoint?"],
         ),
+        (
+            "G[Peer]\nPublicKey = <A>\nAllowedIPs = ::1\nEndpoint = [::]:1\n",
+            &["7 endpoint-unspecified?"],
+        ),
+        ("G[Peer]\nPublicKey = <A>\nAllowedIPs = ::1\nEndpoint = 0.0.0.1:1\n", &[]),
         ("P10.0.0.1/24\n", &["7 host-bits?"]),
         ("P10.0.0.1/33\n", &["7 value"]),
         ("P10.0.0.1,,10.0.0.2\n", &["7 value"]),

@@ -199,6 +199,10 @@ fn a_narrow_way_leaves_ipv6_the_mtu_that_it_needs() {
         full 'MTU = 1279' ''
         code 3 adit up wg0
         grep -q 'MTU = 1279 is too small for IPv6: write 1280' errors || fail "$(cat errors)"
+        full 'FwMark = 254' ''
+        code 3 adit up wg0
+        grep -q 'FwMark = 254 is the number of a routing table .*: write for example 51820' errors ||
+            fail "$(cat errors)"
         "##,
     );
 }

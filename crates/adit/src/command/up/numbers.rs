@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ const LEAST: u32 = 68;
 const TOO_MUCH: u32 = 1 << 16;
 /// What IPv6 needs of every link (RFC 8200 §5): below, the kernel takes it off.
 pub const LEAST_OF_V6: u32 = 1280;
+/// The tables `default`, `main` and `local` (rtnetlink(7)).
+const RESERVED: RangeInclusive<u32> = 253..=255;
 /// Of an Ethernet, when nothing better is known.
 const USUAL: u32 = 1500;
 
@@ -38,7 +41,15 @@ pub fn table(wish: &Wish, machine: &mut Machine, note: &Note) -> Outcome<Option<
         return Ok(None);
     }
     if let Some(mark) = wish.settings.fwmark.filter(|mark| *mark != 0) {
-        return Ok(Some(mark));
+        let text = format!(
+            "{}: FwMark = {mark} is the number of a routing table that every machine has, and a tunnel \
+             for everything needs one of its own by that number: write for example {FIRST_TABLE}",
+            wish.path.display()
+        );
+        return match RESERVED.contains(&mark) {
+            true => Err(Failure::new(Kind::Configuration, text)),
+            false => Ok(Some(mark)),
+        };
     }
     if let Some(table) = note.table.filter(|table| *table >= FIRST_TABLE) {
         return Ok(Some(table));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 
 use proto::{PrivateKey, PublicKey};
 
@@ -51,6 +52,12 @@ impl Peer {
             Key::Endpoint => {
                 peers.has_endpoint = true;
                 value::endpoint(value).map(|address| {
+                    if let Some(address) = address.filter(IpAddr::is_unspecified) {
+                        let what = format!("{address} is nobody's address");
+                        let instead = "write the address or name of the peer, or no `Endpoint'";
+                        let code = "endpoint-unspecified";
+                        problems.push(Problem::warning(at.line, code, what, instead));
+                    }
                     address.into_iter().for_each(|it| routes.add_endpoint(it, at.line));
                 })
             }
