@@ -188,11 +188,11 @@ impl<'a> Exchange<'a> {
                 continue;
             };
             match kind(answer.bytes) {
-                Ok(Kind::Response) => {
+                Ok(Kind::Response(_)) => {
                     initiator.keep_response(answer.bytes);
                     completed += 1;
                 }
-                Ok(Kind::CookieReply) => {
+                Ok(Kind::CookieReply(_)) => {
                     initiator.take_cookie(answer.bytes)?;
                     self.cookies += 1;
                     owed.push(number);

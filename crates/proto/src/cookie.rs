@@ -7,10 +7,9 @@ use core::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
-use crate::discard::Discard;
 use crate::keys::PublicKey;
-use crate::message::{CookieReply, SessionIndex};
-use crate::primitives::{Secret, extended_key, hash, mac};
+use crate::message::{COOKIE_REPLY, take};
+use crate::primitives::{Secret, Unauthentic, extended_key, hash, mac};
 use crate::random::{self, Random};
 use crate::time::Time;
 
@@ -56,15 +55,14 @@ impl Checker {
     }
 
     /// mac2: nothing if the sender has proved that it receives what is sent to `from`; otherwise the
-    /// cookie that lets it. The message was called `sender`.
+    /// message with the cookie that lets it.
     pub fn challenge(
         &mut self,
         now: Time,
         from: SocketAddr,
-        sender: SessionIndex,
         message: &[u8],
         random: &mut Random,
-    ) -> Option<CookieReply> {
+    ) -> Option<Vec<u8>> {
         self.secret.take_if(|(_, until)| *until <= now);
         let (secret, _) = self
             .secret
@@ -73,12 +71,14 @@ impl Checker {
         if is_sealed(&cookie, message) {
             return None;
         }
-        let nonce = random::array(random);
+        let nonce: [u8; 24] = random::array(random);
         let (key, counter) = extended_key(&self.cookie_key, &nonce);
         // The last but one.
         let mac1 = message.rchunks(16).nth(1).unwrap_or_default();
-        let encrypted_cookie = key.sealed(counter, mac1, &cookie);
-        Some(CookieReply { receiver: sender, nonce, encrypted_cookie })
+        let sealed = key.sealed(counter, mac1, &cookie);
+        // What the message calls its sender is behind its type.
+        let receiver = message.chunks(4).nth(1).unwrap_or_default();
+        Some([&COOKIE_REPLY, receiver, &nonce, &sealed].concat())
     }
 }
 
@@ -116,12 +116,12 @@ impl Jar {
         &mut self,
         now: Time,
         sender: &PublicKey,
-        reply: &CookieReply,
-    ) -> Result<(), Discard> {
-        let mac1 = self.unanswered.ok_or(Discard::BadCookie)?;
-        let (key, counter) = extended_key(&cookie_key(sender), &reply.nonce);
-        let cookie = key.opened(counter, &mac1, &reply.encrypted_cookie);
-        let cookie = cookie.map_err(|_| Discard::BadCookie)?;
+        mut reply: &[u8],
+    ) -> Result<(), Unauthentic> {
+        let mac1 = self.unanswered.ok_or(Unauthentic)?;
+        let [_type, _receiver] = [take::<4>(&mut reply)?, take(&mut reply)?];
+        let (key, counter) = extended_key(&cookie_key(sender), &take(&mut reply)?);
+        let cookie = key.opened(counter, &mac1, reply)?;
         self.cookie = Some((Zeroizing::new(cookie), now + COOKIE_LIFETIME));
         self.unanswered = None;
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::discard::Discard;
-use crate::message::{DATA_HEADER, DATA_OVERHEAD, DATA_TYPE, SessionIndex, TAG};
+use crate::message::{DATA, DATA_HEADER, DATA_OVERHEAD, SessionIndex, TAG};
 use crate::primitives::Aead;
 use crate::time::Time;
 use crate::timers::{REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ON_RECEIVE};
@@ -165,8 +165,8 @@ impl Keypair {
 }
 
 fn data_header(receiver: SessionIndex, counter: u64) -> [u8; DATA_HEADER] {
-    let fields = u128::from(DATA_TYPE) | u128::from(receiver.0) << 32 | u128::from(counter) << 64;
-    fields.to_le_bytes()
+    let [kind, receiver] = [u32::from_le_bytes(DATA), receiver.0].map(u128::from);
+    (kind | receiver << 32 | u128::from(counter) << 64).to_le_bytes()
 }
 
 fn data_counter(header: &[u8; DATA_HEADER]) -> u64 {

@@ -7,12 +7,15 @@
 //! ```
 //!
 //! Every step that consumes a message borrows its state and returns a value: what is not authentic
-//! leaves no trace.
+//! leaves no trace. Messages are written and read in the order of these tokens; the MACs behind them are
+//! `cookie`'s concern.
+
+use alloc::vec::Vec;
 
 use zeroize::Zeroizing;
 
 use crate::keys::{PresharedKey, PublicKey};
-use crate::message::{Initiation, Response, SessionIndex};
+use crate::message::{INITIATION, RESPONSE, SessionIndex, TAG, take};
 use crate::primitives::{Aead, DhKey, Secret, Unauthentic, hash, kdf};
 use crate::tai64n::Timestamp;
 
@@ -61,23 +64,23 @@ impl Symmetric {
         OneTimeKey(key)
     }
 
-    fn seal<const N: usize, const SEALED: usize>(
-        &mut self,
-        OneTimeKey(key): OneTimeKey,
-        text: &[u8; N],
-    ) -> [u8; SEALED] {
+    /// Appends `text`, sealed, to `message`.
+    fn seal(&mut self, OneTimeKey(key): OneTimeKey, text: &[u8], message: &mut Vec<u8>) {
         let sealed = Aead::new(&key).sealed(0, &self.hash, text);
         self.mix_hash(&sealed);
-        sealed
+        message.extend(sealed);
     }
 
-    fn open<const SEALED: usize, const N: usize>(
+    /// Takes `N` bytes, which are sealed, off the front of `rest`.
+    fn open<const N: usize>(
         &mut self,
         OneTimeKey(key): OneTimeKey,
-        sealed: &[u8; SEALED],
+        rest: &mut &[u8],
     ) -> Result<[u8; N], Unauthentic> {
+        let (sealed, behind) = rest.split_at_checked(N + TAG).ok_or(Unauthentic)?;
         let text = Aead::new(&key).opened(0, &self.hash, sealed)?;
         self.mix_hash(sealed);
+        *rest = behind;
         Ok(text)
     }
 
@@ -105,92 +108,93 @@ pub(crate) fn create_initiation(
     index: SessionIndex,
     ephemeral: DhKey,
     timestamp: Timestamp,
-) -> Result<(Initiated, Initiation), Unauthentic> {
+) -> Result<(Initiated, Vec<u8>), Unauthentic> {
+    let mut message = [INITIATION, index.0.to_le_bytes()].concat();
     let mut noise = Symmetric::new(responder);
+    message.extend(ephemeral.public.0);
     noise.mix_ephemeral(&ephemeral.public); // e
     let key = noise.mix_dh(&ephemeral.agree(responder)?); // es
-    let encrypted_static = noise.seal(key, &own.public.0); // s
+    noise.seal(key, &own.public.0, &mut message); // s
     let key = noise.mix_dh(static_static); // ss
-    let encrypted_timestamp = noise.seal(key, &timestamp.0); // {timestamp}
-    let message = Initiation {
-        sender: index,
-        ephemeral: ephemeral.public,
-        encrypted_static,
-        encrypted_timestamp,
-    };
+    noise.seal(key, &timestamp.0, &mut message); // {timestamp}
     Ok((Initiated { index, ephemeral, noise }, message))
 }
 
 /// An initiation of which only the claimed identity is known: enough to look the peer up.
-pub(crate) struct Claim {
+pub(crate) struct Claim<'a> {
     pub initiator: PublicKey,
-    message: Initiation,
+    pub sender: SessionIndex,
+    ephemeral: PublicKey,
+    rest: &'a [u8],
     noise: Symmetric,
 }
 
 /// Opens the first half of message 1. Costs one agreement.
-pub(crate) fn open_claim(own: &DhKey, message: Initiation) -> Result<Claim, Unauthentic> {
+pub(crate) fn open_claim<'a>(own: &DhKey, message: &'a [u8]) -> Result<Claim<'a>, Unauthentic> {
+    let mut rest = message;
+    let [_type, sender] = [take(&mut rest)?, take(&mut rest)?].map(u32::from_le_bytes);
     let mut noise = Symmetric::new(&own.public);
-    noise.mix_ephemeral(&message.ephemeral); // e
-    let key = noise.mix_dh(&own.agree(&message.ephemeral)?); // es
-    let initiator = PublicKey(noise.open(key, &message.encrypted_static)?); // s
-    Ok(Claim { initiator, message, noise })
+    let ephemeral = PublicKey(take(&mut rest)?);
+    noise.mix_ephemeral(&ephemeral); // e
+    let key = noise.mix_dh(&own.agree(&ephemeral)?); // es
+    let initiator = PublicKey(noise.open(key, &mut rest)?); // s
+    Ok(Claim { initiator, sender: SessionIndex(sender), ephemeral, rest, noise })
 }
 
 /// An initiation whose sender has proved its identity.
-pub(crate) struct Verified {
+pub(crate) struct Verified<'a> {
     pub timestamp: Timestamp,
-    claim: Claim,
+    claim: Claim<'a>,
 }
 
-impl Claim {
+impl<'a> Claim<'a> {
     /// Opens the second half of message 1: only the holder of the claimed key can have made it.
-    pub fn verify(mut self, static_static: &Secret) -> Result<Verified, Unauthentic> {
+    pub fn verify(mut self, static_static: &Secret) -> Result<Verified<'a>, Unauthentic> {
         let key = self.noise.mix_dh(static_static); // ss
-        let timestamp = self.noise.open(key, &self.message.encrypted_timestamp)?; // {timestamp}
+        let timestamp = self.noise.open(key, &mut self.rest)?; // {timestamp}
         Ok(Verified { timestamp: Timestamp(timestamp), claim: self })
     }
 }
 
-impl Verified {
+impl Verified<'_> {
     /// Makes message 2 and, with it, the session.
     pub fn respond(
         self,
         psk: &PresharedKey,
         index: SessionIndex,
         ephemeral: &DhKey,
-    ) -> Result<(Response, [Secret; 2]), Unauthentic> {
-        let Claim { initiator, message, mut noise } = self.claim;
+    ) -> Result<(Vec<u8>, [Secret; 2]), Unauthentic> {
+        let Claim { initiator, sender, ephemeral: theirs, mut noise, .. } = self.claim;
+        let mut message = [RESPONSE, index.0.to_le_bytes(), sender.0.to_le_bytes()].concat();
+        message.extend(ephemeral.public.0);
         noise.mix_ephemeral(&ephemeral.public); // e
-        noise.mix_key(&*ephemeral.agree(&message.ephemeral)?); // ee
+        noise.mix_key(&*ephemeral.agree(&theirs)?); // ee
         noise.mix_key(&*ephemeral.agree(&initiator)?); // se
         let key = noise.mix_psk(psk); // psk
-        let encrypted_nothing = noise.seal(key, &[]); // {}
-        let response = Response {
-            sender: index,
-            receiver: message.sender,
-            ephemeral: ephemeral.public,
-            encrypted_nothing,
-        };
-        Ok((response, noise.split()))
+        noise.seal(key, &[], &mut message); // {}
+        Ok((message, noise.split()))
     }
 }
 
 impl Initiated {
-    /// Opens message 2. Borrows the state: a response that fails leaves it for the genuine one.
+    /// Opens message 2; yields its sender and the session's keys. Borrows the state: a response that fails
+    /// leaves it for the genuine one.
     pub fn consume_response(
         &self,
         own: &DhKey,
         psk: &PresharedKey,
-        message: &Response,
-    ) -> Result<[Secret; 2], Unauthentic> {
+        message: &[u8],
+    ) -> Result<(SessionIndex, [Secret; 2]), Unauthentic> {
+        let mut rest = message;
+        let [_type, sender, _receiver] = [take(&mut rest)?, take(&mut rest)?, take(&mut rest)?];
         let mut noise = self.noise.clone();
-        noise.mix_ephemeral(&message.ephemeral); // e
-        noise.mix_key(&*self.ephemeral.agree(&message.ephemeral)?); // ee
-        noise.mix_key(&*own.agree(&message.ephemeral)?); // se
+        let ephemeral = PublicKey(take(&mut rest)?);
+        noise.mix_ephemeral(&ephemeral); // e
+        noise.mix_key(&*self.ephemeral.agree(&ephemeral)?); // ee
+        noise.mix_key(&*own.agree(&ephemeral)?); // se
         let key = noise.mix_psk(psk); // psk
-        noise.open::<_, 0>(key, &message.encrypted_nothing)?; // {}
-        Ok(noise.split())
+        noise.open::<0>(key, &mut rest)?; // {}
+        Ok((SessionIndex(u32::from_le_bytes(sender)), noise.split()))
     }
 }
 
@@ -201,7 +205,6 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::message::TAG;
     use crate::vectors::{array, bytes, entries, load};
 
     fn key(transcript: &Value, name: &str) -> DhKey {
@@ -252,23 +255,24 @@ mod tests {
             let one_time = noise.mix_dh(&shared);
             assert_eq!(*one_time.0, array(expected("i_key_static")));
             assert_state(&noise, transcript, "i_after_es");
-            let sealed: [u8; 48] = noise.seal(one_time, &own.public.0);
-            assert_eq!(sealed, array(expected("i_encrypted_static")));
+            let mut sealed = Vec::new();
+            noise.seal(one_time, &own.public.0, &mut sealed);
+            assert_eq!(sealed, bytes(expected("i_encrypted_static")));
 
             let shared = own.agree(&responder).unwrap();
             assert_eq!(*shared, array(expected("i_dh_ss")));
             let one_time = noise.mix_dh(&shared);
             assert_eq!(*one_time.0, array(expected("i_key_timestamp")));
             assert_state(&noise, transcript, "i_after_ss");
-            let sealed: [u8; 28] =
-                noise.seal(one_time, &array::<12>(&last(transcript)["timestamp_tai64n"]));
-            assert_eq!(sealed, array(expected("i_encrypted_timestamp")));
+            let mut sealed = Vec::new();
+            noise.seal(one_time, &bytes(&last(transcript)["timestamp_tai64n"]), &mut sealed);
+            assert_eq!(sealed, bytes(expected("i_encrypted_timestamp")));
             assert_state(&noise, transcript, "i_final");
         }
     }
 
-    /// The state that the last initiation of a transcript leaves on both sides.
-    fn initiated(transcript: &Value) -> (Initiated, Verified) {
+    /// The last initiation of a transcript, and the state that it leaves with its sender.
+    fn initiated(transcript: &Value) -> (Initiated, Vec<u8>) {
         let last = last(transcript);
         let own = key(transcript, "initiator_static_private");
         let responder = key(transcript, "responder_static_private");
@@ -283,24 +287,30 @@ mod tests {
         )
         .unwrap();
         let expected = bytes(&last["message1"]);
-        assert_eq!(message.encode()[..116], expected[..116]);
-        let claim = open_claim(&responder, message).unwrap();
-        assert_eq!(claim.initiator, own.public);
-        (initiated, claim.verify(&static_static).unwrap())
+        assert_eq!(message, expected[..116]);
+        (initiated, expected)
     }
 
     #[test]
     fn every_token_of_the_second_message_matches_the_transcripts() {
         for transcript in entries(&load("transcripts")) {
             let expected = |name: &str| &transcript["intermediate"][name];
-            let (_, Verified { claim: Claim { initiator, message, mut noise }, .. }) =
-                initiated(transcript);
-            let ephemeral = key(transcript, "responder_ephemeral_private");
+            let (_, message) = initiated(transcript);
+            let [own, peer, ephemeral] = [
+                "responder_static_private",
+                "initiator_static_private",
+                "responder_ephemeral_private",
+            ]
+            .map(|name| key(transcript, name));
+            let claim = open_claim(&own, &message).unwrap();
+            assert_eq!(claim.initiator, peer.public);
+            let verified = claim.verify(&own.agree(&peer.public).unwrap()).unwrap();
+            let Claim { initiator, ephemeral: theirs, mut noise, .. } = verified.claim;
 
             noise.mix_ephemeral(&ephemeral.public);
             assert_eq!(ephemeral.public.0, array(expected("r_e_public")));
             assert_state(&noise, transcript, "r_after_e");
-            let shared = ephemeral.agree(&message.ephemeral).unwrap();
+            let shared = ephemeral.agree(&theirs).unwrap();
             assert_eq!(*shared, array(expected("r_dh_ee")));
             noise.mix_key(&*shared);
             assert_state(&noise, transcript, "r_after_ee");
@@ -311,8 +321,9 @@ mod tests {
             let one_time = noise.mix_psk(&PresharedKey::new(array(&transcript["preshared_key"])));
             assert_eq!(*one_time.0, array(expected("r_key_empty")));
             assert_state(&noise, transcript, "r_after_psk");
-            let sealed: [u8; TAG] = noise.seal(one_time, &[]);
-            assert_eq!(sealed, array(expected("r_encrypted_nothing")));
+            let mut sealed = Vec::new();
+            noise.seal(one_time, &[], &mut sealed);
+            assert_eq!(sealed, bytes(expected("r_encrypted_nothing")));
             assert_state(&noise, transcript, "r_final");
 
             let [to_responder, to_initiator] = noise.split();
@@ -325,17 +336,17 @@ mod tests {
     fn an_ephemeral_of_low_order_is_refused_in_both_messages() {
         let transcripts = load("transcripts");
         let transcript = &transcripts[0];
-        let (initiated, _) = initiated(transcript);
+        let (initiated, mut initiation) = initiated(transcript);
         let psk = PresharedKey::new(array(&transcript["preshared_key"]));
-        let mut response = Response::parse(&bytes(&transcript["message2"])).unwrap();
+        let mut response = bytes(&transcript["message2"]);
         let [own, responder] = ["initiator_static_private", "responder_static_private"]
             .map(|name| key(transcript, name));
+        assert!(open_claim(&responder, &initiation).is_ok());
         assert!(initiated.consume_response(&own, &psk, &response).is_ok());
         for point in entries(&load("keys")["low_order_public"]) {
-            let mut initiation = Initiation::parse(&bytes(&transcript["message1"])).unwrap();
-            initiation.ephemeral = PublicKey(array(point));
-            assert!(open_claim(&responder, initiation).is_err());
-            response.ephemeral = PublicKey(array(point));
+            initiation[4 + 4..][..32].copy_from_slice(&bytes(point));
+            assert!(open_claim(&responder, &initiation).is_err());
+            response[4 + 4 + 4..][..32].copy_from_slice(&bytes(point));
             assert!(initiated.consume_response(&own, &psk, &response).is_err());
         }
     }

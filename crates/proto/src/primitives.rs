@@ -1,5 +1,7 @@
 //! The four primitives, from proven libraries, in the shapes that the handshake uses (paper §5.4).
 
+use alloc::vec::Vec;
+
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{self, UnparsedPublicKey, X25519};
 use blake2s_simd::{Hash, Params};
@@ -116,32 +118,24 @@ impl Aead {
         self.0.open_in_place(nonce(counter), Aad::from(aad), sealed).map_err(|_| Unauthentic)
     }
 
-    /// `text` (`N` bytes) encrypted, and its tag: `N + TAG` bytes.
-    pub fn sealed<const N: usize, const SEALED: usize>(
-        &self,
-        counter: u64,
-        aad: &[u8],
-        text: &[u8; N],
-    ) -> [u8; SEALED] {
-        const { assert!(SEALED == N + TAG) };
-        let mut sealed = [0; SEALED];
-        let (body, end) = sealed.split_at_mut(N);
-        body.copy_from_slice(text);
-        end.copy_from_slice(&self.seal(counter, aad, body));
+    /// `text` encrypted, and its tag.
+    pub fn sealed(&self, counter: u64, aad: &[u8], text: &[u8]) -> Vec<u8> {
+        let mut sealed = text.to_vec();
+        let tag = self.seal(counter, aad, &mut sealed);
+        sealed.extend(tag);
         sealed
     }
 
-    /// The plaintext of `sealed`, if it is authentic.
-    pub fn opened<const SEALED: usize, const N: usize>(
+    /// The plaintext of `sealed`, if it is authentic and `N` bytes long.
+    pub fn opened<const N: usize>(
         &self,
         counter: u64,
         aad: &[u8],
-        sealed: &[u8; SEALED],
+        sealed: &[u8],
     ) -> Result<[u8; N], Unauthentic> {
-        const { assert!(SEALED == N + TAG) };
-        let mut text = Zeroizing::new(*sealed);
-        let text = self.open(counter, aad, &mut *text)?;
-        text.first_chunk().copied().ok_or(Unauthentic)
+        let mut text = Zeroizing::new(sealed.to_vec());
+        let text = self.open(counter, aad, &mut text)?;
+        (&*text).try_into().map_err(|_| Unauthentic)
     }
 }
 

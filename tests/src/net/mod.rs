@@ -124,8 +124,8 @@ impl Parcel {
     pub fn what(&self) -> Option<What> {
         Some(match kind(&self.bytes).ok()? {
             Kind::Initiation => What::Initiation,
-            Kind::Response => What::Response,
-            Kind::CookieReply => What::CookieReply,
+            Kind::Response(_) => What::Response,
+            Kind::CookieReply(_) => What::CookieReply,
             Kind::Data(_) if self.bytes.len() == DATA_OVERHEAD => What::Keepalive,
             Kind::Data(_) => What::Packet,
         })

@@ -9,7 +9,7 @@ use super::{Conversation, Device, Event, Identity, Progress, Transmit};
 use crate::discard::Discard;
 use crate::endpoint::Endpoint;
 use crate::keypair::Keypair;
-use crate::message::{CookieReply, Initiation, Kind, Response, SessionIndex, kind};
+use crate::message::{INITIATION_LEN, Kind, RESPONSE_LEN, SessionIndex, kind};
 use crate::noise::{Claim, create_initiation, open_claim};
 use crate::peer::PeerId;
 use crate::primitives::DhKey;
@@ -46,25 +46,22 @@ impl Device {
         }
         let consumed = match kind {
             Kind::Initiation => {
-                let message = Initiation::parse(datagram)?;
-                let own = self.admit(now, from, message.sender, datagram)?;
-                let claim = open_claim(own, message).map_err(|_| Discard::BadInitiation)?;
+                let own = self.admit(now, from, datagram)?;
+                let claim = open_claim(own, datagram).map_err(|_| Discard::BadInitiation)?;
                 let Some(peer) = self.find(&claim.initiator) else {
                     self.out.events.push_back(Event::Stranger(claim.initiator, from));
                     return Err(Discard::UnknownPeer);
                 };
                 self.with(now, peer, |with| with.consume_initiation(from, claim))
             }
-            Kind::Response => {
-                let message = Response::parse(datagram)?;
-                self.admit(now, from, message.sender, datagram)?;
-                let peer = self.addressee(message.receiver)?;
-                self.with(now, peer, |with| with.consume_response(from, &message))
+            Kind::Response(index) => {
+                self.admit(now, from, datagram)?;
+                let peer = self.addressee(index)?;
+                self.with(now, peer, |with| with.consume_response(from, index, datagram))
             }
-            Kind::CookieReply => {
-                let message = CookieReply::parse(datagram)?;
-                let peer = self.addressee(message.receiver)?;
-                self.with(now, peer, |with| with.consume_cookie_reply(&message))
+            Kind::CookieReply(index) => {
+                let peer = self.addressee(index)?;
+                self.with(now, peer, |with| with.consume_cookie_reply(datagram))
             }
             Kind::Data(_) => return Err(Discard::Malformed),
         };
@@ -77,13 +74,7 @@ impl Device {
     }
 
     /// The key to agree with, if a message earns that: mac1 always; under load also proof of address.
-    fn admit(
-        &mut self,
-        now: Now,
-        from: Endpoint,
-        sender: SessionIndex,
-        datagram: &[u8],
-    ) -> Result<&DhKey, Discard> {
+    fn admit(&mut self, now: Now, from: Endpoint, datagram: &[u8]) -> Result<&DhKey, Discard> {
         let Identity { dh, checker, .. } = self.identity.as_mut().ok_or(Discard::NotReady)?;
         if !checker.knows_us(datagram) {
             return Err(Discard::BadMac);
@@ -92,11 +83,10 @@ impl Device {
             return Ok(dh);
         }
         let random = &mut *self.out.random;
-        match checker.challenge(now.time, from.remote, sender, datagram, random) {
+        match checker.challenge(now.time, from.remote, datagram, random) {
             None if self.limiter.allow(from.remote.ip(), now.time) => Ok(dh),
             None => Err(Discard::Flood),
-            Some(reply) => {
-                let bytes = reply.encode();
+            Some(bytes) => {
                 let reply = Transmit { peer: None, to: from, tos: 0, bytes };
                 self.out.events.push_back(Event::Transmit(reply));
                 Err(Discard::CookieRequired)
@@ -106,9 +96,9 @@ impl Device {
 }
 
 impl Conversation<'_> {
-    fn consume_initiation(&mut self, from: Endpoint, claim: Claim) -> Result<(), Discard> {
+    fn consume_initiation(&mut self, from: Endpoint, claim: Claim<'_>) -> Result<(), Discard> {
         let Identity { dh, .. } = self.identity.ok_or(Discard::NotReady)?;
-        let static_static = self.peer.static_static(dh);
+        let (sender, static_static) = (claim.sender, self.peer.static_static(dh));
         let verified = static_static.and_then(|shared| claim.verify(&shared));
         let verified = verified.map_err(|_| Discard::BadInitiation)?;
         let (now, timestamp) = (self.now.time, verified.timestamp);
@@ -124,25 +114,30 @@ impl Conversation<'_> {
         let (response, [receiving, sending]) = responded.map_err(|_| Discard::BadInitiation)?;
         self.peer.latest_timestamp = timestamp;
         self.peer.next_initiation = now + INITIATION_INTERVAL;
-        let indices = [index, response.receiver];
+        let indices = [index, sender];
         let keypair = Keypair::new([&sending, &receiving], false, indices, now);
-        self.establish(from, Initiation::LEN, keypair);
-        self.send_handshake(from, response.encode());
+        self.establish(from, INITIATION_LEN, keypair);
+        self.send_handshake(from, response);
         self.out.events.push_back(Event::Handshake(self.id, Progress::Answered));
         Ok(())
     }
 
-    fn consume_response(&mut self, from: Endpoint, message: &Response) -> Result<(), Discard> {
+    fn consume_response(
+        &mut self,
+        from: Endpoint,
+        index: SessionIndex,
+        datagram: &[u8],
+    ) -> Result<(), Discard> {
         let Identity { dh, .. } = self.identity.ok_or(Discard::NotReady)?;
-        let index = message.receiver;
         let initiated = self.peer.handshake.as_ref().filter(|handshake| handshake.index == index);
         let initiated = initiated.ok_or(Discard::UnknownIndex)?;
-        let consumed = initiated.consume_response(dh, &self.peer.preshared_key, message);
-        let [sending, receiving] = consumed.map_err(|_| self.fail(from, Discard::BadResponse))?;
+        let consumed = initiated.consume_response(dh, &self.peer.preshared_key, datagram);
+        let (sender, [sending, receiving]) =
+            consumed.map_err(|_| self.fail(from, Discard::BadResponse))?;
 
-        let indices = [index, message.sender];
+        let indices = [index, sender];
         let keypair = Keypair::new([&sending, &receiving], true, indices, self.now.time);
-        let keypair = self.establish(from, Response::LEN, keypair);
+        let keypair = self.establish(from, RESPONSE_LEN, keypair);
         self.complete_handshake();
         self.out.events.push_back(Event::SendOn(self.id, keypair));
         Ok(())
@@ -168,8 +163,9 @@ impl Conversation<'_> {
     }
 
     /// Only remembers the cookie: the next repetition will carry it. No endpoint, timer or count moves.
-    fn consume_cookie_reply(&mut self, message: &CookieReply) -> Result<(), Discard> {
-        self.peer.jar.open(self.now.time, &self.peer.public_key, message)
+    fn consume_cookie_reply(&mut self, datagram: &[u8]) -> Result<(), Discard> {
+        let opened = self.peer.jar.open(self.now.time, &self.peer.public_key, datagram);
+        opened.map_err(|_| Discard::BadCookie)
     }
 
     /// Data wants a session, or a better one: a fresh series of initiations.
@@ -206,7 +202,7 @@ impl Conversation<'_> {
         let Ok((initiated, message)) = created else { return };
         self.out.indices.insert(index, self.id);
         self.peer.handshake = Some(Box::new(initiated));
-        self.send_handshake(endpoint, message.encode());
+        self.send_handshake(endpoint, message);
         let deadline = now + REKEY_TIMEOUT + self.out.jitter();
         self.arm(Timer::Retransmit, Some(deadline));
     }
