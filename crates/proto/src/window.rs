@@ -14,14 +14,14 @@ const SPAN: u64 = (WORDS as u64 - 1) * BITS;
 /// Remembers which of the last 8128 counters were seen: a ring of words, one bit a counter.
 #[derive(Clone, Debug)]
 pub struct Window {
-    /// One more than the greatest counter accepted.
-    next: u64,
+    /// The greatest counter accepted; 0 before the first.
+    greatest: u64,
     ring: [u64; WORDS],
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { next: 0, ring: [0; WORDS] }
+        Self { greatest: 0, ring: [0; WORDS] }
     }
 }
 
@@ -33,14 +33,16 @@ impl Window {
     }
 
     pub(crate) fn accept_counter(&mut self, Counter(counter): Counter) -> bool {
-        if counter >= REJECT_AFTER_MESSAGES
-            || self.next.saturating_sub(1).saturating_sub(counter) > SPAN
-        {
+        if counter >= REJECT_AFTER_MESSAGES || self.greatest.saturating_sub(counter) > SPAN {
             return false;
         }
-        if counter >= self.next {
-            self.advance(counter);
+        // The words that the ring now uses again: after a leap, each of them.
+        for word in (self.greatest / BITS..counter / BITS).take(WORDS) {
+            if let Some(word) = self.ring.get_mut(slot(word + 1)) {
+                *word = 0;
+            }
         }
+        self.greatest = self.greatest.max(counter);
         let bit = 1 << (counter % BITS);
         let Some(word) = self.ring.get_mut(slot(counter / BITS)) else {
             return false;
@@ -48,18 +50,6 @@ impl Window {
         let unseen = *word & bit == 0;
         *word |= bit;
         unseen
-    }
-
-    /// Makes `counter` the greatest, forgetting the words that the ring now uses again.
-    fn advance(&mut self, counter: u64) {
-        let newest = counter / BITS;
-        let oldest = self.next.saturating_sub(1) / BITS;
-        for word in (oldest..newest).take(WORDS).map(|word| word + 1) {
-            if let Some(word) = self.ring.get_mut(slot(word)) {
-                *word = 0;
-            }
-        }
-        self.next = counter + 1;
     }
 }
 
@@ -172,7 +162,8 @@ mod tests {
             state ^= state >> 7;
             state ^= state << 17;
             let reach = if state.is_multiple_of(50) { 3 * L } else { 200 };
-            let counter = (greatest + (state >> 20) % 100).saturating_sub((state >> 40) % reach);
+            let leap = if state.is_multiple_of(51) { 3 * L } else { 100 };
+            let counter = (greatest + (state >> 20) % leap).saturating_sub((state >> 40) % reach);
             let expected = greatest.saturating_sub(counter) <= SPAN && seen.insert(counter);
             assert_eq!(
                 accept(&mut window, counter),
