@@ -115,10 +115,8 @@ impl Opener<'_> {
         // One lock a run; with one worker, or as the kernel steers, nobody else ever holds it.
         let mut window = window.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut accepted, mut confirmed, mut data, mut bytes) = (false, false, false, 0);
-        for (index, message) in keypair.open(now, run, origin.stride).enumerate() {
-            // Each counter passes once.
-            let message = message.ok().filter(|message| window.accept(message));
-            let Some(message) = message else { continue };
+        for (index, message) in keypair.open(now, &mut window, run, origin.stride).enumerate() {
+            let Ok(message) = message else { continue };
             accepted = true;
             confirmed |= keypair.confirm(&message);
             let start = origin.start + index * origin.stride + DATA_HEADER;

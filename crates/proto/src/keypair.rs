@@ -6,7 +6,7 @@ use crate::message::{DATA, DATA_HEADER, DATA_OVERHEAD, SessionIndex, TAG};
 use crate::primitives::Aead;
 use crate::time::Time;
 use crate::timers::{REJECT_AFTER_TIME, REKEY_AFTER_TIME, REKEY_ON_RECEIVE};
-use crate::window::Counter;
+use crate::window::{Counter, Window};
 
 /// Sending more messages than this on one key calls for a new one.
 pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
@@ -139,28 +139,34 @@ impl Keypair {
         Ok(message)
     }
 
-    /// Opens a run in place, each message when it is asked for. All of them must carry our index.
+    /// Opens a run in place, each message when it is asked for. All of them must carry our index, and
+    /// `window` is the one that the session has.
     pub fn open<'a>(
         &self,
         now: Time,
+        window: &mut Window,
         run: &'a mut [u8],
         stride: usize,
     ) -> impl Iterator<Item = Result<Authentic<'a>, Discard>> {
         let usable = now.since(self.created) < REJECT_AFTER_TIME;
-        run.chunks_mut(stride.max(1)).map(move |message| match usable {
-            true => self.open_one(message).ok_or(Discard::NotAuthentic),
-            false => Err(Discard::Expired),
+        run.chunks_mut(stride.max(1)).map(move |message| {
+            if !usable {
+                return Err(Discard::Expired);
+            }
+            let (counter, plaintext) = self.open_one(message).ok_or(Discard::NotAuthentic)?;
+            // Only what is authentic may move the window.
+            window.accept(counter).then_some(Authentic(plaintext)).ok_or(Discard::Replay)
         })
     }
 
-    fn open_one<'a>(&self, message: &'a mut [u8]) -> Option<Authentic<'a>> {
+    fn open_one<'a>(&self, message: &'a mut [u8]) -> Option<(Counter, &'a mut [u8])> {
         let (header, sealed) = message.split_first_chunk_mut()?;
         let counter = data_counter(header);
         if *header != data_header(self.local_index, counter) || counter >= REJECT_AFTER_MESSAGES {
             return None;
         }
         let plaintext = self.receiving.open(counter, &[], sealed).ok()?;
-        Some(Authentic { counter: Counter(counter), plaintext })
+        Some((Counter(counter), plaintext))
     }
 }
 
@@ -173,22 +179,15 @@ fn data_counter(header: &[u8; DATA_HEADER]) -> u64 {
     (u128::from_le_bytes(*header) >> 64) as u64
 }
 
-/// A decrypted message. Only [`Keypair::open`] makes one: to hold it is the proof that the peer sent it.
+/// A decrypted message. Only [`Keypair::open`] makes one: to hold it is the proof that the peer sent it,
+/// and that it has not come before.
 #[derive(Debug)]
-pub struct Authentic<'a> {
-    counter: Counter,
-    plaintext: &'a mut [u8],
-}
+pub struct Authentic<'a>(&'a mut [u8]);
 
 impl<'a> Authentic<'a> {
-    /// The counter it was sealed with.
-    pub fn counter(&self) -> Counter {
-        self.counter
-    }
-
     /// The packet and its padding; empty for a keepalive.
     pub fn into_plaintext(self) -> &'a mut [u8] {
-        self.plaintext
+        self.0
     }
 }
 

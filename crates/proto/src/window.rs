@@ -1,6 +1,6 @@
 //! The replay window of a receiving key (paper §5.4.6, RFC 6479).
 
-use crate::keypair::{Authentic, REJECT_AFTER_MESSAGES};
+use crate::keypair::REJECT_AFTER_MESSAGES;
 
 /// The nonce of a data message as it came off the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,13 +26,10 @@ impl Default for Window {
 }
 
 impl Window {
-    /// Accepts each counter once. Only what is authentic may be asked about, so that a forgery
-    /// cannot move the window.
-    pub fn accept(&mut self, message: &Authentic<'_>) -> bool {
-        self.accept_counter(message.counter())
-    }
-
-    pub(crate) fn accept_counter(&mut self, Counter(counter): Counter) -> bool {
+    /// Accepts each counter once. [`crate::Keypair::open`] asks, of authentic messages only, so that a
+    /// forgery cannot move the window; nobody else does, but who measures it.
+    #[doc(hidden)]
+    pub fn accept(&mut self, Counter(counter): Counter) -> bool {
         if counter >= REJECT_AFTER_MESSAGES || self.greatest.saturating_sub(counter) > SPAN {
             return false;
         }
@@ -70,7 +67,7 @@ mod tests {
     const R: u64 = REJECT_AFTER_MESSAGES;
 
     fn accept(window: &mut Window, counter: u64) -> bool {
-        window.accept_counter(Counter(counter))
+        window.accept(Counter(counter))
     }
 
     /// The table of the kernel's self-test (spec §5.2, S2).

@@ -413,11 +413,8 @@ impl Node {
         let session = self.sessions.get_mut(&index).ok_or(Discard::UnknownIndex)?;
         let (id, keypair) = (session.peer, Arc::clone(&session.keypair));
         let (mut bytes, length) = (datagram.to_vec(), datagram.len());
-        let opened = keypair.open(self.now.time, &mut bytes, length).next();
+        let opened = keypair.open(self.now.time, &mut session.window, &mut bytes, length).next();
         let message = opened.ok_or(Discard::Malformed)??;
-        if !session.window.accept(&message) {
-            return Err(Discard::Replay);
-        }
         self.note(id, from, &keypair, &message, length > DATA_OVERHEAD);
         let plaintext = message.into_plaintext();
         let peer = self.peers.get(&id).ok_or(Discard::UnknownPeer)?;

@@ -12,6 +12,7 @@ use crate::inner::bytes_at;
 use crate::keypair::REJECT_AFTER_MESSAGES;
 use crate::message::DATA_OVERHEAD;
 use crate::timers::{KEEPALIVE_TIMEOUT, NEW_HANDSHAKE, REKEY_ON_RECEIVE};
+use crate::window::Window;
 
 /// What a worker sees of a peer.
 #[derive(Clone, Copy, Debug)]
@@ -220,9 +221,11 @@ fn what_is_told_once_is_told_once() {
             thread::spawn(move || {
                 let [initiator, responder] = &ends;
                 let [mut out, mut back] = sent;
-                let mut opened = responder.open(now, &mut out, DATA_OVERHEAD);
+                let mut windows = [(); 2].map(|()| Window::default());
+                let [window, other] = &mut windows;
+                let mut opened = responder.open(now, window, &mut out, DATA_OVERHEAD);
                 let confirms = responder.confirm(&opened.next().unwrap().unwrap());
-                let mut opened = initiator.open(now, &mut back, DATA_OVERHEAD);
+                let mut opened = initiator.open(now, other, &mut back, DATA_OVERHEAD);
                 assert!(!initiator.confirm(&opened.next().unwrap().unwrap()));
                 let renews = initiator.wants_rekey_on_receive(now);
                 [confirms, renews, traffic.refuse(Discard::NotAllowed)]
