@@ -90,9 +90,11 @@ impl Keypair {
         !heard && !self.is_initiator
     }
 
-    /// The private key behind it was changed: it has no counter left to send with.
-    pub(crate) fn retire(&self) {
-        self.next_counter.fetch_max(REJECT_AFTER_MESSAGES, Ordering::Relaxed);
+    /// Makes `counter` the next one, unless that is past already. At [`REJECT_AFTER_MESSAGES`] there is none
+    /// left to send with; tests want other limits that no run could reach.
+    #[doc(hidden)]
+    pub fn skip_to(&self, counter: u64) {
+        self.next_counter.fetch_max(counter, Ordering::Relaxed);
     }
 
     /// Seals a run in place: each message is [`DATA_HEADER`] bytes of room, the padded plaintext, and
@@ -188,15 +190,6 @@ impl<'a> Authentic<'a> {
     /// The packet and its padding; empty for a keepalive.
     pub fn into_plaintext(self) -> &'a mut [u8] {
         self.0
-    }
-}
-
-/// For tests of limits that no run could reach.
-#[doc(hidden)]
-impl Keypair {
-    /// Makes `counter` the next one, unless that is past already.
-    pub fn skip_to(&self, counter: u64) {
-        self.next_counter.fetch_max(counter, Ordering::Relaxed);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::allowed_ips::Prefix;
 use crate::cookie::Jar;
 use crate::discard::Discard;
 use crate::endpoint::Endpoint;
-use crate::keypair::Keypair;
+use crate::keypair::{Keypair, REJECT_AFTER_MESSAGES};
 use crate::keys::{PresharedKey, PublicKey};
 use crate::noise::Initiated;
 use crate::primitives::{DhKey, Secret, Unauthentic};
@@ -98,7 +98,7 @@ impl Peer {
         self.quiet_until = Time::default();
         self.traffic.forget_ask();
         for keypair in [&self.keypairs.current, &self.keypairs.next].into_iter().flatten() {
-            keypair.retire();
+            keypair.skip_to(REJECT_AFTER_MESSAGES);
         }
     }
 }
