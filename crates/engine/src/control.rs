@@ -193,6 +193,9 @@ impl Control {
                 self.learn_place(id, &endpoint);
                 self.ask_if_staged(id);
             }
+            Event::SourceForgotten(id, stale) => {
+                self.with(id, |peer| peer.forget_source(&self.shared, &stale));
+            }
             Event::SessionAdded(id, keypair) => {
                 if let Some(peer) = self.peer(id) {
                     self.shared.sessions.add(peer, keypair);

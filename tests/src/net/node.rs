@@ -503,6 +503,13 @@ impl Node {
             Event::EndpointChanged(id, endpoint) => {
                 self.with(id, |peer| peer.endpoint = Some(endpoint));
             }
+            Event::SourceForgotten(id, stale) => {
+                let fresh = Some(Endpoint::new(stale.remote));
+                self.with(id, |peer| {
+                    peer.endpoint =
+                        if peer.endpoint == Some(stale) { fresh } else { peer.endpoint };
+                });
+            }
             Event::SessionAdded(peer, keypair) => {
                 let session = Session { peer, window: Window::default(), keypair };
                 self.sessions.insert(session.keypair.local_index, session);

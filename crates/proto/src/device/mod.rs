@@ -109,8 +109,11 @@ pub enum Event {
     PeerRemoved(PeerId),
     /// The prefixes have changed: publish [`Device::routes`].
     RoutesChanged,
-    /// Where to send to has changed by configuration, a handshake, or a forgotten source.
+    /// Where to send to has changed by configuration or a handshake.
     EndpointChanged(PeerId, Endpoint),
+    /// The routing table shall choose again where messages to this place leave from, unless the peer has
+    /// been heard from elsewhere meanwhile.
+    SourceForgotten(PeerId, Endpoint),
     /// Messages of this session are to be accepted.
     SessionAdded(PeerId, Arc<Keypair>),
     /// No more messages of this session are to be accepted.

@@ -165,9 +165,10 @@ impl Conversation<'_> {
     /// Lets the routing table choose again where messages to the peer leave from.
     pub(super) fn forget_source(&mut self) {
         if let Some(endpoint) = &mut self.peer.endpoint
+            && let stale = *endpoint
             && endpoint.source.take().is_some()
         {
-            self.out.events.push_back(Event::EndpointChanged(self.id, *endpoint));
+            self.out.events.push_back(Event::SourceForgotten(self.id, stale));
         }
     }
 }

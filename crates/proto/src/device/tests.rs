@@ -214,3 +214,24 @@ fn no_index_or_deadline_outlives_its_peer_handshake_or_session() {
     }
     assert!(made > 100, "{made} handshake messages were accepted");
 }
+
+#[test]
+fn of_which_place_a_source_was_forgotten_is_said_since_the_peer_may_have_left_it() {
+    let now = beginning();
+    let ([mut alice, _], [_, bob]) = strangers(now);
+    introduce(now, &mut alice, bob, 1, false);
+    let id = alice.find(&bob).unwrap();
+    let here = Endpoint { remote: place(2), source: Some((place(3).ip(), 7)) };
+    alice.report(now, id, Report::Roamed(here));
+    let told = |alice: &mut Device| {
+        alice.forget_sources(now, |_| true);
+        core::iter::from_fn(|| alice.poll_event()).collect::<Vec<_>>()
+    };
+    let events = told(&mut alice);
+    let is_told = |event: &Event| matches!(event, Event::SourceForgotten(who, stale) if *who == id && *stale == here);
+    assert!(events.iter().any(is_told), "{events:?}");
+    let is_a_place = |event: &Event| matches!(event, Event::EndpointChanged(..));
+    // That of the introduction.
+    assert_eq!(events.iter().filter(|event| is_a_place(event)).count(), 1, "{events:?}");
+    assert!(told(&mut alice).is_empty());
+}
