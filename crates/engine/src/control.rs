@@ -101,7 +101,7 @@ impl Control {
             self.device.handle_timeout(self.now());
             self.settle();
         }
-        self.down();
+        self.publish(Sockets::default());
         self.settle();
         self.shared.end();
     }
@@ -317,13 +317,10 @@ impl Control {
     fn configure(&mut self, change: &Change) -> io::Result<()> {
         let (port, mark) =
             (change.listen_port.unwrap_or(self.port), change.fwmark.unwrap_or(self.mark));
-        let moves = change.listen_port.is_some_and(|port| port == 0 || port != self.port);
-        let opens = self.link_up && (moves || self.shared.sockets.load().port().is_none());
-        let open = match opens.then(|| self.open(port, mark)) {
-            // The port was refused before, and this change does not concern it.
-            Some(Err(_)) if !moves => None,
-            open => open.transpose()?,
-        };
+        let is_closed = self.shared.sockets.load().port().is_none();
+        let moves = |port| port == 0 || port != self.port || is_closed;
+        let opens = self.link_up && change.listen_port.is_some_and(moves);
+        let open = opens.then(|| self.open(port, mark)).transpose()?;
         if open.is_none() && mark != self.mark {
             self.set_mark(mark)?;
         }
@@ -384,26 +381,32 @@ impl Control {
         Ok(sockets)
     }
 
-    /// Uses `sockets` from now on. If there were none, the tunnel comes to life.
+    /// Uses `sockets` from now on, and waits until no worker has those from before any more, so that
+    /// their port is free. With the first ones the tunnel comes to life, and without any it sleeps.
     fn publish(&mut self, sockets: Sockets) {
+        let port = sockets.port();
         // A port that was drawn stays ours over down and up.
-        self.port = sockets.port().unwrap_or(self.port);
-        if !self.replace(sockets) {
-            self.device.up(self.now());
-            self.ask_for_all_staged();
-            (self.observer)(Notice::Up);
-        }
-    }
-
-    /// Puts `sockets` in the place of those in use, and waits until no worker has these any more, so
-    /// that their port is free. False if there were none.
-    fn replace(&self, sockets: Sockets) -> bool {
+        self.port = port.unwrap_or(self.port);
         let before = self.shared.sockets.swap(Arc::new(sockets));
         self.shared.ring();
         while Arc::strong_count(&before) > 1 {
             std::thread::yield_now();
         }
-        before.port().is_some()
+        match (before.port(), port) {
+            (None, Some(_)) => {
+                self.device.up(self.now());
+                self.ask_for_all_staged();
+                (self.observer)(Notice::Up);
+            }
+            (Some(_), None) => {
+                self.device.down(self.now());
+                for peer in self.peers.values() {
+                    peer.staged().clear();
+                }
+                (self.observer)(Notice::Down);
+            }
+            _ => {}
+        }
     }
 
     /// Takes in how the interface is now.
@@ -412,27 +415,13 @@ impl Control {
             self.shared.mtu.store(mtu as usize, Ordering::Relaxed);
         }
         match (std::mem::replace(&mut self.link_up, up), up) {
-            (false, true) => self.rise(),
-            (true, false) => self.down(),
+            (false, true) => match self.open(self.port, self.mark) {
+                Ok(sockets) => self.publish(sockets),
+                // Another port can still be configured.
+                Err(error) => (self.observer)(Notice::PortRefused(self.port, error)),
+            },
+            (true, false) => self.publish(Sockets::default()),
             _ => {}
-        }
-    }
-
-    fn rise(&mut self) {
-        match self.open(self.port, self.mark) {
-            Ok(sockets) => self.publish(sockets),
-            // Another port can still be configured.
-            Err(error) => (self.observer)(Notice::PortRefused(self.port, error)),
-        }
-    }
-
-    fn down(&mut self) {
-        if self.replace(Sockets::default()) {
-            self.device.down(self.now());
-            for peer in self.peers.values() {
-                peer.staged().clear();
-            }
-            (self.observer)(Notice::Down);
         }
     }
 }
