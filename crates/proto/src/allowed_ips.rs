@@ -1,8 +1,9 @@
 //! Cryptokey routing: which peer an inner address belongs to (paper §2).
 //!
-//! The longest prefix of *any* peer decides. Prefixes nest but never overlap otherwise, so they cut
-//! the addresses into ranges, each of one owner: the data plane's snapshot is the list of these, in
-//! order, and a look-up is one binary search.
+//! The longest prefix of *any* peer decides. Prefixes nest but never overlap otherwise: of those in order,
+//! the last that begins at an address or before it covers that address, or only those around it can. So
+//! the data plane's snapshot is the list of them, each of which knows the one around it, and a look-up is
+//! one binary search.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -23,13 +24,12 @@ impl Prefix {
     /// Masks off the host bits. `None` if `length` exceeds the address.
     pub fn new(address: IpAddr, length: u8) -> Option<Self> {
         let (bits, width) = bits(address);
-        let masked = bits & mask(length);
+        let masked = bits & !host_bits(width.checked_sub(length)?);
         let address = match address {
-            // The upper 32 of the 128 bits; see `bits`.
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits((masked >> 96) as u32)),
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(masked as u32)),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(masked)),
         };
-        (length <= width).then_some(Self { address, length })
+        Some(Self { address, length })
     }
 
     /// The first address.
@@ -58,93 +58,70 @@ impl fmt::Debug for Prefix {
 /// The allowed addresses of all peers of a device, each of which is known as a `P`.
 #[derive(Clone, Debug)]
 pub struct AllowedIps<P> {
-    v4: Ranges<P>,
-    v6: Ranges<P>,
+    v4: Vec<Entry<P>>,
+    v6: Vec<Entry<P>>,
 }
 
-impl<P: Clone> AllowedIps<P> {
+/// A prefix, as the numbers of its first and last address.
+#[derive(Clone, Debug)]
+struct Entry<P> {
+    first: u128,
+    last: u128,
+    owner: P,
+    /// How many entries there are up to the longest prefix around this one, that included; 0 if none is.
+    around: usize,
+}
+
+impl<P> AllowedIps<P> {
     /// Of the `owners` that are `known`.
     pub(crate) fn new(
         owners: &BTreeMap<Prefix, PeerId>,
         known: impl Fn(PeerId) -> Option<P>,
     ) -> Self {
-        const FIRST_V6: Prefix = Prefix { address: IpAddr::V6(Ipv6Addr::UNSPECIFIED), length: 0 };
-        let known = |(prefix, owner): (&Prefix, &PeerId)| Some((*prefix, known(*owner)?));
-        Self {
-            v4: Ranges::new(owners.range(..FIRST_V6).filter_map(&known)),
-            v6: Ranges::new(owners.range(FIRST_V6..).filter_map(&known)),
+        let [mut v4, mut v6] = [Vec::new(), Vec::new()];
+        for (prefix, owner) in owners {
+            let Some(owner) = known(*owner) else { continue };
+            let entries = if prefix.address.is_ipv4() { &mut v4 } else { &mut v6 };
+            let (first, width) = bits(prefix.address);
+            let last = first | host_bits(width.saturating_sub(prefix.length));
+            let around = longest(entries, entries.len(), first);
+            entries.push(Entry { first, last, owner, around });
         }
+        Self { v4, v6 }
     }
 
     /// The peer with the longest prefix that covers `address`.
     pub fn lookup(&self, address: IpAddr) -> Option<&P> {
+        let entries = if address.is_ipv4() { &self.v4 } else { &self.v6 };
         let (bits, _) = bits(address);
-        match address {
-            IpAddr::V4(_) => self.v4.lookup(bits),
-            IpAddr::V6(_) => self.v6.lookup(bits),
-        }
+        let behind = entries.partition_point(|entry| entry.first <= bits);
+        let at = longest(entries, behind, bits).checked_sub(1)?;
+        entries.get(at).map(|entry| &entry.owner)
     }
 }
 
-/// An address as the leading bits of 128, and its width.
+/// Of the first `count` entries, all of which begin at `bits` or before: how many there are up to the
+/// longest that covers it, that included; 0 if none does.
+fn longest<P>(entries: &[Entry<P>], mut count: usize, bits: u128) -> usize {
+    while let Some(entry) = count.checked_sub(1).and_then(|at| entries.get(at))
+        && entry.last < bits
+    {
+        count = entry.around;
+    }
+    count
+}
+
+/// An address as a number, and its width.
 fn bits(address: IpAddr) -> (u128, u8) {
     match address {
-        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
+        IpAddr::V4(v4) => (v4.to_bits().into(), 32),
         IpAddr::V6(v6) => (v6.to_bits(), 128),
     }
 }
 
-fn mask(length: u8) -> u128 {
-    u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0)
-}
-
-/// All addresses of a family from the first owned one on, cut where the owner changes.
-#[derive(Clone, Debug)]
-struct Ranges<P> {
-    starts: Vec<u128>,
-    /// Whose the range is that starts at the same position.
-    owners: Vec<Option<P>>,
-}
-
-impl<P: Clone> Ranges<P> {
-    /// Of prefixes in order.
-    fn new(owners: impl Iterator<Item = (Prefix, P)>) -> Self {
-        let mut ranges = Self { starts: Vec::new(), owners: Vec::new() };
-        // The last address of every prefix that has begun and not ended, the longest prefix last.
-        let mut open: Vec<(u128, P)> = Vec::new();
-        for (prefix, owner) in owners {
-            let (start, _) = bits(prefix.address);
-            ranges.end(&mut open, |last| last < start);
-            ranges.begin(start, Some(owner.clone()));
-            open.push((start | !mask(prefix.length), owner));
-        }
-        ranges.end(&mut open, |_| true);
-        ranges
-    }
-
-    fn lookup(&self, bits: u128) -> Option<&P> {
-        let behind = self.starts.partition_point(|start| *start <= bits);
-        self.owners.get(behind.checked_sub(1)?)?.as_ref()
-    }
-
-    /// Of two ranges that begin at one place, the later is that of the longer prefix.
-    fn begin(&mut self, start: u128, owner: Option<P>) {
-        if self.starts.last() == Some(&start) {
-            self.starts.pop();
-            self.owners.pop();
-        }
-        self.starts.push(start);
-        self.owners.push(owner);
-    }
-
-    /// Ends what has `ended`; behind each, the prefix around it goes on.
-    fn end(&mut self, open: &mut Vec<(u128, P)>, ended: impl Fn(u128) -> bool) {
-        while let Some((last, _)) = open.pop_if(|(last, _)| ended(*last)) {
-            if let Some(start) = last.checked_add(1) {
-                self.begin(start, open.last().map(|(_, owner)| owner.clone()));
-            }
-        }
-    }
+/// The lower `count` bits.
+fn host_bits(count: u8) -> u128 {
+    !u128::MAX.checked_shl(count.into()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -242,7 +219,7 @@ mod tests {
 
     /// S1e, against a list that is searched from end to end.
     #[test]
-    fn the_ranges_agree_with_a_linear_search() {
+    fn the_table_agrees_with_a_linear_search() {
         let mut state = 1_u64;
         let mut random = move || {
             state ^= state << 13;
