@@ -454,7 +454,6 @@ fn a_bad_datagram_has_no_answer_and_changes_nothing() {
 /// What `get` shows, without the notes about what was dropped last.
 fn quiet_state(end: &End) -> proto::DeviceState {
     let mut state = end.device.state();
-    state.last_discard = None;
     for peer in &mut state.peers {
         peer.last_discard = None;
     }

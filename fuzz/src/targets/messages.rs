@@ -109,7 +109,6 @@ fn authenticate(message: &mut [u8], receiver: PublicKey) {
 /// What `get` shows, without the reasons for failures.
 fn visible(device: &Device) -> DeviceState {
     let mut state = device.state();
-    state.last_discard = None;
     state.peers.iter_mut().for_each(|peer| peer.last_discard = None);
     state
 }

@@ -98,7 +98,6 @@ pub struct Look {
 /// What `node` shows now.
 pub fn look(node: &Node) -> Look {
     let mut state = node.device.state();
-    state.last_discard = None;
     for peer in &mut state.peers {
         peer.last_discard = None;
     }

@@ -75,7 +75,7 @@ impl Device {
         });
     }
 
-    /// What `get` shows, but for the port and the mark, which are the owner's.
+    /// What `get` shows, but for what only the owner knows: the port, the mark and the last failure.
     pub fn state(&self) -> DeviceState {
         let peers = self.peers.values().map(|peer| {
             let mut known = [&peer.keypairs.previous, &peer.keypairs.current].into_iter().flatten();
@@ -94,7 +94,6 @@ impl Device {
         });
         DeviceState {
             private_key: self.identity.as_ref().map(|identity| identity.private_key.clone()),
-            last_discard: self.last_discard,
             peers: peers.collect(),
             ..DeviceState::default()
         }

@@ -34,12 +34,6 @@ impl Device {
         from: Endpoint,
         datagram: &[u8],
     ) -> Result<(), Discard> {
-        let outcome = self.consume(now, from, datagram);
-        self.last_discard = outcome.err().or(self.last_discard);
-        outcome
-    }
-
-    fn consume(&mut self, now: Now, from: Endpoint, datagram: &[u8]) -> Result<(), Discard> {
         let kind = kind(datagram)?;
         if !self.up || self.identity.is_none() {
             return Err(Discard::NotReady);

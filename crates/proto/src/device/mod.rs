@@ -54,7 +54,6 @@ pub struct Device {
     limiter: Limiter,
     /// Until when senders must prove their address.
     loaded_until: Time,
-    last_discard: Option<Discard>,
     out: Output,
 }
 
@@ -172,7 +171,6 @@ impl Device {
             deadlines: BTreeSet::new(),
             limiter: Limiter::default(),
             loaded_until: Time::default(),
-            last_discard: None,
             out: Output { random, indices: BTreeMap::new(), events: VecDeque::new() },
         }
     }

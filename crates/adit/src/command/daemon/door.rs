@@ -12,6 +12,7 @@ use engine::Handle;
 use host::news::{Bell, News, Sight};
 use host::signals::{Signal, Signals};
 use host::watch::Watch;
+use proto::DeviceState;
 use sys::poll::{Epoll, Event};
 
 use super::broker::Broker;
@@ -248,7 +249,8 @@ fn serve(mut stream: &UnixStream, whom: &Whom) -> io::Result<()> {
         whom.catch_up();
         match request {
             Ok(Request::Get) => {
-                let state = handle.state();
+                let last_discard = ledger.last_discard();
+                let state = DeviceState { last_discard, ..handle.state() };
                 let troubles = ledger.told(&state);
                 write_told(&mut stream, &state, &troubles)?;
             }

@@ -37,6 +37,8 @@ pub struct Ledger {
 
 #[derive(Debug, Default)]
 struct Book {
+    /// Why the latest handshake message was dropped that was.
+    last_discard: Option<Discard>,
     /// Messages of nobody that is known.
     refused: Vec<Entry>,
     /// Of peers, since a handshake with them has succeeded.
@@ -118,6 +120,11 @@ impl Ledger {
         book.told(state, |time| realtime.saturating_sub(boottime.saturating_sub(time)))
     }
 
+    /// Why the latest handshake message was dropped that was.
+    pub fn last_discard(&self) -> Option<Discard> {
+        self.book().last_discard
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,6 +132,12 @@ impl Ledger {
 
 impl Book {
     fn note(&mut self, notice: &Notice, now: Duration) {
+        // What is malformed is no handshake message.
+        if let Notice::Dropped(_, reason) = notice
+            && *reason != Discard::Malformed
+        {
+            self.last_discard = Some(*reason);
+        }
         match notice {
             Notice::Dropped(from, reason) if !is_told_otherwise(*reason) => {
                 self.refuse(*reason, *from, None, now);
@@ -374,6 +387,22 @@ mod tests {
             (Discard::UnknownPeer, from(1), Some(PublicKey([7; 32])), 3, second(3)),
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn the_last_failure_is_that_of_a_handshake_message() {
+        let mut book = Book::default();
+        for (reason, last) in [
+            (Discard::Malformed, None),
+            (Discard::NotReady, Some(Discard::NotReady)),
+            (Discard::OldTimestamp, Some(Discard::OldTimestamp)),
+            (Discard::Malformed, Some(Discard::OldTimestamp)),
+        ] {
+            book.note(&Notice::Dropped(from(1), reason), second(1));
+            assert_eq!(book.last_discard, last);
+        }
+        book.note(&Notice::Handshake(PublicKey([7; 32]), Progress::Completed), second(2));
+        assert_eq!(book.last_discard, Some(Discard::OldTimestamp));
     }
 
     #[test]
