@@ -22,10 +22,14 @@ impl fmt::Debug for PublicKey {
 /// Bytes that are wiped when they are dropped, never printed, and compared in constant time; none if all
 /// are zero. They stay where they are: whatever is moved leaves a copy behind that nobody wipes.
 #[derive(Clone, Default)]
-struct Hidden(Option<Box<Zeroizing<[u8; 32]>>>);
+pub struct Hidden(Option<Box<Zeroizing<[u8; 32]>>>);
+
+/// A symmetric key mixed into a handshake; all zeros are "none" (paper §5.2).
+pub type PresharedKey = Hidden;
 
 impl Hidden {
-    fn new(mut bytes: [u8; 32]) -> Self {
+    /// Takes the bytes as they are.
+    pub fn new(mut bytes: [u8; 32]) -> Self {
         let hidden = Box::new(Zeroizing::new([0; 32]));
         let mut hidden =
             Some(hidden).filter(|zeros| verify_slices_are_equal(&***zeros, &bytes).is_err());
@@ -34,7 +38,8 @@ impl Hidden {
         Self(hidden)
     }
 
-    fn as_bytes(&self) -> &[u8; 32] {
+    /// The bytes, for mixing and for writing them where they were asked for.
+    pub fn as_bytes(&self) -> &[u8; 32] {
         self.0.as_deref().map_or(&[0; 32], |bytes| bytes)
     }
 }
@@ -73,22 +78,6 @@ impl PrivateKey {
     }
 
     /// The clamped scalar, for writing it where it was asked for.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        self.0.as_bytes()
-    }
-}
-
-/// A symmetric key mixed into a handshake; all zeros are "none" (paper §5.2).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PresharedKey(Hidden);
-
-impl PresharedKey {
-    /// Takes the bytes as they are.
-    pub fn new(bytes: [u8; 32]) -> Self {
-        Self(Hidden::new(bytes))
-    }
-
-    /// The bytes, for mixing and for writing them where they were asked for.
     pub fn as_bytes(&self) -> &[u8; 32] {
         self.0.as_bytes()
     }
