@@ -9,15 +9,8 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::primitives::DhKey;
 
 /// A Curve25519 point: the identity of a peer. All zeros are nobody's.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey(pub [u8; 32]);
-
-impl fmt::Debug for PublicKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str("…")
-    }
-}
 
 /// Bytes that are wiped when they are dropped, never printed, and compared in constant time; none if all
 /// are zero. They stay where they are: whatever is moved leaves a copy behind that nobody wipes.
