@@ -1,9 +1,8 @@
 //! One peer: who it is, where it is, and how far the handshake with it has come.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::allowed_ips::Prefix;
@@ -60,7 +59,8 @@ pub(crate) struct Peer {
     /// The agreement of both long-term keys, made when first needed; an error for low-order keys.
     static_static: Option<Result<Secret, Unauthentic>>,
     pub endpoint: Option<Endpoint>,
-    pub allowed_ips: Vec<Prefix>,
+    /// In order of insertion. Who inserts a long list again takes them from its front.
+    pub allowed_ips: VecDeque<Prefix>,
     /// Seconds; 0 is "off".
     pub persistent_keepalive: u16,
     pub handshake: Option<Box<Initiated>>,

@@ -82,7 +82,7 @@ impl Device {
                 rx_bytes: peer.traffic.rx_bytes.load(Relaxed),
                 tx_bytes: peer.traffic.tx_bytes.load(Relaxed),
                 persistent_keepalive: peer.persistent_keepalive,
-                allowed_ips: peer.allowed_ips.clone(),
+                allowed_ips: peer.allowed_ips.iter().copied().collect(),
                 receives: peer.last_handshake.map(|_| known.any(|it| it.heard.load(Relaxed))),
                 last_discard: peer.last_discard.or_else(|| peer.traffic.refused()),
             }
@@ -154,7 +154,7 @@ impl Device {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         match step {
             AllowedIpsChange::Insert(prefix) => {
-                peer.allowed_ips.push(prefix);
+                peer.allowed_ips.push_back(prefix);
                 if let Some(owner) = self.owners.insert(prefix, id) {
                     // Of two of our own, the older goes.
                     self.forget_prefix(owner, prefix);
