@@ -126,7 +126,7 @@ impl Opener<'_> {
                 Ok(()) => bytes += DATA_OVERHEAD + plaintext.len(),
                 Err(reason) => {
                     let is_new = peer.traffic.refuse(reason);
-                    if let Some(inner) = inner_packet(plaintext).ok().filter(|_| is_new) {
+                    if let Some(inner) = inner_packet(plaintext).filter(|_| is_new) {
                         let write = || Letter::Refused(peer.id, inner.source);
                         shared.control.post_at_most(STRAYS, write);
                     }
@@ -156,7 +156,7 @@ impl Opener<'_> {
         if plaintext.is_empty() {
             return Ok(());
         }
-        let inner = inner_packet(plaintext)?;
+        let inner = inner_packet(plaintext).ok_or(Discard::BadPacket)?;
         let owner = self.round.routes.lookup(inner.source);
         if owner.is_none_or(|owner| owner.id != session.peer.id) {
             return Err(Discard::NotAllowed);

@@ -2,8 +2,6 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::discard::Discard;
-
 /// What routing needs to know of a decrypted packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inner {
@@ -14,11 +12,7 @@ pub struct Inner {
 }
 
 /// Reads the header of a decrypted packet, which must not claim more bytes than there are.
-pub fn inner_packet(plaintext: &[u8]) -> Result<Inner, Discard> {
-    read(plaintext).ok_or(Discard::BadPacket)
-}
-
-fn read(packet: &[u8]) -> Option<Inner> {
+pub fn inner_packet(packet: &[u8]) -> Option<Inner> {
     let (source, length): (IpAddr, usize) = match packet.first()? >> 4 {
         4 => (Ipv4Addr::from(bytes_at(packet, 12)?).into(), u16_at(packet, 2)?.into()),
         6 => (Ipv6Addr::from(bytes_at(packet, 8)?).into(), 40 + usize::from(u16_at(packet, 4)?)),
@@ -40,10 +34,11 @@ pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 /// Zero bytes to add to a packet of `length` bytes: to a multiple of 16, but never beyond the MTU.
 pub fn padding(length: usize, mtu: usize) -> usize {
+    // 0 is no limit.
+    let mtu = if mtu == 0 { usize::MAX } else { mtu };
     // What exceeds the MTU was a super-packet of the kernel's: only its last piece counts.
-    let last = if mtu != 0 && length > mtu { length % mtu } else { length };
-    let padded = last.next_multiple_of(16);
-    if mtu == 0 { padded - last } else { padded.min(mtu) - last }
+    let last = if length > mtu { length % mtu } else { length };
+    last.next_multiple_of(16).min(mtu) - last
 }
 
 #[cfg(test)]
@@ -71,7 +66,7 @@ mod tests {
             packet[0] = first;
             let at = if first == 0x60 { 4 } else { 2 };
             packet[at..at + 2].copy_from_slice(&u16::to_be_bytes(claimed));
-            let found = inner_packet(&packet).ok().map(|inner| inner.length);
+            let found = inner_packet(&packet).map(|inner| inner.length);
             assert_eq!(found, expected, "{first:#x} {claimed} in {plaintext}");
         }
     }

@@ -419,7 +419,7 @@ impl Node {
         let plaintext = message.into_plaintext();
         let peer = self.peers.get(&id).ok_or(Discard::UnknownPeer)?;
         if !plaintext.is_empty() {
-            let inner = inner_packet(plaintext)?;
+            let inner = inner_packet(plaintext).ok_or(Discard::BadPacket)?;
             if self.routes.lookup(inner.source) != Some(&id) {
                 return Err(Discard::NotAllowed);
             }

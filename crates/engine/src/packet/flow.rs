@@ -47,7 +47,7 @@ impl<'p> Kind<'p> {
     /// headers, no padding.
     fn of_flow(packet: &'p [u8], outline: Outline) -> Option<Self> {
         let shape = Shape::of(packet, outline)?;
-        let is_unpadded = inner_packet(packet).ok()?.length == packet.len();
+        let is_unpadded = inner_packet(packet)?.length == packet.len();
         if shape.transport != shape.version.header() || !is_unpadded {
             return None;
         }

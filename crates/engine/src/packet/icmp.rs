@@ -24,7 +24,7 @@ pub const FULL: Duration = Duration::from_millis(50);
 /// one host to another (RFC 1122 §3.2.2, RFC 1812 §4.3.2.7, RFC 4443 §2.4 e).
 pub fn unreachable<'a>(packet: &[u8], answer: &'a mut [u8; LONGEST]) -> Option<&'a mut [u8]> {
     let outline = Outline::of(packet)?;
-    let source = inner_packet(packet).ok()?.source;
+    let source = inner_packet(packet)?.source;
     let is_between_hosts = is_host(source) && is_host(destination(packet)?);
     if !is_between_hosts || is_error(&outline, packet) {
         return None;
