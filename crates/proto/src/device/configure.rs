@@ -202,7 +202,7 @@ impl Conversation<'_> {
         let was_off = self.peer.persistent_keepalive == 0;
         if let Some(seconds) = change.persistent_keepalive {
             self.peer.persistent_keepalive = seconds;
-            if self.up {
+            if self.identity.is_some() {
                 self.arm_persistent_keepalive();
             }
         }

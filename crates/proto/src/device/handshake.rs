@@ -170,7 +170,7 @@ impl Conversation<'_> {
 
     /// Sends an initiation: now, or when the last handshake message is five seconds old.
     pub(super) fn send_initiation(&mut self) {
-        let (true, Some(Identity { dh, .. })) = (self.up, self.identity) else { return };
+        let Some(Identity { dh, .. }) = self.identity else { return };
         let Some(endpoint) = self.peer.endpoint else { return };
         let now = self.now.time;
         let earliest = self.peer.quiet_until;

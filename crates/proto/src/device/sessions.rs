@@ -28,9 +28,6 @@ impl Conversation<'_> {
 
     /// Sends an empty message; if there is no session, asks for one instead.
     pub(super) fn keepalive(&mut self) {
-        if !self.up {
-            return;
-        }
         let current = self.peer.keypairs.current.as_ref();
         let message = current.and_then(|current| current.keepalive(self.now.time).ok());
         if let (Some(to), Some(message)) = (self.peer.endpoint, message) {
@@ -105,7 +102,7 @@ impl Conversation<'_> {
 
     /// The data plane has begun a deadline; watch it.
     pub(super) fn arm_watched(&mut self) {
-        if !self.up {
+        if self.identity.is_none() {
             return self.peer.traffic.reset();
         }
         self.arm_new_handshake(self.peer.traffic.unanswered.watched(self.now.time));
