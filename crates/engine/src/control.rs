@@ -257,14 +257,13 @@ impl Control {
     /// was staged.
     fn send_on(&mut self, id: PeerId, keypair: &Arc<proto::Keypair>) -> bool {
         let Some(peer) = self.peer(id) else { return false };
-        let mut any = false;
-        // Workers may stage more meanwhile: the lock is not held over system calls.
-        while !peer.send_on_unless_staged(keypair) {
-            let packets = std::mem::take(&mut *peer.staged());
-            let round = Round::begin(&self.shared, &self.post);
-            self.outbound.send_staged(&round, &peer, keypair, packets);
-            any = true;
-        }
+        // Held over the sending of a full queue at most, once a session: workers would stage more without
+        // an end.
+        let mut staged = peer.staged();
+        let any = !staged.is_empty();
+        let round = Round::begin(&self.shared, &self.post);
+        self.outbound.send_staged(&round, &peer, keypair, std::mem::take(&mut *staged));
+        peer.sending.store(Some(Arc::clone(keypair)));
         any
     }
 
