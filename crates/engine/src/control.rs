@@ -89,8 +89,8 @@ impl Control {
     pub fn run(mut self) {
         let mut goes_on = true;
         while goes_on && let Ok(events) = self.epoll.wait(None) {
-            for readiness in events {
-                match readiness.token {
+            for token in events {
+                match token {
                     token::MAILBOX => goes_on &= self.read_mail(),
                     token::V4 => self.receive(Family::V4),
                     token::V6 => self.receive(Family::V6),
@@ -309,7 +309,7 @@ impl Control {
         // What was on its way to the only socket has reached it then.
         quiesce();
         let _ = self.shared.dealt.set(());
-        self.post.bell.signal();
+        self.shared.bell.signal();
     }
 
     /// Applies a change of configuration: what can fail first, then the rest, which cannot.
@@ -387,7 +387,6 @@ impl Control {
         // A port that was drawn stays ours over down and up.
         self.port = port.unwrap_or(self.port);
         let before = self.shared.sockets.swap(Arc::new(sockets));
-        self.shared.ring();
         while Arc::strong_count(&before) > 1 {
             std::thread::yield_now();
         }

@@ -27,13 +27,14 @@ use arc_swap::ArcSwap;
 use proto::{
     Change, Device, DeviceState, Discard, Keypair, PeerId, Progress, PublicKey, SessionIndex,
 };
+use sys::poll::Event;
 use sys::tun::Tun;
 use sys::udp::Group;
 
 use control::Control;
 use mailbox::{Letter, Mailbox};
 use offload::{Kind, Offloads};
-use shared::{Clock, Post, Shared};
+use shared::{Clock, Post, Shared, token};
 use worker::Worker;
 
 /// How a tunnel is to be run.
@@ -123,10 +124,12 @@ impl Tunnel {
         machine: Arc<dyn Machine>,
         observer: Observer,
     ) -> io::Result<Self> {
-        let posts = (0..).zip(tuns).map(|(number, tun)| Post::new(number, tun).map(Arc::new));
-        let workers = posts.collect::<io::Result<Vec<_>>>()?;
+        let (bell, ended) = (Event::new()?, Event::new()?);
+        let post = |(number, tun)| Post::new(number, tun, &ended).map(Arc::new);
+        let workers = (0..).zip(tuns).map(post).collect::<io::Result<Vec<_>>>()?;
         let first = workers.first().filter(|_| workers.len().is_power_of_two()).cloned();
         let first = first.ok_or(io::ErrorKind::InvalidInput)?;
+        first.epoll.add(&bell, token::BELL)?;
         let device = Device::new(Box::new(sys::random::fill));
         let shared = Arc::new(Shared {
             clock: Clock { scale: options.time_scale.max(1) },
@@ -139,7 +142,9 @@ impl Tunnel {
             paths_changed: AtomicBool::default(),
             workers,
             dealt: OnceLock::new(),
+            bell,
             widened: OnceLock::new(),
+            ended,
         });
         if options.all_workers || shared.workers.len() == 1 {
             let _ = (shared.dealt.set(()), shared.widened.set(()));

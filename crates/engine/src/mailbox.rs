@@ -73,10 +73,6 @@ impl Mailbox {
         *self.letters() = None;
     }
 
-    pub fn is_closed(&self) -> bool {
-        self.letters().is_none()
-    }
-
     fn letters(&self) -> MutexGuard<'_, Option<Vec<Letter>>> {
         self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }

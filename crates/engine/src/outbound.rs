@@ -1,6 +1,5 @@
 //! From the TUN to the peers: route, segment, pad, seal, send.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +7,6 @@ use std::sync::atomic::Ordering;
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, TAG};
 use proto::{Bucket, Keypair, Kind, Report, kind, padding};
 use sys::tun::{Tun, VnetHeader};
-use sys::udp::Family;
 
 use crate::backlog::Backlog;
 use crate::packet::segment::Segments;
@@ -20,15 +18,11 @@ use crate::worker::Round;
 const MAX_DATAGRAM: usize = 65_535 - 20 - 8;
 /// Messages that one train may have on every kernel.
 const MAX_TRAIN: usize = 64;
-/// Sealed bytes that are gathered before they are sent: a few full trains, so that order and cache hold.
-const CAPACITY: usize = 3 * MAX_DATAGRAM;
 /// A packet as read from a TUN, with its header.
 const MAX_READ: usize = VnetHeader::LEN + 65_535;
-/// Room that any usual super-packet finds when it is sealed.
-const ROOM: usize = MAX_DATAGRAM * 5 / 4;
-/// Packets that are read before they are sent, and trains that can wait.
+/// Packets that are read before the other direction has its turn.
 const MAX_BATCH: usize = 128;
-/// Bytes that are read before the other direction has its turn.
+/// Bytes that are.
 const MAX_ROUND: usize = 256 * 1024;
 
 /// Messages to one peer, of one session, equally long but for the last: what one send can carry.
@@ -37,24 +31,15 @@ pub(crate) struct Train {
     pub keypair: Arc<Keypair>,
     /// ECN of the packets inside.
     pub tos: u8,
-    start: usize,
     length: usize,
     pub stride: usize,
-    /// Ready to be sent, and closed to more.
-    sealed: bool,
 }
 
 impl Train {
-    fn end(&self) -> usize {
-        self.start + self.length
-    }
-
-    /// Whether a message of `length` bytes may follow. A shorter one ends the train; and only the last
-    /// train ever grows, so order holds.
+    /// Whether a message of `length` bytes may follow. A shorter one ends the train.
     fn takes(&self, to: &Destination<'_>, length: usize) -> bool {
         Arc::ptr_eq(&self.keypair, to.keypair)
             && self.tos == to.tos
-            && !self.sealed
             && length <= self.stride
             && self.length.is_multiple_of(self.stride)
             && self.length / self.stride < MAX_TRAIN
@@ -69,14 +54,13 @@ struct Destination<'a> {
     tos: u8,
 }
 
-/// Gathers messages into trains, and sends them.
+/// Gathers messages into one train after the other, and sends them.
 pub(crate) struct Outbound {
     read: Vec<u8>,
-    /// Trains one behind the other; sealed just before they are sent.
+    /// Those of the train, sealed just before they are sent.
     messages: Vec<u8>,
-    trains: VecDeque<Train>,
-    /// The socket that has no room for the first of them; nothing is read until it has.
-    pub full: Option<Family>,
+    /// The one that still grows.
+    train: Option<Train>,
     backlog: Backlog,
     /// Of answers by ICMP.
     answers: Bucket,
@@ -87,9 +71,8 @@ impl Outbound {
         Self {
             // Written to now, since a page fault costs as much as a packet.
             read: vec![0xff; MAX_READ],
-            messages: vec![0xff; CAPACITY],
-            trains: VecDeque::with_capacity(MAX_BATCH),
-            full: None,
+            messages: vec![0xff; MAX_DATAGRAM],
+            train: None,
             backlog: Backlog::default(),
             answers: Bucket::default(),
         }
@@ -103,10 +86,7 @@ impl Outbound {
         let mut read = std::mem::take(&mut self.read);
         let (mut packets, mut bytes) = (0, 0);
         let outcome = loop {
-            if self.trains.back().map_or(0, Train::end) + ROOM > self.messages.len() {
-                self.flush(round);
-            }
-            if packets == MAX_BATCH || bytes > MAX_ROUND || self.full.is_some() {
+            if packets == MAX_BATCH || bytes > MAX_ROUND {
                 break Ok(packets);
             }
             match tun.read(&mut read) {
@@ -170,41 +150,30 @@ impl Outbound {
         }
     }
 
-    /// Room for a packet of `length` bytes in the next message, its padding already zero. What was
-    /// gathered is sent first if there is no room left.
+    /// Room for a packet of `length` bytes in the next message, its padding already zero; none if no
+    /// datagram could carry it. A train that this message cannot follow is sent first.
     fn append(&mut self, round: &Round<'_>, to: &Destination<'_>, length: usize) -> &mut [u8] {
         let padding = padding(length, round.shared.mtu.load(Ordering::Relaxed));
         let message = DATA_OVERHEAD + length + padding;
-        let mut start = self.trains.back().map_or(0, Train::end);
-        if start + message > self.messages.len() || self.trains.len() == MAX_BATCH {
+        if self.train.as_ref().is_some_and(|train| !train.takes(to, message)) {
             self.flush(round);
-            start = self.trains.back().map_or(0, Train::end);
         }
-        if start + message > self.messages.len() {
-            // The socket has filled up in the middle of a super-packet of very small segments.
-            return &mut [];
-        }
-        match self.trains.back_mut().filter(|train| train.takes(to, message)) {
-            Some(train) => train.length += message,
-            None => self.trains.push_back(Train {
-                peer: Arc::clone(to.peer),
-                keypair: Arc::clone(to.keypair),
-                tos: to.tos,
-                start,
-                length: message,
-                stride: message,
-                sealed: false,
-            }),
-        }
-        let packet = start + DATA_HEADER;
-        if let Some(padding) = self.messages.get_mut(packet + length..start + message - TAG) {
+        let train = self.train.get_or_insert_with(|| Train {
+            peer: Arc::clone(to.peer),
+            keypair: Arc::clone(to.keypair),
+            tos: to.tos,
+            length: 0,
+            stride: message,
+        });
+        let packet = train.length + DATA_HEADER;
+        train.length += message;
+        if let Some(padding) = self.messages.get_mut(packet + length..train.length - TAG) {
             padding.fill(0);
         }
         self.messages.get_mut(packet..packet + length).unwrap_or_default()
     }
 
-    /// Sends `packets`, which waited for `keypair`. What a full socket does not take is lost: newer ones
-    /// would overtake it.
+    /// Sends `packets`, which waited for `keypair`.
     pub fn send_staged(
         &mut self,
         round: &Round<'_>,
@@ -220,29 +189,15 @@ impl Outbound {
             }
         }
         self.flush(round);
-        self.trains.clear();
     }
 
-    /// Seals and sends everything gathered, in order, until a socket is full.
-    pub fn flush(&mut self, round: &Round<'_>) {
-        self.full = None;
-        while let Some(train) = self.trains.front_mut() {
-            let messages = self.messages.get_mut(train.start..train.end()).unwrap_or_default();
-            if !train.sealed && train.keypair.seal(round.now, messages, train.stride).is_err() {
-                // The session has ended meanwhile.
-                self.trains.pop_front();
-                continue;
-            }
-            train.sealed = true;
-            let passed = train.send(round, messages);
-            if passed < train.length {
-                train.start += passed;
-                train.length -= passed;
-                let remote = train.peer.endpoint.load().as_deref().map(|endpoint| endpoint.remote);
-                self.full = remote.map(Family::of);
-                return;
-            }
-            self.trains.pop_front();
+    /// Seals and sends the train.
+    fn flush(&mut self, round: &Round<'_>) {
+        let Some(train) = self.train.take() else { return };
+        let messages = self.messages.get_mut(..train.length).unwrap_or_default();
+        // Else the session has ended meanwhile.
+        if train.keypair.seal(round.now, messages, train.stride).is_ok() {
+            train.send(round, messages);
         }
     }
 

@@ -43,9 +43,9 @@ fn is_refused_train(error: &io::Error) -> bool {
 
 impl Train {
     /// Sends `messages`, which are those of this train, to where the peer is: as one train where that
-    /// works, else one by one. Returns how many bytes are done with: all of them, unless the socket is
-    /// full. A message that cannot be sent is lost, and the others may fare better.
-    pub fn send(&self, round: &Round<'_>, messages: &[u8]) -> usize {
+    /// works, else one by one. A message that cannot be sent is lost, and the others may fare better,
+    /// unless the socket is full.
+    pub fn send(&self, round: &Round<'_>, messages: &[u8]) {
         let (Self { peer, stride, tos, .. }, &Round { shared, now, .. }) = (self, round);
         let mut is_train = *stride < messages.len()
             && shared.offloads.has(Kind::UdpSegment)
@@ -53,9 +53,9 @@ impl Train {
         let (mut passed, refusal) = (0, Cell::new(None));
         while let Some(bytes) = messages.get(passed..).filter(|rest| !rest.is_empty()) {
             let endpoint = peer.endpoint.load();
-            let Some(endpoint) = endpoint.as_deref() else { return messages.len() };
+            let Some(endpoint) = endpoint.as_deref() else { return };
             let &Endpoint { remote: to, source } = endpoint;
-            let Some(socket) = round.socket(Family::of(to)) else { return messages.len() };
+            let Some(socket) = round.socket(Family::of(to)) else { return };
             let datagrams = Outgoing { to, source, tos: *tos, bytes, stride: *stride, is_train };
             let fault = if is_train { shared.offloads.make_up(Kind::UdpSegment) } else { Ok(()) };
             let stale = || {
@@ -87,6 +87,5 @@ impl Train {
         if self.keypair.wants_rekey(now) && peer.traffic.ask(now) {
             shared.report(peer.id, Report::WantsSession);
         }
-        passed
     }
 }

@@ -35,10 +35,14 @@ pub(crate) struct Shared {
     /// A letter that says so waits, or is about to.
     pub paths_changed: AtomicBool,
     pub workers: Vec<Arc<Post>>,
-    /// Set once the kernel deals datagrams out to all workers. The first then makes way for the others.
+    /// Set once the kernel deals datagrams out to all workers.
     pub dealt: OnceLock<()>,
+    /// Rung then. It wakes the first worker, who makes way for the others.
+    pub bell: Event,
     /// Set once all workers carry packets; until then only the first does.
     pub widened: OnceLock<()>,
+    /// Signalled when the tunnel ends, for ever.
+    pub ended: Event,
 }
 
 /// What one worker has, and where it waits.
@@ -48,14 +52,12 @@ pub(crate) struct Post {
     pub tun: Tun,
     /// The control thread adds new sockets to it; closed ones leave it by themselves.
     pub epoll: Epoll,
-    /// Rung by the control thread when it has changed what is shared.
-    pub bell: Event,
 }
 
 impl Post {
-    pub fn new(number: usize, tun: Tun) -> io::Result<Self> {
-        let post = Self { number, tun, epoll: Epoll::new()?, bell: Event::new()? };
-        post.epoll.add(&post.bell, token::BELL)?;
+    pub fn new(number: usize, tun: Tun, ended: &Event) -> io::Result<Self> {
+        let post = Self { number, tun, epoll: Epoll::new()? };
+        post.epoll.add(ended, token::END)?;
         post.epoll.add(&post.tun, token::TUN)?;
         Ok(post)
     }
@@ -67,10 +69,11 @@ pub(crate) mod token {
 
     pub const V4: u64 = Family::V4 as u64;
     pub const V6: u64 = Family::V6 as u64;
-    pub const BELL: u64 = 2;
-    pub const TUN: u64 = 3;
-    pub const MAILBOX: u64 = 4;
-    pub const TIMER: u64 = 5;
+    pub const TUN: u64 = 2;
+    pub const BELL: u64 = 3;
+    pub const END: u64 = 4;
+    pub const MAILBOX: u64 = 5;
+    pub const TIMER: u64 = 6;
 }
 
 impl Shared {
@@ -102,18 +105,11 @@ impl Shared {
         chosen.map_or(own, |post| &post.tun)
     }
 
-    /// Has every worker look at what has changed here.
-    pub fn ring(&self) {
-        for post in &self.workers {
-            post.bell.signal();
-        }
-    }
-
     /// Ends the tunnel: who asks it something is not answered any more, and every worker stops.
     pub fn end(&self) {
         self.control.close();
         let _ = self.widened.set(());
-        self.ring();
+        self.ended.signal();
     }
 }
 

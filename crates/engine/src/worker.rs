@@ -47,23 +47,32 @@ pub(crate) struct Worker<'a> {
     post: &'a Post,
     outbound: Outbound,
     inbound: Inbound,
-    /// The TUN is not read, since a socket is full. What comes in is carried all the same.
-    blocked: bool,
 }
 
 impl<'a> Worker<'a> {
-    /// Carries packets from when it is needed until it is told to stop, or until the TUN is gone.
+    /// Carries packets from when it is needed until the tunnel ends, or ends it.
     pub fn run(shared: &'a Shared, post: &'a Post) {
         if post.number > 0 {
             shared.widened.wait();
         }
         let (outbound, inbound) = (Outbound::new(), Inbound::new(SLOTS, STRAYS));
-        let mut worker = Self { shared, post, outbound, inbound, blocked: false };
+        let mut worker = Self { shared, post, outbound, inbound };
+        if worker.work().is_err() {
+            shared.control.post(Letter::Stop);
+        }
+    }
+
+    /// Carries packets until the tunnel ends.
+    ///
+    /// # Errors
+    /// When the TUN is gone, or epoll fails.
+    fn work(&mut self) -> io::Result<()> {
+        let &mut Self { shared, post, .. } = self;
         let mut restless_since = shared.clock.time();
         loop {
             let alone = shared.in_use() < shared.workers.len();
             let before = alone.then(|| shared.clock.time());
-            let Ok(events) = post.epoll.wait(None) else { return };
+            let events = post.epoll.wait(None)?;
             if let Some(before) = before {
                 let now = shared.clock.time();
                 restless_since = now.min(restless_since + now.since(before) * REST);
@@ -72,22 +81,13 @@ impl<'a> Worker<'a> {
                     shared.control.post(Letter::Saturated);
                 }
             }
-            for readiness in events {
-                let outcome = match readiness.token {
-                    token::BELL => {
-                        // Before anything is looked at: what changes later rings again.
-                        post.bell.drain();
-                        if shared.control.is_closed() {
-                            return;
-                        }
-                        worker.look()
-                    }
-                    token::TUN => worker.carry_out(),
-                    token::V4 => worker.carry_in(Family::V4, readiness.writable),
-                    _ => worker.carry_in(Family::V6, readiness.writable),
-                };
-                if outcome.is_err() {
-                    return shared.control.post(Letter::Stop);
+            for token in events {
+                match token {
+                    token::END => return Ok(()),
+                    token::BELL => self.make_way(),
+                    token::TUN => self.carry_out()?,
+                    token::V4 => self.carry_in(Family::V4),
+                    _ => self.carry_in(Family::V6),
                 }
             }
         }
@@ -100,61 +100,22 @@ impl<'a> Worker<'a> {
     /// Carries a batch from the TUN to the peers.
     ///
     /// # Errors
-    /// When the TUN is gone, or epoll fails.
+    /// When the TUN is gone.
     fn carry_out(&mut self) -> io::Result<()> {
-        let round = self.round();
-        if self.outbound.forward(&round, &self.post.tun).is_err() {
+        match self.outbound.forward(&self.round(), &self.post.tun) {
             // One that is down gives errors, too; only one that is gone has no state any more.
-            self.post.tun.is_up()?;
+            Err(_) => self.post.tun.is_up().map(drop),
+            Ok(_) => Ok(()),
         }
-        self.block_or_unblock(&round)
     }
 
-    /// Carries a batch from the peers to the TUN, and goes on sending if that had to wait.
-    ///
-    /// # Errors
-    /// When epoll fails.
-    fn carry_in(&mut self, family: Family, writable: bool) -> io::Result<()> {
+    /// Carries a batch from the peers to the TUN.
+    fn carry_in(&mut self, family: Family) {
         self.receive(&self.round(), family);
-        if writable { self.look() } else { Ok(()) }
-    }
-
-    /// Stops reading the TUN while a socket is full: its queue then tells the senders.
-    fn block_or_unblock(&mut self, round: &Round<'_>) -> io::Result<()> {
-        let (full, epoll) = (self.outbound.full, &self.post.epoll);
-        let was_blocked = std::mem::replace(&mut self.blocked, full.is_some());
-        if !was_blocked && !self.blocked {
-            return Ok(());
-        }
-        epoll.watch(&self.post.tun, token::TUN, !self.blocked, false)?;
-        // Perhaps by another than before.
-        for family in [Family::V4, Family::V6] {
-            if let Some(socket) = round.socket(family) {
-                epoll.watch(socket, family as u64, true, full == Some(family))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes on sending, and looks at what the control thread has changed.
-    ///
-    /// # Errors
-    /// When epoll fails.
-    fn look(&mut self) -> io::Result<()> {
-        // It may have waited for a socket that is no more.
-        self.outbound.flush(&self.round());
-        let Shared { dealt, widened, .. } = self.shared;
-        let is_in_the_way = dealt.get().is_some() && widened.get().is_none();
-        if is_in_the_way && self.outbound.full.is_none() {
-            self.make_way();
-            let _ = widened.set(());
-        }
-        self.block_or_unblock(&self.round())
     }
 
     /// Carries what waits here already, so that nothing newer of its flow overtakes it elsewhere, and
-    /// has the TUN give packets to all. What a full socket leaves may be overtaken: else the others would
-    /// wait until the network has room.
+    /// has the TUN give packets to all, who then begin.
     fn make_way(&mut self) {
         /// Packets that a queue of a TUN has room for, unless somebody has made it longer.
         const QUEUE: usize = 500;
@@ -179,13 +140,15 @@ impl<'a> Worker<'a> {
         // driver had not counted the queue yet): what is older of a flow lies in an earlier queue.
         for post in &self.shared.workers {
             let mut left = QUEUE;
-            while left > 0 && self.outbound.full.is_none() {
+            while left > 0 {
                 match self.outbound.forward(&self.round(), &post.tun) {
                     Ok(packets @ 1..) => left = left.saturating_sub(packets),
                     _ => break,
                 }
             }
         }
+        self.shared.bell.drain();
+        let _ = self.shared.widened.set(());
     }
 
     /// Carries a batch from one of our sockets, if it is open. Returns how many bytes that were, if

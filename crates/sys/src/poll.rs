@@ -16,15 +16,6 @@ use rustix::time::{
 #[derive(Debug)]
 pub struct Epoll(OwnedFd);
 
-/// One descriptor that has something to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Readiness {
-    /// The number it was added with.
-    pub token: u64,
-    /// A write will not block, if that was awaited.
-    pub writable: bool,
-}
-
 impl Epoll {
     /// An empty set.
     ///
@@ -35,8 +26,8 @@ impl Epoll {
         Ok(Epoll(epoll::create(epoll::CreateFlags::CLOEXEC)?))
     }
 
-    /// Adds a descriptor, to wait for something to read or for its end; `token` tells it apart in
-    /// [`Readiness`]. Closing its last copy removes it.
+    /// Adds a descriptor, to wait for something to read or for its end; `token` is what
+    /// [`Epoll::wait`] calls it. Closing its last copy removes it.
     ///
     /// # Errors
     ///
@@ -45,36 +36,24 @@ impl Epoll {
         Ok(epoll::add(&self.0, source, epoll::EventData::new_u64(token), epoll::EventFlags::IN)?)
     }
 
-    /// Waits for something `to_read` on a descriptor that was added, for room `to_write`, for both, or
-    /// for its end only.
+    /// As [`Epoll::add`], to wait for its end only.
     ///
     /// # Errors
     ///
-    /// `ENOENT` if it was not added.
-    pub fn watch(
-        &self,
-        source: impl AsFd,
-        token: u64,
-        to_read: bool,
-        to_write: bool,
-    ) -> io::Result<()> {
-        let mut flags = epoll::EventFlags::empty();
-        flags.set(epoll::EventFlags::IN, to_read);
-        flags.set(epoll::EventFlags::OUT, to_write);
-        Ok(epoll::modify(&self.0, source, epoll::EventData::new_u64(token), flags)?)
+    /// As there.
+    pub fn add_for_end(&self, source: impl AsFd, token: u64) -> io::Result<()> {
+        let nothing = epoll::EventFlags::empty();
+        Ok(epoll::add(&self.0, source, epoll::EventData::new_u64(token), nothing)?)
     }
 
     /// Waits until a descriptor has something to say or `timeout` has passed; `None` waits forever.
-    /// Returns up to eight that do, and the others by the next call. There may be none before the time,
+    /// Returns the tokens of up to eight that do, and the others by the next call. There may be none before the time,
     /// when a signal or a debugger interrupted it.
     ///
     /// # Errors
     ///
     /// None that a caller could cause.
-    pub fn wait(
-        &self,
-        timeout: Option<Duration>,
-    ) -> io::Result<impl Iterator<Item = Readiness> + use<>> {
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = u64> + use<>> {
         let (flags, data) = (epoll::EventFlags::empty(), epoll::EventData::new_u64(0));
         let mut events = [epoll::Event { flags, data }; 8];
         // A timeout of more seconds than the kernel can count is forever.
@@ -84,9 +63,9 @@ impl Epoll {
             count => count?,
         };
         Ok(events.into_iter().take(count).map(|event| {
-            // An epoll_event is packed on x86-64, so its fields are copied out, not borrowed.
-            let (flags, data) = (event.flags, event.data);
-            Readiness { token: data.u64(), writable: flags.contains(epoll::EventFlags::OUT) }
+            // An epoll_event is packed on x86-64, so its field is copied out, not borrowed.
+            let data = event.data;
+            data.u64()
         }))
     }
 }

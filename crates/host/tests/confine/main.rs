@@ -310,7 +310,7 @@ fn carry(walls: &str) {
     assert_eq!(worker.unwrap().join().unwrap().as_deref(), Some("worker"));
     timer.set(Some(boottime() + Duration::from_millis(1))).unwrap();
     epoll.add(&timer, 2).unwrap();
-    while !epoll.wait(Some(LONG)).unwrap().any(|it| it.token == 2) {}
+    while !epoll.wait(Some(LONG)).unwrap().any(|token| token == 2) {}
     thread::sleep(Duration::from_millis(1));
 
     // What rustix panics about, if it is refused.

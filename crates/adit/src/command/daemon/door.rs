@@ -102,9 +102,8 @@ impl<'a> Door<'a> {
         epoll.add(&closed, token::CLOSED)?;
         epoll.add(&*whom.broker.links(), token::LINK)?;
         epoll.add(paths, token::PATHS)?;
-        epoll.add(whom.broker.line(), token::BROKER)?;
         // Whoever asks takes the answers; here it is heard when nobody gives any more.
-        epoll.watch(whom.broker.line(), token::BROKER, false, false)?;
+        epoll.add_for_end(whom.broker.line(), token::BROKER)?;
         let clients = Arc::default();
         Ok(Self { frame, closed, epoll, whom, clients })
     }
@@ -123,8 +122,8 @@ impl<'a> Door<'a> {
                     return self.whom.handle.stop();
                 }
             };
-            for event in events {
-                match event.token {
+            for token in events {
+                match token {
                     token::SIGNALS => self.obey(),
                     token::WATCH if self.frame.watch.as_ref().is_some_and(Watch::drain) => {
                         self.check_file();

@@ -95,7 +95,7 @@ impl Ears {
         let patience = if is_late { Some(Duration::ZERO) } else { patience };
         let events = self.epoll.wait(patience);
         let mut events = events.map_err(|error| Failure::io("wait for changes", &error))?;
-        Ok(events.any(|event| event.token == CALLER))
+        Ok(events.any(|token| token == CALLER))
     }
 
     /// A signal that has come.
