@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use sys::option;
 use sys::tun::Tun;
 
-use crate::namespace::{Identity, current, within};
+use crate::Network;
+use crate::namespace::{Identity, current};
 use crate::netlink::{Message, Protocol, bound_socket};
 
 /// What a [`Bell`] rings for.
@@ -149,12 +150,14 @@ impl Follower {
     /// When it is gone.
     pub fn look(&mut self, tun: &Tun) -> io::Result<(Sight, OwnedFd)> {
         let (network, moved) = self.find(tun)?;
-        let mtu = match self.place == self.home {
-            true => tun.mtu(&self.bell),
-            // Any socket there will do, as long as it does not stay.
-            false => within(network.as_fd(), || tun.mtu(Bell::open(News::Links)?)).flatten(),
+        let there = match self.place == self.home {
+            true => Network::open(),
+            // A socket there must not stay.
+            false => Network::open_in(network.as_fd()),
         };
-        Ok((Sight { up: tun.is_up()?, mtu: mtu.ok(), moved }, network))
+        let name = tun.name()?;
+        let link = there.and_then(|mut there| there.link(&name.to_string_lossy()));
+        Ok((Sight { up: tun.is_up()?, mtu: link.ok().map(|link| link.mtu), moved }, network))
     }
 
     /// The namespace of the interface, and whether it has come there since it was last found. Without

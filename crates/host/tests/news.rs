@@ -110,6 +110,7 @@ fn coming_home_leaves_no_trace_at_home() {
     }
     ip(&here, "link set tun0 mtu 1280");
     assert!(follower.bell().rings());
+    assert_eq!(within(&here, || follower.look(&tun)).unwrap().0.mtu, Some(1280));
     // A namespace has a number where it is listened to from afar.
     let numbers = said(&here, "ip netns list-id").expect("`ip' is there");
     assert_eq!(numbers.lines().filter(|line| line.starts_with("nsid")).count(), 1, "{numbers}");

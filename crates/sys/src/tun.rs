@@ -38,7 +38,8 @@ impl Tun {
         let open = |queue| {
             // Without IFF_TUN_EXCL, a queue would silently join a multi-queue interface that
             // somebody else made.
-            request.set_flags(if queue == 0 { shape | libc::IFF_TUN_EXCL } else { shape });
+            let exclusive = if queue == 0 { libc::IFF_TUN_EXCL } else { 0 };
+            request.flags = (shape | exclusive) as u16;
             let fd = File::options().read(true).write(true).open("/dev/net/tun")?;
             // The answer carries the name that the kernel chose, for the queues after the first.
             ioctl(fd.as_fd(), Request::SetInterface(&mut request))?;
@@ -57,10 +58,11 @@ impl Tun {
     pub fn from_fd(fd: OwnedFd) -> io::Result<Tun> {
         let mut request = InterfaceRequest::default();
         ioctl(fd.as_fd(), Request::GetInterface(&mut request))?;
-        if !request.has(libc::IFF_TUN) {
+        let has = |flag: libc::c_int| request.flags & flag as u16 != 0;
+        if !has(libc::IFF_TUN) {
             return Err(Errno::INVAL.into());
         }
-        let vnet_header = request.has(libc::IFF_VNET_HDR);
+        let vnet_header = has(libc::IFF_VNET_HDR);
         if vnet_header {
             ioctl(fd.as_fd(), Request::SetVnetHeaderSize)?;
         }
@@ -101,8 +103,8 @@ impl Tun {
     ///
     /// `EINVAL` if it is so already, or the interface was not made for several queues.
     pub fn set_attached(&self, attached: bool) -> io::Result<()> {
-        let mut request = InterfaceRequest::default();
-        request.set_flags(if attached { libc::IFF_ATTACH_QUEUE } else { libc::IFF_DETACH_QUEUE });
+        let flag = if attached { libc::IFF_ATTACH_QUEUE } else { libc::IFF_DETACH_QUEUE };
+        let mut request = InterfaceRequest { flags: flag as u16, ..InterfaceRequest::default() };
         ioctl(self.as_fd(), Request::SetQueue(&mut request)).map(drop)
     }
 
@@ -148,19 +150,6 @@ impl Tun {
             events if events.contains(PollFlags::ERR) => Err(Errno::BADFD.into()),
             events => Ok(events.contains(PollFlags::OUT)),
         }
-    }
-
-    /// The interface's MTU, if it is in the network namespace of `socket`, whatever kind of socket
-    /// that is.
-    ///
-    /// # Errors
-    ///
-    /// `ENODEV` if it is in another.
-    pub fn mtu(&self, socket: impl AsFd) -> io::Result<u32> {
-        let mut request = InterfaceRequest::default();
-        ioctl(self.as_fd(), Request::GetInterface(&mut request))?;
-        ioctl(socket.as_fd(), Request::GetMtu(&mut request))?;
-        Ok(u32::from_ne_bytes(request.value))
     }
 
     /// The network namespace that the interface is in at present: it can be moved at any time.
@@ -265,29 +254,18 @@ impl VnetHeader {
 const _: () = assert!(VnetHeader::LEN == 10);
 const VNET_HEADER_SIZE: libc::c_int = VnetHeader::LEN as libc::c_int;
 
-/// `struct ifreq`: the name of an interface, and the flags or the MTU.
+/// `struct ifreq`: the name of an interface, and flags. All that concern a TUN fit.
 #[repr(C)]
 #[derive(Default)]
 struct InterfaceRequest {
     name: [u8; libc::IFNAMSIZ],
-    value: [u8; 4],
-    unused: [u8; size_of::<libc::ifreq>() - libc::IFNAMSIZ - 4],
+    flags: u16,
+    unused: [u8; size_of::<libc::ifreq>() - libc::IFNAMSIZ - 2],
 }
 
 const _: () = assert!(size_of::<InterfaceRequest>() == size_of::<libc::ifreq>());
 
 impl InterfaceRequest {
-    /// All flags that concern a TUN are in the lower half, where the flags are.
-    fn set_flags(&mut self, flags: libc::c_int) {
-        let [low, high] = (flags as u16).to_ne_bytes();
-        self.value = [low, high, 0, 0];
-    }
-
-    fn has(&self, flag: libc::c_int) -> bool {
-        let [low, high, ..] = self.value;
-        u16::from_ne_bytes([low, high]) & flag as u16 != 0
-    }
-
     /// The name must leave room for its closing zero, and have none inside.
     fn named(name: &str) -> io::Result<InterfaceRequest> {
         let name = name.as_bytes();
@@ -304,11 +282,10 @@ impl InterfaceRequest {
     }
 }
 
-/// The ioctls of a TUN, and one of a socket, each with the argument that the kernel expects of it.
+/// The ioctls of a TUN, each with the argument that the kernel expects of it.
 enum Request<'a> {
     SetInterface(&'a mut InterfaceRequest),
     GetInterface(&'a mut InterfaceRequest),
-    GetMtu(&'a mut InterfaceRequest),
     SetQueue(&'a mut InterfaceRequest),
     SetVnetHeaderSize,
     SetOffload(libc::c_uint),
@@ -319,7 +296,6 @@ fn ioctl(fd: BorrowedFd<'_>, request: Request<'_>) -> io::Result<RawFd> {
     let (number, argument) = match request {
         Request::SetInterface(name) => (libc::TUNSETIFF, ptr::from_mut(name).cast()),
         Request::GetInterface(name) => (libc::TUNGETIFF, ptr::from_mut(name).cast()),
-        Request::GetMtu(name) => (libc::SIOCGIFMTU as libc::Ioctl, ptr::from_mut(name).cast()),
         Request::SetQueue(flags) => (libc::TUNSETQUEUE, ptr::from_mut(flags).cast()),
         // The kernel only reads it.
         Request::SetVnetHeaderSize => {
@@ -333,7 +309,7 @@ fn ioctl(fd: BorrowedFd<'_>, request: Request<'_>) -> io::Result<RawFd> {
     };
     // SAFETY: the match above gives each request the argument that its driver expects, alive until
     // the call returns. A descriptor of another kind rejects the numbers, which are the TUN driver's
-    // own and that of sockets.
+    // own.
     match unsafe { libc::ioctl(fd.as_raw_fd(), number, argument) } {
         -1 => Err(io::Error::last_os_error()),
         result => Ok(result),

@@ -80,7 +80,6 @@ fn sometimes() -> Vec<(c_long, Vec<Condition>)> {
     // A TUN that there is (`sys::tun`).
     let what = [TUNGETIFF, TUNSETVNETHDRSZ, TUNSETOFFLOAD, TUNSETQUEUE, TUNGETDEVNETNS];
     calls.extend(what.map(|what| (SYS_ioctl, vec![is(1, what as u32)])));
-    calls.push((SYS_ioctl, vec![is(1, SIOCGIFMTU as u32)]));
     // A client whose reader does not wait.
     calls.push((SYS_ioctl, vec![is(1, FIONBIO as u32)]));
     calls

@@ -128,18 +128,6 @@ fn the_name_follows_the_interface() {
 }
 
 #[test]
-fn the_mtu_is_seen_from_any_socket_of_its_namespace() {
-    in_a_namespace(|| {
-        let tun = Tun::create("tun0", 1).unwrap().remove(0);
-        let here = UdpSocket::bind("127.0.0.1:0").unwrap();
-        ip("link set tun0 mtu 1280");
-        assert_eq!(tun.mtu(&here).unwrap(), 1280);
-        let there = elsewhere(|_| UdpSocket::bind("0.0.0.0:0").unwrap());
-        assert_eq!(errno(tun.mtu(&there)), Some(libc::ENODEV));
-    });
-}
-
-#[test]
 fn a_queue_knows_whether_its_interface_is_up_there_or_gone() {
     in_a_namespace(|| {
         let tuns = Tun::create("tun0", 2).unwrap();
@@ -304,7 +292,7 @@ fn an_inherited_queue_is_like_any_other() {
                 OwnedFd::from(File::options().read(true).write(true).open("/dev/net/tun").unwrap());
             fcntl_setfd(&fd, FdFlags::empty()).unwrap();
             let mut request = InterfaceRequest::named(name).unwrap();
-            request.set_flags(flags);
+            request.flags = flags as u16;
             ioctl(fd.as_fd(), Request::SetInterface(&mut request)).unwrap();
             fd
         };
