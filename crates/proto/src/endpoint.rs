@@ -19,5 +19,5 @@ impl Endpoint {
 }
 
 /// One of this machine's addresses, at which a datagram arrived, and the index of the interface that it
-/// came in by.
+/// came in by, if the address is link-local: only then is another interface another place.
 pub type Source = (IpAddr, u32);

@@ -12,8 +12,18 @@ use crate::control::Control;
 use crate::udp::Udp;
 
 /// One of our own addresses, as a datagram from afar found it or a datagram of ours shall bear it, and
-/// the index of the interface that the datagram came in by.
+/// the index of the interface that the datagram came in by, if the address is link-local.
 pub type Local = (IpAddr, u32);
+
+/// The interface where the address means nothing without it, else 0: a route may change its interface,
+/// and the address stays good (spec §5.1 N20, N22).
+fn local(address: IpAddr, interface: u32) -> Local {
+    let is_needed = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    (address, if is_needed { interface } else { 0 })
+}
 
 /// What one datagram or one train of datagrams brought.
 pub struct Received<'a> {
@@ -186,21 +196,18 @@ impl Outgoing<'_> {
         if self.tos != 0 {
             control.push(level, traffic_class, &i32::from(self.tos).to_ne_bytes());
         }
-        if let Some((source, interface)) = self.source {
-            // The interface where the address means nothing without it, else 0: a route may change its
-            // interface, and the address stays good (spec §5.1 N20, N22).
-            let scope = |needed| if needed { interface } else { 0 }.to_ne_bytes();
+        if let Some((source, interface)) = self.source.map(|(it, interface)| local(it, interface)) {
+            let interface = interface.to_ne_bytes();
             match (self.to, source) {
                 // struct in_pktinfo: interface, source, and a destination that is not read.
                 (SocketAddr::V4(_), IpAddr::V4(address)) => {
-                    let info = [scope(address.is_link_local()), address.octets(), [0; 4]];
+                    let info = [interface, address.octets(), [0; 4]];
                     control.push(level, libc::IP_PKTINFO, info.as_flattened());
                 }
                 // struct in6_pktinfo: source, interface.
                 (SocketAddr::V6(_), IpAddr::V6(address)) => {
                     let mut info = [0; 16 + 4];
-                    let scope = scope(address.is_unicast_link_local());
-                    let bytes = address.octets().into_iter().chain(scope);
+                    let bytes = address.octets().into_iter().chain(interface);
                     info.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
                     control.push(level, libc::IPV6_PKTINFO, &info);
                 }
@@ -257,10 +264,10 @@ impl Slot {
                 // struct in_pktinfo: the second of its fields is the address that an answer should
                 // bear, which for a broadcast is not the one it was sent to.
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    received.local = Some((field::<4>(data, 4).into(), number(0)));
+                    received.local = Some(local(field::<4>(data, 4).into(), number(0)));
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                    received.local = Some((field::<16>(data, 0).into(), number(16)));
+                    received.local = Some(local(field::<16>(data, 0).into(), number(16)));
                 }
                 _ => {}
             }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::process::Command;
 
 use support::*;
@@ -60,6 +60,15 @@ fn link_local_addresses_keep_their_scope() {
                 assert_eq!(received.local, Some(local));
             });
         }
+        ip("address add 169.254.0.2/16 dev right");
+        let (bob, ip_b) = (group(Family::V4), IpAddr::from([169, 254, 0, 2]));
+        let to = SocketAddr::new(ip_b, bob.port().unwrap());
+        group(Family::V4).handshake.send(&plain(to, b"hello")).unwrap();
+        receive_all(&bob.handshake, 5, |received| {
+            let (local, interface) = received.local.unwrap();
+            assert_eq!(local, ip_b);
+            assert_ne!(interface, 0);
+        });
     });
 }
 
