@@ -55,17 +55,6 @@ pub fn public_key(number: u32) -> PublicKey {
     PublicKey(key)
 }
 
-/// A peer as the data plane knows it.
-pub fn an_id() -> Outcome<PeerId> {
-    let mut device = device();
-    let change = Change { peers: vec![PeerChange::new(public_key(0))], ..Change::default() };
-    device.configure(now(0), &change).map_err(|_| "one peer is too many")?;
-    match device.poll_event() {
-        Some(Event::PeerAdded(id, _)) => Ok(id),
-        event => Err(format!("a new peer causes {event:?}").into()),
-    }
-}
-
 /// One without key or peers.
 pub fn device() -> Device {
     // The same "random" bytes in each run.

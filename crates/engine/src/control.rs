@@ -1,5 +1,6 @@
 //! The control thread: owns the protocol's state and everything that is rare.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +19,7 @@ use crate::offload::Kind;
 use crate::outbound::Outbound;
 use crate::paths::Paths;
 use crate::send::send;
-use crate::shared::{Numbered, Peer, Post, Shared, Sockets, token};
+use crate::shared::{Peer, Post, Shared, Sockets, token};
 use crate::worker::Round;
 use crate::{Machine, Notice, Observer};
 
@@ -33,7 +34,7 @@ pub(crate) struct Control {
     /// Of the first worker, who works here, too.
     post: Arc<Post>,
     device: Device,
-    peers: Numbered<PeerId, Arc<Peer>>,
+    peers: HashMap<PeerId, Arc<Peer>>,
     /// Prefixes have changed since the last publication.
     stale: bool,
     link_up: bool,
@@ -67,7 +68,7 @@ impl Control {
         epoll.add(&timer, token::TIMER)?;
         Ok(Self {
             device,
-            peers: Numbered::default(),
+            peers: HashMap::new(),
             stale: false,
             link_up: false,
             port: 0,

@@ -24,9 +24,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::ArcSwap;
-use proto::{
-    Change, Device, DeviceState, Discard, Keypair, PeerId, Progress, PublicKey, SessionIndex,
-};
+use proto::{Change, Device, DeviceState, Discard, Progress, PublicKey};
 use sys::poll::Event;
 use sys::tun::Tun;
 use sys::udp::Group;
@@ -222,20 +220,3 @@ impl Handle {
 
 /// What a 1500-byte path leaves for packets inside, whatever the outer family.
 pub const DEFAULT_MTU: u16 = 1500 - 80;
-
-/// What the bench of the parts measures and cannot reach by itself.
-#[doc(hidden)]
-pub mod parts {
-    use super::*;
-
-    /// Sessions on `keypairs` as workers find them, and whether they find one by an index.
-    pub fn sessions(
-        peer: PeerId,
-        keypairs: impl Iterator<Item = Arc<Keypair>>,
-    ) -> impl Fn(SessionIndex) -> bool {
-        let sessions = shared::Sessions::default();
-        let peer = Arc::new(shared::Peer::new(peer, Arc::default()));
-        keypairs.for_each(|keypair| sessions.add(Arc::clone(&peer), keypair));
-        move |index| sessions.find(index).is_some()
-    }
-}

@@ -1,7 +1,7 @@
 //! What the control thread publishes and the workers read.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -261,7 +261,7 @@ pub(crate) struct Session {
 
 /// Sessions by the index that their messages carry.
 #[derive(Default)]
-pub(crate) struct Sessions(RwLock<Numbered<SessionIndex, Arc<Session>>>);
+pub(crate) struct Sessions(RwLock<HashMap<SessionIndex, Arc<Session>>>);
 
 impl Sessions {
     pub fn find(&self, index: SessionIndex) -> Option<Arc<Session>> {
@@ -276,32 +276,6 @@ impl Sessions {
 
     pub fn remove(&self, index: SessionIndex) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&index);
-    }
-}
-
-/// A table by numbers of our own, which are random or in a row: nobody can make them collide, and they
-/// need no hashing.
-pub(crate) type Numbered<N, T> = HashMap<N, T, BuildHasherDefault<Unhashed>>;
-
-#[derive(Default)]
-pub(crate) struct Unhashed(u64);
-
-impl Hasher for Unhashed {
-    fn finish(&self) -> u64 {
-        // The table takes its tag from the upper bits and its place from the lower ones.
-        self.0 << 32 | self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |number, byte| number << 8 | u64::from(*byte));
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.0 = number.into();
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
     }
 }
 
