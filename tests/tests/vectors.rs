@@ -58,7 +58,7 @@ impl Script {
 fn added(device: &mut Device) -> Vec<PeerId> {
     let events = std::iter::from_fn(|| device.poll_event());
     let peers = events.filter_map(|event| match event {
-        Event::PeerAdded(peer, _) => Some(peer),
+        Event::PeerAdded(peer, ..) => Some(peer),
         _ => None,
     });
     peers.collect()
@@ -476,7 +476,7 @@ impl Table {
         let change = Change { peers: vec![change], ..Change::default() };
         self.device.configure(now, &change).unwrap();
         while let Some(event) = self.device.poll_event() {
-            if let Event::PeerAdded(peer, _) = event {
+            if let Event::PeerAdded(peer, ..) = event {
                 self.numbers.insert(peer, number.as_u64().unwrap());
             }
         }

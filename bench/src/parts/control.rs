@@ -219,7 +219,7 @@ fn with_peer(own: PrivateKey, other: PublicKey) -> Option<(Device, PeerId)> {
     let change = Change { private_key: Some(Some(own)), peers: vec![peer], ..Change::default() };
     device.configure(now(0), &change).ok()?;
     match device.poll_event()? {
-        Event::PeerAdded(id, _) => Some((device, id)),
+        Event::PeerAdded(id, ..) => Some((device, id)),
         _ => None,
     }
 }

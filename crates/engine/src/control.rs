@@ -130,7 +130,6 @@ impl Control {
                         (self.observer)(Notice::Dropped(from.remote, reason));
                     }
                 }
-                Letter::Refused(id, source) => self.tell(id, |key| Notice::Refused(key, source)),
                 Letter::Link(up, mtu) => self.follow_link(up, mtu),
                 Letter::Paths => {
                     // Whatever changes from here on is for the next.
@@ -179,8 +178,8 @@ impl Control {
 
     fn apply(&mut self, event: Event) {
         match event {
-            Event::PeerAdded(id, traffic) => {
-                self.peers.insert(id, Arc::new(Peer::new(id, traffic)));
+            Event::PeerAdded(id, key, traffic) => {
+                self.peers.insert(id, Arc::new(Peer::new(id, key, traffic)));
             }
             Event::PeerRemoved(id) => {
                 if let Some(peer) = self.peers.remove(&id) {
@@ -235,9 +234,7 @@ impl Control {
     }
 
     fn tell(&self, id: PeerId, notice: impl FnOnce(PublicKey) -> Notice) {
-        if let Some(key) = self.device.public_key(id) {
-            (self.observer)(notice(key));
-        }
+        self.with(id, |peer| (self.observer)(notice(peer.key)));
     }
 
     /// Takes in where a peer is now. If it has spoken from there, that was at one of our addresses. False

@@ -127,8 +127,8 @@ impl Opener<'_> {
                 Err(reason) => {
                     let is_new = peer.traffic.refuse(reason);
                     if let Some(inner) = inner_packet(plaintext).filter(|_| is_new) {
-                        let write = || Letter::Refused(peer.id, inner.source);
-                        shared.control.post_at_most(STRAYS, write);
+                        let notice = || Letter::Tell(Notice::Refused(peer.key, inner.source));
+                        shared.control.post_at_most(STRAYS, notice);
                     }
                 }
             }

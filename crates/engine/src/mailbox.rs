@@ -1,7 +1,6 @@
 //! Letters to the control thread: for what is rare, never for packets that flow.
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
@@ -16,8 +15,6 @@ pub(crate) enum Letter {
     /// The peer's endpoint is not where it was.
     Roamed(PeerId),
     Handshake(Endpoint, Box<[u8]>),
-    /// The first packet from this address since a handshake is not the peer's to send.
-    Refused(PeerId, IpAddr),
     /// Whether the interface is up, and its MTU.
     Link(bool, Option<u32>),
     /// Addresses or routes of this machine have changed.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::limits::MAX_STAGED;
 use proto::{
-    AllowedIps, Endpoint, Keypair, Now, PeerId, Report, SessionIndex, Time, Traffic, Window,
+    AllowedIps, Endpoint, Keypair, Now, PeerId, PublicKey, Report, SessionIndex, Time, Traffic,
+    Window,
 };
 use sys::poll::{Epoll, Event};
 use sys::tun::Tun;
@@ -140,6 +141,7 @@ pub(crate) type Routes = AllowedIps<Arc<Peer>>;
 /// A peer as the data plane knows it.
 pub(crate) struct Peer {
     pub id: PeerId,
+    pub key: PublicKey,
     pub traffic: Arc<Traffic>,
     /// The session to send on.
     pub sending: ArcSwapOption<Keypair>,
@@ -155,9 +157,10 @@ pub(crate) struct Peer {
 const PLAIN_FOR: Duration = Duration::from_secs(60);
 
 impl Peer {
-    pub fn new(id: PeerId, traffic: Arc<Traffic>) -> Self {
+    pub fn new(id: PeerId, key: PublicKey, traffic: Arc<Traffic>) -> Self {
         Self {
             id,
+            key,
             traffic,
             sending: ArcSwapOption::empty(),
             endpoint: ArcSwapOption::empty(),

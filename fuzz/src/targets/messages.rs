@@ -67,7 +67,7 @@ impl Scene {
     fn new() -> Self {
         let (mut alice, bob) = (device(ALICE, BOB), device(BOB, ALICE));
         let bob_here = std::iter::from_fn(|| alice.poll_event()).find_map(|event| match event {
-            proto::Event::PeerAdded(id, _) => Some(id),
+            proto::Event::PeerAdded(id, ..) => Some(id),
             _ => None,
         });
         alice.send_keepalive(now(), bob_here.expect("she knows Bob"));

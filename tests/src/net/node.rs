@@ -485,8 +485,7 @@ impl Node {
 
     fn apply(&mut self, event: Event) {
         match event {
-            Event::PeerAdded(id, traffic) => {
-                let key = self.device.public_key(id).expect("it has just been added");
+            Event::PeerAdded(id, key, traffic) => {
                 let peer = Peer {
                     key,
                     endpoint: None,

@@ -135,7 +135,7 @@ impl Device {
         let id = PeerId(self.created);
         self.created += 1;
         let peer = Box::new(Peer::new(key));
-        self.out.events.push_back(Event::PeerAdded(id, Arc::clone(&peer.traffic)));
+        self.out.events.push_back(Event::PeerAdded(id, key, Arc::clone(&peer.traffic)));
         self.by_key.insert(key, id);
         self.peers.insert(id, peer);
         id

@@ -101,8 +101,8 @@ pub struct Transmit {
 /// What the owner of the data plane must know or do.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A peer exists; its stamps are shared from now on.
-    PeerAdded(PeerId, Arc<Traffic>),
+    /// The peer of this key exists; its stamps are shared from now on.
+    PeerAdded(PeerId, PublicKey, Arc<Traffic>),
     /// A peer is gone, with all that was staged for it.
     PeerRemoved(PeerId),
     /// The prefixes have changed: publish [`Device::routes`].
@@ -178,11 +178,6 @@ impl Device {
     /// One that it does not know has no addresses.
     pub fn routes<P: Clone>(&self, known: impl Fn(PeerId) -> Option<P>) -> AllowedIps<P> {
         AllowedIps::new(&self.owners, known)
-    }
-
-    /// Who `peer` is, while it exists.
-    pub fn public_key(&self, peer: PeerId) -> Option<PublicKey> {
-        self.peers.get(&peer).map(|peer| peer.public_key)
     }
 
     /// The next thing that the data plane must know or do.
