@@ -49,7 +49,7 @@ impl Train {
         let (Self { peer, stride, tos, .. }, &Round { shared, now, .. }) = (self, round);
         let mut is_train = *stride < messages.len()
             && shared.offloads.has(Kind::UdpSegment)
-            && peer.takes_trains(now);
+            && peer.takes_trains(&self.keypair);
         let (mut passed, refusal) = (0, Cell::new(None));
         while let Some(bytes) = messages.get(passed..).filter(|rest| !rest.is_empty()) {
             let endpoint = peer.endpoint.load();
@@ -79,9 +79,9 @@ impl Train {
                 Err(_) => passed += bytes.len().min(*stride),
             }
         }
-        // Another path may be better, and this one later.
+        // Another path may be better, and this one later: the next session tries again.
         if let Some(error) = refusal.into_inner().filter(is_refused_train) {
-            peer.refuse_trains(now);
+            peer.refuse_trains(&self.keypair);
             shared.control.post(Letter::Tell(Notice::OffloadLost(Kind::UdpSegment, error)));
         }
         if self.keypair.wants_rekey(now) && peer.traffic.ask(now) {

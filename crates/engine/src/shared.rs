@@ -147,14 +147,11 @@ pub(crate) struct Peer {
     pub sending: ArcSwapOption<Keypair>,
     pub endpoint: ArcSwapOption<Endpoint>,
     staged: Mutex<VecDeque<Box<[u8]>>>,
-    /// Trains do not fit through the path to this peer before this time ([`Time`] in nanoseconds).
-    plain_until: AtomicU64,
+    /// The index of the session that trains are not to be used in, since one was refused; or no index.
+    plain: AtomicU64,
     /// A letter about the endpoint is on its way to the control thread.
     roamed: AtomicBool,
 }
-
-/// A path is given another chance to take trains after this time.
-const PLAIN_FOR: Duration = Duration::from_secs(60);
 
 impl Peer {
     pub fn new(id: PeerId, key: PublicKey, traffic: Arc<Traffic>) -> Self {
@@ -165,7 +162,7 @@ impl Peer {
             sending: ArcSwapOption::empty(),
             endpoint: ArcSwapOption::empty(),
             staged: Mutex::default(),
-            plain_until: AtomicU64::new(0),
+            plain: AtomicU64::new(u64::MAX),
             roamed: AtomicBool::new(false),
         }
     }
@@ -204,21 +201,18 @@ impl Peer {
         staged.is_empty()
     }
 
-    pub fn takes_trains(&self, now: Time) -> bool {
-        now.since_start() >= Duration::from_nanos(self.plain_until.load(Ordering::Relaxed))
+    pub fn takes_trains(&self, session: &Keypair) -> bool {
+        self.plain.load(Ordering::Relaxed) != session.remote_index.0.into()
     }
 
-    pub fn refuse_trains(&self, now: Time) {
-        let until = (now + PLAIN_FOR).since_start().as_nanos();
-        self.plain_until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// Does without trains until there is another session.
+    pub fn refuse_trains(&self, session: &Keypair) {
+        self.plain.store(session.remote_index.0.into(), Ordering::Relaxed);
     }
 
     /// Makes `endpoint` the place to send to.
     pub fn set_endpoint(&self, endpoint: Endpoint) {
-        let before = self.endpoint.swap(Some(Arc::new(endpoint)));
-        if before.is_none_or(|before| before.remote != endpoint.remote) {
-            self.plain_until.store(0, Ordering::Relaxed);
-        }
+        self.endpoint.store(Some(Arc::new(endpoint)));
     }
 
     /// Follows the peer to where an authentic message came from, and has the device told.
