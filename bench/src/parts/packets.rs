@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::io::IoSlice;
 
 use engine::packet::checksum::Sum;
-use engine::packet::coalesce::{Coalescer, MOST_PIECES, Place};
+use engine::packet::coalesce::{Coalescer, MOST_PIECES};
 use engine::packet::pseudo_header;
 use engine::packet::segment::Segments;
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD};
@@ -114,13 +114,13 @@ fn coalesce(ip: Ip, count: usize) -> Outcome<impl FnMut()> {
     let mut coalescer = Coalescer::new(Offload::ALL);
     Ok(move || {
         for (index, message) in messages.chunks(STRIDE).enumerate() {
-            let start = (index * STRIDE + DATA_HEADER) as u32;
+            let start = index * STRIDE + DATA_HEADER;
             let packet = message.get(DATA_HEADER..DATA_HEADER + MTU).unwrap_or_default();
-            coalescer.push(Place { buffer: 0, start, length: MTU as u32 }, black_box(packet));
+            coalescer.push(start..start + MTU, black_box(packet));
         }
         let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
         let [delivery] = coalescer.finish() else { return assert_eq!(count, 0, "all were joined") };
-        black_box(delivery.gather(&[&messages], &mut pieces));
+        black_box(delivery.gather(&messages, &mut pieces));
         coalescer.clear();
     })
 }

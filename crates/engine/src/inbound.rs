@@ -11,7 +11,7 @@ use sys::udp::{ReceiveBatch, Received, Udp};
 use crate::Notice;
 use crate::mailbox::Letter;
 use crate::offload;
-use crate::packet::coalesce::{Coalescer, MOST_PIECES, Place};
+use crate::packet::coalesce::{Coalescer, MOST_PIECES};
 use crate::packet::ecn;
 use crate::shared::{Session, Shared};
 use crate::worker::Round;
@@ -51,13 +51,13 @@ impl Inbound {
         let Self { letters, batch, coalescer, .. } = self;
         coalescer.joins = round.shared.offloads.of_tun();
         let mut opener = Opener { round, letters: *letters, coalescer, last: None };
-        let mut buffers: [&[u8]; SLOTS] = [&[]; SLOTS];
-        for ((slot, buffer), mut datagrams) in (0..).zip(&mut buffers).zip(batch.datagrams()) {
-            opener.open(slot, &mut datagrams);
-            *buffer = datagrams.bytes;
+        let mut bytes = 0;
+        for datagrams in batch.datagrams() {
+            bytes += datagrams.bytes.len();
+            opener.open(datagrams);
         }
-        deliver(round, opener.coalescer, &buffers);
-        (received == self.slots).then(|| buffers.iter().map(|bytes| bytes.len()).sum())
+        deliver(round, opener.coalescer, batch.bytes());
+        (received == self.slots).then_some(bytes)
     }
 }
 
@@ -74,20 +74,19 @@ struct Opener<'a> {
 struct Origin {
     endpoint: Endpoint,
     tos: u8,
-    slot: u32,
-    /// How far into the slot.
+    /// Where in the batch.
     start: usize,
     stride: usize,
 }
 
 impl Opener<'_> {
     /// Takes a datagram or train apart into runs of one session each.
-    fn open(&mut self, slot: u32, datagrams: &mut Received<'_>) {
-        let &mut Received { from: remote, local: source, tos, segment_size: stride, .. } =
+    fn open(&mut self, datagrams: Received<'_>) {
+        let Received { from: remote, local: source, tos, segment_size: stride, start, .. } =
             datagrams;
         let endpoint = Endpoint { remote, source };
-        let mut origin = Origin { endpoint, tos, slot, start: 0, stride };
-        let mut rest = &mut *datagrams.bytes;
+        let mut origin = Origin { endpoint, tos, start, stride };
+        let mut rest = datagrams.bytes;
         while !rest.is_empty() {
             let Some(first) = rest.chunks(stride).next().map(kind) else { return };
             let same = rest.chunks(stride).take_while(|message| kind(message) == first);
@@ -163,8 +162,7 @@ impl Opener<'_> {
         }
         let packet = plaintext.get_mut(..inner.length).ok_or(Discard::BadPacket)?;
         ecn::decapsulate(origin.tos, packet);
-        let place = Place { buffer: origin.slot, start: start as u32, length: inner.length as u32 };
-        self.coalescer.push(place, packet);
+        self.coalescer.push(start..start + inner.length, packet);
         Ok(())
     }
 
@@ -199,12 +197,12 @@ impl Opener<'_> {
 }
 
 /// Writes what was admitted to the TUN: super-packets whole, or else their packets as they came.
-fn deliver(round: &Round<'_>, coalescer: &mut Coalescer, buffers: &[&[u8]]) {
+fn deliver(round: &Round<'_>, coalescer: &mut Coalescer, bytes: &[u8]) {
     let shared = round.shared;
     for delivery in coalescer.finish() {
-        let tun = shared.queue(&round.post.tun, delivery.packets_apart(buffers));
+        let tun = shared.queue(&round.post.tun, delivery.packets_apart(bytes));
         let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
-        let pieces = delivery.gather(buffers, &mut pieces);
+        let pieces = delivery.gather(bytes, &mut pieces);
         if delivery.packets() == 1 {
             // Like everywhere on the way of a packet, no room means that it is lost.
             let _ = tun.write_vectored(pieces);
@@ -213,7 +211,7 @@ fn deliver(round: &Round<'_>, coalescer: &mut Coalescer, buffers: &[&[u8]]) {
         {
             super_packet_refused(shared, error);
             let header = VnetHeader::default().encode();
-            for packet in delivery.packets_apart(buffers) {
+            for packet in delivery.packets_apart(bytes) {
                 let _ = tun.write_vectored(&[IoSlice::new(&header), IoSlice::new(packet)]);
             }
         }

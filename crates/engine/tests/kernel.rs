@@ -15,7 +15,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use engine::packet::coalesce::{Coalescer, MOST_PIECES, Place};
+use engine::packet::coalesce::{Coalescer, MOST_PIECES};
 use engine::packet::segment::Segments;
 use samples::{Random, Sample, Transport};
 use sys::namespaces::{UnshareFlags, leave};
@@ -62,15 +62,16 @@ impl Router {
     /// writes them on the left; how many writes that took.
     fn write(&self, packets: &[Vec<u8>]) -> usize {
         let mut coalescer = Coalescer::new(Offload::ALL);
-        for (buffer, packet) in (0..).zip(packets) {
-            let place = Place { buffer, start: 0, length: packet.len() as u32 };
-            coalescer.push(place, packet);
+        let mut start = 0;
+        for packet in packets {
+            coalescer.push(start..start + packet.len(), packet);
+            start += packet.len();
         }
-        let buffers: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
+        let bytes = packets.concat();
         let deliveries = coalescer.finish();
         for delivery in deliveries {
             let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
-            self.left.write_vectored(delivery.gather(&buffers, &mut pieces)).unwrap();
+            self.left.write_vectored(delivery.gather(&bytes, &mut pieces)).unwrap();
         }
         deliveries.len()
     }

@@ -38,6 +38,8 @@ pub struct Received<'a> {
     pub segment_size: usize,
     /// The payloads, one behind the other.
     pub bytes: &'a mut [u8],
+    /// Where they begin in [`ReceiveBatch::bytes`].
+    pub start: usize,
 }
 
 /// Datagrams to one place.
@@ -90,7 +92,15 @@ impl ReceiveBatch {
     pub fn datagrams(&mut self) -> impl Iterator<Item = Received<'_>> {
         let buffers = self.buffers.chunks_exact_mut(self.slot_size);
         let messages = self.messages.iter().zip(&self.slots).take(self.ready);
-        messages.zip(buffers).filter_map(|((message, slot), buffer)| slot.read(message, buffer))
+        let starts = (0..).step_by(self.slot_size);
+        messages.zip(buffers).zip(starts).filter_map(|(((message, slot), buffer), start)| {
+            Some(Received { start, ..slot.read(message, buffer)? })
+        })
+    }
+
+    /// All there is room for: what was received, or what was made of it in place.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffers
     }
 }
 
@@ -253,8 +263,8 @@ impl Slot {
         }
         let from = self.address.clone().try_into().ok()?;
         let bytes = buffer.get_mut(..message.msg_len as usize)?;
-        let mut received =
-            Received { from, local: None, tos: 0, segment_size: bytes.len().max(1), bytes };
+        let segment_size = bytes.len().max(1);
+        let mut received = Received { from, local: None, tos: 0, segment_size, bytes, start: 0 };
         for (level, kind, data) in self.control.messages(message.msg_hdr.msg_controllen as _) {
             let number = |at| u32::from_ne_bytes(field(data, at));
             match (level, kind) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::IoSlice;
 
 use arbitrary::{Result, Unstructured};
-use engine::packet::coalesce::{Coalescer, MOST_PIECES, Place};
+use engine::packet::coalesce::{Coalescer, MOST_PIECES};
 use engine::packet::segment::Segments;
 use sys::tun::{Offload, VnetHeader};
 
@@ -20,18 +20,18 @@ fn attempt(u: &mut Unstructured<'_>) -> Result<()> {
     // Batches must not have to do with each other.
     for _ in 0..u.int_in_range(1..=2)? {
         let packets = draw(u)?;
-        let buffers: Vec<&[u8]> = packets.iter().map(Vec::as_slice).collect();
-        for (number, packet) in packets.iter().enumerate() {
-            let length = packet.len() as u32;
-            coalescer.push(Place { buffer: number as u32, start: 0, length }, packet);
+        let mut start = 0;
+        for packet in &packets {
+            coalescer.push(start..start + packet.len(), packet);
+            start += packet.len();
         }
+        let bytes = packets.concat();
         let (mut apart, mut cut) = (Vec::new(), Vec::new());
         for delivery in coalescer.finish() {
-            let as_they_came: Vec<_> =
-                delivery.packets_apart(&buffers).map(<[u8]>::to_vec).collect();
+            let as_they_came: Vec<_> = delivery.packets_apart(&bytes).map(<[u8]>::to_vec).collect();
             assert_eq!(as_they_came.len(), delivery.packets());
             apart.extend(as_they_came);
-            cut.extend(pieces(delivery.gather(&buffers, &mut [IoSlice::new(&[]); MOST_PIECES])));
+            cut.extend(pieces(delivery.gather(&bytes, &mut [IoSlice::new(&[]); MOST_PIECES])));
         }
         coalescer.clear();
         assert_eq!(by_flow(&packets, false), by_flow(&apart, false), "as they came");

@@ -3,6 +3,7 @@
 
 use std::io::IoSlice;
 use std::iter;
+use std::ops::Range;
 
 use sys::tun::{Offload, VnetHeader};
 
@@ -13,23 +14,6 @@ use super::{FlowKey, Shape, Version, bytes_at, put, tcp, u16_at};
 pub const MOST_PACKETS: usize = 64;
 /// How many pieces a delivery consists of at most.
 pub const MOST_PIECES: usize = 1 + MOST_PACKETS;
-
-/// Where bytes lie: in which of the caller's buffers, from where on, how many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Index of the buffer.
-    pub buffer: u32,
-    /// Offset of the first byte.
-    pub start: u32,
-    /// Number of bytes.
-    pub length: u32,
-}
-
-impl Place {
-    fn of<'b>(self, buffers: &[&'b [u8]]) -> Option<&'b [u8]> {
-        buffers.get(self.buffer as usize)?.get(self.start as usize..)?.get(..self.length as usize)
-    }
-}
 
 /// Joins the packets of a batch. Those of one flow never overtake each other; flows may.
 #[derive(Debug)]
@@ -54,9 +38,9 @@ impl Coalescer {
         Self { joins, deliveries: Vec::new(), used: 0, first: 0 }
     }
 
-    /// Adds the next packet: `packet` is what lies at `place`, an IP packet without anything behind
-    /// it. It must stay there unchanged until it was delivered.
-    pub fn push(&mut self, place: Place, packet: &[u8]) {
+    /// Adds the next packet: `packet` is what lies at `place` of the caller's bytes, an IP packet without
+    /// anything behind it. It must stay there unchanged until it was delivered.
+    pub fn push(&mut self, place: Range<usize>, packet: &[u8]) {
         match Kind::of(packet, self.joins) {
             Kind::Joinable(part) => self.join(place, &part),
             Kind::Single(flow) => self.start(place, flow, None),
@@ -81,7 +65,7 @@ impl Coalescer {
         (self.used, self.first) = (0, 0);
     }
 
-    fn join(&mut self, place: Place, part: &Part<'_>) {
+    fn join(&mut self, place: Range<usize>, part: &Part<'_>) {
         let growing = self.deliveries.get_mut(self.first..self.used).unwrap_or_default();
         let mut recent = growing.iter_mut().rev().take(Self::REACH);
         match recent.find(|delivery| delivery.flow == Some(part.flow)) {
@@ -91,7 +75,7 @@ impl Coalescer {
     }
 
     /// Starts a delivery with a packet that may be joined by others, or with any other.
-    fn start(&mut self, place: Place, flow: Option<FlowKey>, part: Option<&Part<'_>>) {
+    fn start(&mut self, place: Range<usize>, flow: Option<FlowKey>, part: Option<&Part<'_>>) {
         if self.used == self.deliveries.len() {
             self.deliveries.push(Delivery::default());
         }
@@ -115,7 +99,7 @@ pub struct Delivery {
     is_closed: bool,
     /// Payload bytes of the first packet, thus of each but the last.
     size: usize,
-    packets: Vec<Place>,
+    packets: Vec<Range<usize>>,
     /// Bytes of all payloads.
     joined: usize,
 }
@@ -126,29 +110,28 @@ impl Delivery {
         self.packets.len()
     }
 
-    /// Lists in `pieces` what a single `writev` has to write, virtio-net header first. `buffers`
+    /// Lists in `pieces` what a single `writev` has to write, virtio-net header first. `bytes`
     /// are those that the places of the batch refer to.
     pub fn gather<'p, 'b>(
         &'b self,
-        buffers: &[&'b [u8]],
+        bytes: &'b [u8],
         pieces: &'p mut [IoSlice<'b>; MOST_PIECES],
     ) -> &'p [IoSlice<'b>] {
         let headers = self.headers().len();
-        let packets = self.packets.iter().map(|place| place.of(buffers));
-        let payloads = packets.map(|packet| packet.and_then(|packet| packet.get(headers..)));
-        let bytes = iter::once(Some(self.head.as_slice())).chain(payloads);
-        for (piece, bytes) in pieces.iter_mut().zip(bytes) {
-            *piece = IoSlice::new(bytes.unwrap_or_default());
+        let payloads = self.packets_apart(bytes).map(|packet| packet.get(headers..));
+        let parts = iter::once(Some(self.head.as_slice())).chain(payloads);
+        for (piece, part) in pieces.iter_mut().zip(parts) {
+            *piece = IoSlice::new(part.unwrap_or_default());
         }
         pieces.get(..1 + self.packets.len()).unwrap_or_default()
     }
 
     /// The packets as they came, each by itself.
-    pub fn packets_apart<'b>(&self, buffers: &[&'b [u8]]) -> impl Iterator<Item = &'b [u8]> {
-        self.packets.iter().filter_map(|place| place.of(buffers))
+    pub fn packets_apart<'b>(&self, bytes: &'b [u8]) -> impl Iterator<Item = &'b [u8]> {
+        self.packets.iter().map(|place| bytes.get(place.clone()).unwrap_or_default())
     }
 
-    fn begin(&mut self, place: Place, flow: Option<FlowKey>, part: Option<&Part<'_>>) {
+    fn begin(&mut self, place: Range<usize>, flow: Option<FlowKey>, part: Option<&Part<'_>>) {
         self.packets.clear();
         self.packets.push(place);
         self.head.clear();
@@ -203,7 +186,7 @@ impl Delivery {
         Some(ip_continues && transport_continues)
     }
 
-    fn append(&mut self, place: Place, part: &Part<'_>) {
+    fn append(&mut self, place: Range<usize>, part: &Part<'_>) {
         self.packets.push(place);
         self.joined += part.payload;
         self.is_closed = part.pushes || part.payload < self.size;

@@ -11,24 +11,25 @@ use crate::packet::segment::Segments;
 /// What the TUN would get, write by write.
 fn deliver(coalescer: &mut Coalescer, packets: &[Vec<u8>]) -> Vec<(VnetHeader, Vec<u8>)> {
     coalescer.clear();
-    let buffers: Vec<_> = packets.chunks(3).map(<[_]>::concat).collect();
-    for (buffer, packets) in packets.chunks(3).enumerate() {
-        let mut start = 0;
-        for packet in packets {
-            let length = packet.len() as u32;
-            coalescer.push(Place { buffer: buffer as u32, start, length }, packet);
-            start += length;
-        }
-    }
-    let buffers: Vec<&[u8]> = buffers.iter().map(Vec::as_slice).collect();
+    let bytes = push(coalescer, packets);
     let deliveries = coalescer.finish().iter().map(|delivery| {
         let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
-        let pieces = delivery.gather(&buffers, &mut pieces);
+        let pieces = delivery.gather(&bytes, &mut pieces);
         let bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.to_vec()).collect();
         let (header, packet) = VnetHeader::decode(&bytes).unwrap();
         (header, packet.to_vec())
     });
     deliveries.collect()
+}
+
+/// Adds packets that lie one behind the other. Returns the bytes in which they do.
+fn push(coalescer: &mut Coalescer, packets: &[Vec<u8>]) -> Vec<u8> {
+    let mut start = 0;
+    for packet in packets {
+        coalescer.push(start..start + packet.len(), packet);
+        start += packet.len();
+    }
+    packets.concat()
 }
 
 fn split(deliveries: &[(VnetHeader, Vec<u8>)]) -> Vec<Vec<u8>> {
@@ -95,17 +96,10 @@ fn udp_is_left_alone_where_the_kernel_cannot_cut_it() {
 fn a_delivery_that_the_kernel_refuses_can_be_taken_apart() {
     let mut packets = build(&Sample::tcp(&[1; 3000]).split(1000));
     packets.push(Sample::tcp(b"").v6().build());
-    let buffer = packets.concat();
     let mut coalescer = Coalescer::new(Offload::ALL);
-    let mut start = 0;
-    for packet in &packets {
-        let length = packet.len() as u32;
-        coalescer.push(Place { buffer: 0, start, length }, packet);
-        start += length;
-    }
+    let bytes = push(&mut coalescer, &packets);
     let deliveries = coalescer.finish();
-    let buffers = [&buffer[..]];
-    let apart = deliveries.iter().flat_map(|delivery| delivery.packets_apart(&buffers));
+    let apart = deliveries.iter().flat_map(|delivery| delivery.packets_apart(&bytes));
     assert_eq!(apart.map(<[u8]>::to_vec).collect::<Vec<_>>(), packets);
 }
 
@@ -440,16 +434,11 @@ fn garbage_is_delivered_packet_by_packet() {
 fn a_place_that_is_nowhere_holds_nothing() {
     let packet = Sample::tcp(b"data").build();
     let mut coalescer = Coalescer::new(Offload::ALL);
-    for place in [
-        Place { buffer: 7, start: 0, length: 56 },
-        Place { buffer: 0, start: u32::MAX, length: 56 },
-    ] {
-        coalescer.push(place, &packet);
+    for start in [packet.len(), usize::MAX - 56] {
+        coalescer.push(start..start + 56, &packet);
     }
     for delivery in coalescer.finish() {
         let mut pieces = [IoSlice::new(&[]); MOST_PIECES];
-        assert!(
-            delivery.gather(&[&packet], &mut pieces).iter().skip(1).all(|piece| piece.is_empty())
-        );
+        assert!(delivery.gather(&packet, &mut pieces).iter().skip(1).all(|piece| piece.is_empty()));
     }
 }
