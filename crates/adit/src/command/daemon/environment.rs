@@ -11,6 +11,7 @@ use std::thread;
 use engine::Options;
 use engine::offload::Kind;
 
+use super::defects;
 use super::failure::Failure;
 use super::log::Level;
 
@@ -37,6 +38,8 @@ pub struct Environment {
     pub uapi: Option<RawFd>,
     /// How many threads may carry packets; a power of two.
     pub workers: usize,
+    /// The release of a kernel that may corrupt trains, which are done without then.
+    pub defect: Option<String>,
     /// Mostly for tests.
     pub options: Options,
 }
@@ -51,6 +54,7 @@ impl Environment {
             Some("silent") => Level::Silent,
             _ => Level::Error,
         };
+        let (options, defect) = options()?;
         Ok(Self {
             foreground: variable("WG_PROCESS_FOREGROUND").as_deref() == Some("1"),
             level: known,
@@ -58,7 +62,8 @@ impl Environment {
             tun: number("WG_TUN_FD", 0..=RawFd::MAX)?,
             uapi: number("WG_UAPI_FD", 0..=RawFd::MAX)?,
             workers: 1 << most.ilog2(),
-            options: Options { all_workers, ..options()? },
+            defect,
+            options: Options { all_workers, ..options },
         })
     }
 }
@@ -78,10 +83,11 @@ fn workers() -> Result<(usize, bool), Failure> {
     Ok((parse(NAME, most.unwrap_or(&text), 1..=MAX_WORKERS)?, most.is_none()))
 }
 
-/// `ADIT_OFFLOAD`: the offloads to use, by name. `ADIT_FAIL`: errors to make up, as `NAME=ERRNO`.
+/// `ADIT_OFFLOAD`: the offloads to use, by name; without it, those that the kernel is known to do
+/// harm with are left out. `ADIT_FAIL`: errors to make up, as `NAME=ERRNO`.
 /// `ADIT_TIME_SCALE`: how many times as fast the protocol's clock runs.
-fn options() -> Result<Options, Failure> {
-    let mut options = Options::default();
+fn options() -> Result<(Options, Option<String>), Failure> {
+    let (mut options, mut defect) = (Options::default(), None);
     if let Some(names) = variable("ADIT_OFFLOAD") {
         let names = names.split(',').filter(|name| !name.is_empty());
         let known: Option<Vec<Kind>> = names.map(offload).collect();
@@ -90,6 +96,9 @@ fn options() -> Result<Options, Failure> {
             Failure::Variable("ADIT_OFFLOAD", format!("a list of {all}"))
         })?;
         options.without = Kind::ALL.into_iter().filter(|kind| !used.contains(kind)).collect();
+    } else {
+        defect = defects::of_trains();
+        options.without.extend(defect.as_ref().map(|_| Kind::UdpSegment));
     }
     if let Some(faults) = variable("ADIT_FAIL") {
         options.faults = self::faults(&faults).ok_or_else(|| {
@@ -97,7 +106,7 @@ fn options() -> Result<Options, Failure> {
         })?;
     }
     options.time_scale = number("ADIT_TIME_SCALE", 1..=MAX_TIME_SCALE)?.unwrap_or_default();
-    Ok(options)
+    Ok((options, defect))
 }
 
 /// How an offload is called.

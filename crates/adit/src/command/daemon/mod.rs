@@ -3,6 +3,7 @@
 
 mod background;
 mod broker;
+mod defects;
 mod door;
 mod environment;
 mod failure;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::{io, thread};
 
+use engine::offload::Kind;
 use engine::{Notice, Tunnel};
 use host::confine::{Work, confine};
 use host::signals::Signals;
@@ -151,6 +153,15 @@ fn serve(name: &str, environment: &Environment) -> Result<(), Failure> {
         None => Socket::open(&name)?,
     };
     let log = Arc::new(Log::new(environment.level, &name));
+    if let Some(release) = &environment.defect {
+        let (trains, all) = (environment::name(Kind::UdpSegment), Kind::ALL.map(environment::name));
+        let text = format!(
+            "Doing without {trains}: Linux {release} may corrupt what it sends so (7.1.5 does not); \
+             ADIT_OFFLOAD={} uses it all the same",
+            all.join(",")
+        );
+        log.say(Level::Debug, &text);
+    }
     let (broker, is_apart) = Broker::start(&name, &socket.file, queue).map_err(Failure::Start)?;
     let broker = Arc::new(broker);
     let outcome = Frame::new(&socket, signals, &log).and_then(|frame| {
