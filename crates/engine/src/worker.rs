@@ -1,5 +1,6 @@
 //! A worker: one queue of the TUN, one data socket of each family, and nothing between them.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,13 +22,16 @@ pub(crate) struct Round<'a> {
     pub routes: Guard<Arc<Routes>>,
     pub sockets: Guard<Arc<Sockets>>,
     pub now: Time,
+    /// Whether a full socket has been waited for.
+    pub has_waited: Cell<bool>,
 }
 
 impl<'a> Round<'a> {
     /// Begins a round at `post`: takes what is published at this moment.
     pub fn begin(shared: &'a Shared, post: &'a Post) -> Self {
         let (routes, sockets) = (shared.routes.load(), shared.sockets.load());
-        Self { shared, post, routes, sockets, now: shared.clock.time() }
+        let (now, has_waited) = (shared.clock.time(), Cell::default());
+        Self { shared, post, routes, sockets, now, has_waited }
     }
 
     /// The data socket of `family`, if it is open.

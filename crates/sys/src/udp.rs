@@ -3,8 +3,10 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
@@ -204,6 +206,13 @@ impl Udp {
     /// `EPERM` without `CAP_NET_ADMIN` or `CAP_NET_RAW`.
     pub fn set_mark(&self, mark: u32) -> io::Result<()> {
         option::set(self, libc::SOL_SOCKET, libc::SO_MARK, &mark)
+    }
+
+    /// Waits until there is room to send, or for so long.
+    pub fn wait_for_room(&self, patience: Duration) {
+        // A timeout of more seconds than the kernel can count is forever.
+        let patience = Timespec::try_from(patience).ok();
+        let _ = poll(&mut [PollFd::new(self, PollFlags::OUT)], patience.as_ref());
     }
 
     /// Whether the kernel may join datagrams of one flow into a train (`UDP_GRO`). On from the

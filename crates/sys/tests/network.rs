@@ -4,11 +4,17 @@
 
 mod support;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use support::*;
 use sys::udp::{Family, Group, Outgoing};
+
+/// What nobody waits for unless something is wrong.
+const LONG: Duration = Duration::from_secs(60);
 
 /// Runs `work` in a fresh network namespace with its loopback link up, or says why it cannot.
 fn in_a_namespace(work: impl FnOnce() + Send) {
@@ -112,5 +118,32 @@ fn what_the_path_is_too_narrow_for_is_fragmented() {
                 assert_eq!(received.bytes, bytes);
             });
         }
+    });
+}
+
+#[test]
+fn room_in_a_full_socket_can_be_waited_for() {
+    in_a_namespace(|| {
+        ip("link add left type veth peer name right");
+        ip("link set left up");
+        ip("link set right up");
+        ip("address add 10.9.0.1/24 dev left");
+        let socket = group(Family::V4).handshake;
+        sys::option::set_number(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, 1).unwrap();
+        // Nobody says where this address is, and until then the machine keeps what goes there.
+        let datagram = plain("10.9.0.2:9".parse().unwrap(), b"hello");
+        let fill = || (0..1000).find_map(|_| socket.send(&datagram).err()).unwrap().kind();
+        socket.wait_for_room(LONG);
+        assert_eq!(fill(), ErrorKind::WouldBlock);
+        let (start, patience) = (Instant::now(), Duration::from_millis(10));
+        socket.wait_for_room(patience);
+        assert!(start.elapsed() >= patience);
+        assert_eq!(fill(), ErrorKind::WouldBlock);
+        thread::scope(|scope| {
+            scope.spawn(|| socket.wait_for_room(LONG));
+            ip("neighbour replace 10.9.0.2 lladdr 02:00:00:00:00:01 dev left");
+        });
+        socket.send(&datagram).unwrap();
+        assert!(start.elapsed() < LONG);
     });
 }
