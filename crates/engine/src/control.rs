@@ -7,8 +7,7 @@ use std::sync::atomic::Ordering;
 
 use proto::limits::HANDSHAKE_QUEUE;
 use proto::{
-    Change, Device, DeviceState, Endpoint, Event, Now, PeerId, Progress, PublicKey, Report, Time,
-    Transmit,
+    Change, Device, DeviceState, Endpoint, Event, Now, PeerId, Progress, Report, Time, Transmit,
 };
 use sys::poll::{Epoll, Timer, quiesce};
 use sys::udp::{Family, Outgoing};
@@ -213,7 +212,7 @@ impl Control {
                 if progress == Progress::GaveUp {
                     self.with(id, |peer| peer.staged().clear());
                 }
-                self.tell(id, |key| Notice::Handshake(key, progress));
+                self.with(id, |peer| (self.observer)(Notice::Handshake(peer.key, progress)));
             }
             Event::Stranger(key, from) => (self.observer)(Notice::Stranger(key, from.remote)),
         }
@@ -233,15 +232,11 @@ impl Control {
         }
     }
 
-    fn tell(&self, id: PeerId, notice: impl FnOnce(PublicKey) -> Notice) {
-        self.with(id, |peer| (self.observer)(notice(peer.key)));
-    }
-
     /// Takes in where a peer is now. If it has spoken from there, that was at one of our addresses. False
     /// if it is not answered from that one, which another letter tells.
     fn learn_place(&mut self, id: PeerId, endpoint: &Endpoint) -> bool {
         if endpoint.source.is_some() {
-            self.tell(id, |key| Notice::Roamed(key, endpoint.remote));
+            self.with(id, |peer| (self.observer)(Notice::Roamed(peer.key, endpoint.remote)));
         }
         let now = self.now().time;
         let is_right = self.paths.learn(&*self.machine, endpoint, self.mark, now);
