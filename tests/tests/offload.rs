@@ -57,6 +57,7 @@ play_traffic! {
     udp_gso_fails_with_emsgsize: "ADIT_FAIL" = "udp-gso=90";
     tun_tso_fails_with_einval: "ADIT_FAIL" = "tun-tso=22";
     two_workers: "ADIT_WORKERS" = "2";
+    three_workers: "ADIT_WORKERS" = "3";
     one_worker_and_another_when_needed: "ADIT_WORKERS" = "..2";
 }
 

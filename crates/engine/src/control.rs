@@ -9,7 +9,7 @@ use proto::limits::HANDSHAKE_QUEUE;
 use proto::{
     Change, Device, DeviceState, Endpoint, Event, Now, PeerId, Progress, Report, Time, Transmit,
 };
-use sys::poll::{Epoll, Timer, quiesce};
+use sys::poll::{Epoll, Timer};
 use sys::udp::{Family, Outgoing};
 
 use crate::inbound::Inbound;
@@ -137,7 +137,6 @@ impl Control {
                     let review = self.paths.review(&*self.machine, self.mark, now.time);
                     self.device.forget_sources(now, review);
                 }
-                Letter::Saturated => self.widen(),
                 Letter::Tell(notice) => (self.observer)(notice),
                 Letter::Configure(change, answer) => {
                     let outcome = self.configure(&change);
@@ -287,22 +286,8 @@ impl Control {
         let round = Round::begin(&self.shared, &self.post);
         if let Some(group) = round.sockets.group(family) {
             let mut batches = 0..LOAD / SLOTS;
-            let _ = batches.find(|_| self.inbound.forward(&round, &group.handshake).is_none());
+            let _ = batches.find(|_| !self.inbound.forward(&round, &group.handshake));
         }
-    }
-
-    /// Has what comes from peers dealt out to all workers. They begin when the first has made way.
-    fn widen(&self) {
-        if self.shared.dealt.get().is_some() {
-            return;
-        }
-        for group in self.shared.sockets.load().groups() {
-            let _ = group.steer(self.shared.workers.len());
-        }
-        // What was on its way to the only socket has reached it then.
-        quiesce();
-        let _ = self.shared.dealt.set(());
-        self.shared.bell.signal();
     }
 
     /// Applies a change of configuration: what can fail first, then the rest, which cannot.
@@ -354,11 +339,6 @@ impl Control {
         let sockets = Sockets(self.machine.bind(port, self.shared.workers.len(), mark)?);
         for family in [Family::V4, Family::V6] {
             let Some(group) = sockets.group(family) else { continue };
-            // To all of them it deals from the start.
-            if self.shared.dealt.get().is_none() && group.steer(1).is_err() {
-                // The kernel deals them out to all.
-                self.widen();
-            }
             // They are open to trains from the start. The kernel asks any socket of the port whether to
             // join packets, before it chooses one.
             for socket in group.sockets().filter(|_| !self.shared.offloads.has(Kind::UdpGro)) {
@@ -367,7 +347,7 @@ impl Control {
             }
             self.epoll.add(&group.handshake, family as u64)?;
             for (post, socket) in self.shared.workers.iter().zip(&group.data) {
-                post.epoll.add(socket, family as u64)?;
+                self.shared.watch(post, socket, family as u64)?;
             }
         }
         Ok(sockets)

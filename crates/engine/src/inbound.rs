@@ -43,21 +43,16 @@ impl Inbound {
         Self { slots, letters, batch, coalescer: Coalescer::new(Offload::ALL) }
     }
 
-    /// Takes what waits in `socket`, up to a batch, and delivers it. Returns how many bytes that were,
-    /// if there may be more.
-    pub fn forward(&mut self, round: &Round<'_>, socket: &Udp) -> Option<usize> {
+    /// Takes what waits in `socket`, up to a batch, and delivers it. False if there is no more.
+    pub fn forward(&mut self, round: &Round<'_>, socket: &Udp) -> bool {
         // What the network reports to a socket concerns some datagram that was sent before.
-        let received = socket.receive(&mut self.batch).ok()?;
+        let Ok(received) = socket.receive(&mut self.batch) else { return false };
         let Self { letters, batch, coalescer, .. } = self;
         coalescer.joins = round.shared.offloads.of_tun();
         let mut opener = Opener { round, letters: *letters, coalescer, last: None };
-        let mut bytes = 0;
-        for datagrams in batch.datagrams() {
-            bytes += datagrams.bytes.len();
-            opener.open(datagrams);
-        }
+        batch.datagrams().for_each(|datagrams| opener.open(datagrams));
         deliver(round, opener.coalescer, batch.bytes());
-        (received == self.slots).then_some(bytes)
+        received == self.slots
     }
 }
 

@@ -23,9 +23,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use proto::{Change, Device, DeviceState, Discard, Progress, PublicKey};
-use sys::poll::Event;
+use sys::poll::{Epoll, Event};
 use sys::tun::Tun;
 use sys::udp::Group;
 
@@ -111,8 +111,8 @@ pub struct Tunnel {
 pub struct Handle(Arc<Shared>);
 
 impl Tunnel {
-    /// Starts a worker for each of `tuns` (queues of one interface; a power of two of them), and the
-    /// control thread. It is down until [`Handle::follow_link`] says otherwise.
+    /// Starts a worker for each of `tuns` (queues of one interface, at least one), and the control
+    /// thread. It is down until [`Handle::follow_link`] says otherwise.
     ///
     /// # Errors
     /// When descriptors or threads cannot be had.
@@ -122,12 +122,10 @@ impl Tunnel {
         machine: Arc<dyn Machine>,
         observer: Observer,
     ) -> io::Result<Self> {
-        let (bell, ended) = (Event::new()?, Event::new()?);
+        let ended = Event::new()?;
         let post = |(number, tun)| Post::new(number, tun, &ended).map(Arc::new);
         let workers = (0..).zip(tuns).map(post).collect::<io::Result<Vec<_>>>()?;
-        let first = workers.first().filter(|_| workers.len().is_power_of_two()).cloned();
-        let first = first.ok_or(io::ErrorKind::InvalidInput)?;
-        first.epoll.add(&bell, token::BELL)?;
+        let first = workers.first().cloned().ok_or(io::ErrorKind::InvalidInput)?;
         let device = Device::new(Box::new(sys::random::fill));
         let shared = Arc::new(Shared {
             clock: Clock { scale: options.time_scale.max(1) },
@@ -139,16 +137,19 @@ impl Tunnel {
             control: Mailbox::new()?,
             paths_changed: AtomicBool::default(),
             workers,
-            dealt: OnceLock::new(),
-            bell,
+            alone: ArcSwapOption::empty(),
             widened: OnceLock::new(),
             ended,
         });
         if options.all_workers || shared.workers.len() == 1 {
-            let _ = (shared.dealt.set(()), shared.widened.set(()));
+            let _ = shared.widened.set(());
+        } else {
+            let alone = Epoll::new()?;
+            alone.add(&shared.ended, token::END)?;
+            shared.alone.store(Some(Arc::new(alone)));
         }
-        for post in shared.workers.iter().skip(shared.in_use()) {
-            post.tun.set_attached(false)?;
+        for post in &shared.workers {
+            shared.watch(post, &post.tun, token::TUN)?;
         }
         let control = Control::new(Arc::clone(&shared), first, device, machine, observer)?;
         let mut tunnel = Self { shared, threads: Vec::new() };

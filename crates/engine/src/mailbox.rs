@@ -19,8 +19,6 @@ pub(crate) enum Letter {
     Link(bool, Option<u32>),
     /// Addresses or routes of this machine have changed.
     Paths,
-    /// The only worker in use has no rest any more.
-    Saturated,
     Tell(Notice),
     Configure(Box<Change>, mpsc::Sender<io::Result<()>>),
     State(mpsc::Sender<DeviceState>),

@@ -1,12 +1,12 @@
 //! From the TUN to the peers: route, segment, pad, seal, send.
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD, TAG};
 use proto::{Bucket, Keypair, Kind, Report, kind, padding};
-use sys::tun::{Tun, VnetHeader};
+use sys::tun::VnetHeader;
 
 use crate::backlog::Backlog;
 use crate::packet::segment::Segments;
@@ -61,7 +61,6 @@ pub(crate) struct Outbound {
     messages: Vec<u8>,
     /// The one that still grows.
     train: Option<Train>,
-    backlog: Backlog,
     /// Of answers by ICMP.
     answers: Bucket,
 }
@@ -73,31 +72,32 @@ impl Outbound {
             read: vec![0xff; MAX_READ],
             messages: vec![0xff; MAX_DATAGRAM],
             train: None,
-            backlog: Backlog::default(),
             answers: Bucket::default(),
         }
     }
 
-    /// Takes what waits in `tun`, up to a batch, and sends it. Returns how many packets that were.
+    /// Takes what waits in the TUN, up to a batch, and sends it.
     ///
     /// # Errors
     /// Those of reading from the TUN, but for "nothing there".
-    pub fn forward(&mut self, round: &Round<'_>, tun: &Tun) -> io::Result<usize> {
+    pub fn forward(&mut self, round: &Round<'_>) -> io::Result<()> {
+        // Nobody else reads here, so nobody else holds it.
+        let mut backlog = round.post.backlog.lock().unwrap_or_else(PoisonError::into_inner);
         let mut read = std::mem::take(&mut self.read);
         let (mut packets, mut bytes) = (0, 0);
         let outcome = loop {
             if packets == MAX_BATCH || bytes > MAX_ROUND {
-                break Ok(packets);
+                break Ok(());
             }
-            match tun.read(&mut read) {
+            match round.post.tun.read(&mut read) {
                 Ok(length) => {
-                    self.route(round, read.get_mut(..length).unwrap_or_default());
+                    self.route(round, &mut backlog, read.get_mut(..length).unwrap_or_default());
                     packets += 1;
                     bytes += length;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.backlog.emptied();
-                    break Ok(packets);
+                    backlog.emptied();
+                    break Ok(());
                 }
                 Err(error) => break Err(error),
             }
@@ -108,7 +108,7 @@ impl Outbound {
     }
 
     /// Finds the peer of a packet as read from the TUN, and gathers or stages what it stands for.
-    fn route(&mut self, round: &Round<'_>, read: &mut [u8]) {
+    fn route(&mut self, round: &Round<'_>, backlog: &mut Backlog, read: &mut [u8]) {
         let Some((header, _)) = VnetHeader::decode(read) else { return };
         let packet = read.get_mut(VnetHeader::LEN..).unwrap_or_default();
         let Some(destination) = packet::destination(packet) else { return };
@@ -128,7 +128,7 @@ impl Outbound {
         let is_super_packet = header.gso_type != VnetHeader::GSO_NONE;
         // Who sends too much is told by a mark, or loses the first segment.
         let loses =
-            self.backlog.is_too_much(round.now, packet, is_super_packet) && !ecn::congested(packet);
+            backlog.is_too_much(round.now, packet, is_super_packet) && !ecn::congested(packet);
         let Some(segments) = Segments::new(header, packet) else { return };
         let tos = ecn::outer(packet::tos(packet).unwrap_or_default());
         for index in usize::from(loses)..segments.count() {

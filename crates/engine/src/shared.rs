@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use sys::poll::{Epoll, Event};
 use sys::tun::Tun;
 use sys::udp::{Family, Group};
 
+use crate::backlog::Backlog;
 use crate::mailbox::{Letter, Mailbox};
 use crate::offload::Offloads;
 use crate::packet::FlowKey;
@@ -36,11 +38,10 @@ pub(crate) struct Shared {
     /// A letter that says so waits, or is about to.
     pub paths_changed: AtomicBool,
     pub workers: Vec<Arc<Post>>,
-    /// Set once the kernel deals datagrams out to all workers.
-    pub dealt: OnceLock<()>,
-    /// Rung then. It wakes the first worker, who makes way for the others.
-    pub bell: Event,
-    /// Set once all workers carry packets; until then only the first does.
+    /// Where the first worker waits in the place of all, with everything that is in theirs, as long as
+    /// it carries packets alone.
+    pub alone: ArcSwapOption<Epoll>,
+    /// Set once all workers carry packets.
     pub widened: OnceLock<()>,
     /// Signalled when the tunnel ends, for ever.
     pub ended: Event,
@@ -51,15 +52,16 @@ pub(crate) struct Post {
     /// Which of the data sockets is its own.
     pub number: usize,
     pub tun: Tun,
-    /// The control thread adds new sockets to it; closed ones leave it by themselves.
+    /// Of whoever reads from the TUN.
+    pub backlog: Mutex<Backlog>,
+    /// Where its worker waits, if not alone.
     pub epoll: Epoll,
 }
 
 impl Post {
     pub fn new(number: usize, tun: Tun, ended: &Event) -> io::Result<Self> {
-        let post = Self { number, tun, epoll: Epoll::new()? };
+        let post = Self { number, tun, backlog: Mutex::default(), epoll: Epoll::new()? };
         post.epoll.add(ended, token::END)?;
-        post.epoll.add(&post.tun, token::TUN)?;
         Ok(post)
     }
 }
@@ -71,10 +73,12 @@ pub(crate) mod token {
     pub const V4: u64 = Family::V4 as u64;
     pub const V6: u64 = Family::V6 as u64;
     pub const TUN: u64 = 2;
-    pub const BELL: u64 = 3;
-    pub const END: u64 = 4;
-    pub const MAILBOX: u64 = 5;
-    pub const TIMER: u64 = 6;
+    pub const END: u64 = 3;
+    pub const MAILBOX: u64 = 4;
+    pub const TIMER: u64 = 5;
+
+    /// Added once for each number of the post.
+    pub const POST: u64 = 8;
 }
 
 impl Shared {
@@ -82,20 +86,27 @@ impl Shared {
         self.control.post(Letter::Report(peer, report));
     }
 
-    /// How many workers carry packets.
-    pub fn in_use(&self) -> usize {
-        if self.widened.get().is_some() { self.workers.len() } else { 1 }
+    /// Has whoever carries the packets of `post` wait for `source`, too; closed, it leaves by itself.
+    ///
+    /// # Errors
+    /// Those of [`Epoll::add`].
+    pub fn watch(&self, post: &Post, source: impl AsFd, token: u64) -> io::Result<()> {
+        let token = post.number as u64 * token::POST + token;
+        if let Some(alone) = &*self.alone.load() {
+            alone.add(&source, token)?;
+        }
+        post.epoll.add(source, token)
     }
 
-    /// Where to write packets of one flow, which go to `own` as long as there is one worker. The kernel
-    /// answers into the queue that it got a flow's packets from: written by flows, not by sessions,
-    /// what goes to a single peer is work for all.
+    /// Where to write packets of one flow; to `own` if there is no other. The kernel answers into the
+    /// queue that it got a flow's packets from: written by flows, not by sessions, what goes to a single
+    /// peer is work for all.
     pub fn queue<'a, 'p>(
         &'a self,
         own: &'a Tun,
         mut packets: impl Iterator<Item = &'p [u8]>,
     ) -> &'a Tun {
-        if self.in_use() == 1 {
+        if self.workers.len() == 1 {
             return own;
         }
         let chosen = packets.next().and_then(FlowKey::of).and_then(|key| {

@@ -1,4 +1,5 @@
-//! A worker: one queue of the TUN, one data socket of each family, and nothing between them.
+//! A worker: one queue of the TUN, one data socket of each family, and nothing between them. The first
+//! has those of all, until it has no rest.
 
 use std::cell::Cell;
 use std::io;
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use arc_swap::Guard;
 use proto::Time;
-use sys::poll::quiesce;
-use sys::udp::{BUFFER, Family, Udp};
+use sys::poll::Epoll;
+use sys::udp::{Family, Udp};
 
 use crate::inbound::{Inbound, SLOTS, STRAYS};
 use crate::mailbox::Letter;
@@ -72,92 +73,65 @@ impl<'a> Worker<'a> {
     /// When the TUN is gone, or epoll fails.
     fn work(&mut self) -> io::Result<()> {
         let &mut Self { shared, post, .. } = self;
-        let mut restless_since = shared.clock.time();
+        if post.number == 0
+            && let Some(alone) = shared.alone.load_full()
+        {
+            self.work_alone(&alone)?;
+            shared.alone.store(None);
+            // Whatever was taken in the place of another has been carried.
+            let _ = shared.widened.set(());
+        }
+        while self.carry(post.epoll.wait(None)?)? {}
+        Ok(())
+    }
+
+    /// Carries the packets of all, until it has no rest or the tunnel ends.
+    fn work_alone(&mut self, all: &Epoll) -> io::Result<()> {
+        let clock = self.shared.clock;
+        let mut restless_since = clock.time();
         loop {
-            let alone = shared.in_use() < shared.workers.len();
-            let before = alone.then(|| shared.clock.time());
-            let events = post.epoll.wait(None)?;
-            if let Some(before) = before {
-                let now = shared.clock.time();
-                restless_since = now.min(restless_since + now.since(before) * REST);
-                if now.since(restless_since) > RESTLESS {
-                    restless_since = now;
-                    shared.control.post(Letter::Saturated);
-                }
-            }
-            for token in events {
-                match token {
-                    token::END => return Ok(()),
-                    token::BELL => self.make_way(),
-                    token::TUN => self.carry_out()?,
-                    token::V4 => self.carry_in(Family::V4),
-                    _ => self.carry_in(Family::V6),
-                }
+            let before = clock.time();
+            let events = all.wait(None)?;
+            let now = clock.time();
+            restless_since = now.min(restless_since + now.since(before) * REST);
+            if !self.carry(events)? || now.since(restless_since) > RESTLESS {
+                return Ok(());
             }
         }
     }
 
-    fn round(&self) -> Round<'a> {
-        Round::begin(self.shared, self.post)
+    /// Carries a batch for each of `events`. False if one of them is the end.
+    fn carry(&mut self, events: impl Iterator<Item = u64>) -> io::Result<bool> {
+        let shared = self.shared;
+        for event in events {
+            let post = shared.workers.get((event / token::POST) as usize);
+            let Some(round) = post.map(|post| Round::begin(shared, post)) else { continue };
+            match event % token::POST {
+                token::END => return Ok(false),
+                token::TUN => self.carry_out(&round)?,
+                token::V4 => self.carry_in(&round, Family::V4),
+                _ => self.carry_in(&round, Family::V6),
+            }
+        }
+        Ok(true)
     }
 
     /// Carries a batch from the TUN to the peers.
     ///
     /// # Errors
     /// When the TUN is gone.
-    fn carry_out(&mut self) -> io::Result<()> {
-        match self.outbound.forward(&self.round(), &self.post.tun) {
+    fn carry_out(&mut self, round: &Round<'_>) -> io::Result<()> {
+        match self.outbound.forward(round) {
             // One that is down gives errors, too; only one that is gone has no state any more.
-            Err(_) => self.post.tun.is_up().map(drop),
-            Ok(_) => Ok(()),
+            Err(_) => round.post.tun.is_up().map(drop),
+            Ok(()) => Ok(()),
         }
     }
 
-    /// Carries a batch from the peers to the TUN.
-    fn carry_in(&mut self, family: Family) {
-        self.receive(&self.round(), family);
-    }
-
-    /// Carries what waits here already, so that nothing newer of its flow overtakes it elsewhere, and
-    /// has the TUN give packets to all, who then begin.
-    fn make_way(&mut self) {
-        /// Packets that a queue of a TUN has room for, unless somebody has made it longer.
-        const QUEUE: usize = 500;
-        /// What a datagram takes of a socket's buffer beside its bytes, at least.
-        const OVERHEAD: usize = 512;
-        for family in [Family::V4, Family::V6] {
-            // The kernel grants twice what it is asked for.
-            let mut left = 2 * BUFFER;
-            while let Some(bytes) = self.receive(&self.round(), family).filter(|_| left > 0) {
-                left = left.saturating_sub(bytes + SLOTS * OVERHEAD);
-            }
+    /// Carries a batch from the peers to the TUN, if the socket is open.
+    fn carry_in(&mut self, round: &Round<'_>, family: Family) {
+        if let Some(socket) = round.socket(family) {
+            self.inbound.forward(round, socket);
         }
-        // From here on nothing is written before the others begin: a flow of which this queue gets a
-        // packet would leave what waits in another behind.
-        for post in self.shared.workers.iter().skip(1) {
-            // A queue that cannot be attached is given nothing.
-            let _ = post.tun.set_attached(true);
-        }
-        // What was on its way to the only queue has reached it then.
-        quiesce();
-        // Each queue that was attached has moved flows, but only to later ones (packets aside of which the
-        // driver had not counted the queue yet): what is older of a flow lies in an earlier queue.
-        for post in &self.shared.workers {
-            let mut left = QUEUE;
-            while left > 0 {
-                match self.outbound.forward(&self.round(), &post.tun) {
-                    Ok(packets @ 1..) => left = left.saturating_sub(packets),
-                    _ => break,
-                }
-            }
-        }
-        self.shared.bell.drain();
-        let _ = self.shared.widened.set(());
-    }
-
-    /// Carries a batch from one of our sockets, if it is open. Returns how many bytes that were, if
-    /// there may be more.
-    fn receive(&mut self, round: &Round<'_>, family: Family) -> Option<usize> {
-        self.inbound.forward(round, round.socket(family)?)
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::io::{Errno, read, write};
-use rustix::thread::{MembarrierCommand, membarrier};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -68,13 +67,6 @@ impl Epoll {
             data.u64()
         }))
     }
-}
-
-/// Waits until each processor has finished what it is doing in the kernel, such as handing a packet
-/// to a queue that was chosen by a rule that has just been replaced: some milliseconds (an RCU grace
-/// period, membarrier(2)). Where the kernel cannot say, it does not wait.
-pub fn quiesce() {
-    let _ = membarrier(MembarrierCommand::Global);
 }
 
 /// A wake-up that one thread sends to another (eventfd). Signals that meet before they are drained

@@ -96,18 +96,6 @@ impl Tun {
         ioctl(self.as_fd(), Request::SetOffload(offload.flags())).map(drop)
     }
 
-    /// Whether the kernel gives packets to this queue of several; what waits in a queue is lost when it
-    /// is detached.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` if it is so already, or the interface was not made for several queues.
-    pub fn set_attached(&self, attached: bool) -> io::Result<()> {
-        let flag = if attached { libc::IFF_ATTACH_QUEUE } else { libc::IFF_DETACH_QUEUE };
-        let mut request = InterfaceRequest { flags: flag as u16, ..InterfaceRequest::default() };
-        ioctl(self.as_fd(), Request::SetQueue(&mut request)).map(drop)
-    }
-
     /// Reads one packet behind its [`VnetHeader`], which says nothing where the kernel gives none; what
     /// does not fit into `buffer` is cut off.
     ///
@@ -286,7 +274,6 @@ impl InterfaceRequest {
 enum Request<'a> {
     SetInterface(&'a mut InterfaceRequest),
     GetInterface(&'a mut InterfaceRequest),
-    SetQueue(&'a mut InterfaceRequest),
     SetVnetHeaderSize,
     SetOffload(libc::c_uint),
     GetNetworkNamespace,
@@ -296,7 +283,6 @@ fn ioctl(fd: BorrowedFd<'_>, request: Request<'_>) -> io::Result<RawFd> {
     let (number, argument) = match request {
         Request::SetInterface(name) => (libc::TUNSETIFF, ptr::from_mut(name).cast()),
         Request::GetInterface(name) => (libc::TUNGETIFF, ptr::from_mut(name).cast()),
-        Request::SetQueue(flags) => (libc::TUNSETQUEUE, ptr::from_mut(flags).cast()),
         // The kernel only reads it.
         Request::SetVnetHeaderSize => {
             (libc::TUNSETVNETHDRSZ, ptr::from_ref(&VNET_HEADER_SIZE).cast_mut().cast())

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
+use libc::{BPF_A, BPF_ABS, BPF_ALU, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_MOD, BPF_RET};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
@@ -46,8 +46,8 @@ impl Family {
 /// where the kernel joined the datagrams of a train, any socket may get anything.
 #[derive(Debug)]
 pub struct Group {
-    /// Socket `i` gets the datagrams that begin with a 4 and whose fifth byte is `i`, modulo the number
-    /// in use.
+    /// Socket `i` gets the datagrams that begin with a 4 and whose fifth byte is `i`, modulo their
+    /// number.
     pub data: Vec<Udp>,
     /// Gets all the others.
     pub handshake: Udp,
@@ -76,19 +76,13 @@ impl Group {
         }
         let group = Group { data, handshake: bind(port, true)? };
         // Without the filter the kernel deals datagrams out by their addresses and ports.
-        let _ = group.steer(data_sockets);
+        let _ = group.steer();
         Ok(group)
     }
 
-    /// Deals data out to the first `in_use` sockets for it only (a power of two); at first, to all.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` for another number, and whatever a kernel has against filters.
-    pub fn steer(&self, in_use: usize) -> io::Result<()> {
-        if !in_use.is_power_of_two() || in_use > self.data.len() {
-            return Err(Errno::INVAL.into());
-        }
+    /// Has the kernel choose the socket of each datagram by its first bytes.
+    fn steer(&self) -> io::Result<()> {
+        let data_sockets = self.data.len() as u32;
         let instruction =
             |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
         // Byte 0 is the first of the UDP payload. A load beyond the end returns 0: data socket 0.
@@ -96,9 +90,9 @@ impl Group {
             instruction(BPF_LD | BPF_B | BPF_ABS, 0, 0),
             instruction(BPF_JMP | BPF_JEQ | BPF_K, 4, 3),
             instruction(BPF_LD | BPF_B | BPF_ABS, 4, 0),
-            instruction(BPF_ALU | BPF_AND | BPF_K, in_use as u32 - 1, 0),
+            instruction(BPF_ALU | BPF_MOD | BPF_K, data_sockets, 0),
             instruction(BPF_RET | BPF_A, 0, 0),
-            instruction(BPF_RET | BPF_K, self.data.len() as u32, 0),
+            instruction(BPF_RET | BPF_K, data_sockets, 0),
         ];
         let (len, filter) = (filter.len() as u16, filter.as_mut_ptr());
         let program = libc::sock_fprog { len, filter };
@@ -233,7 +227,7 @@ impl AsFd for Udp {
 }
 
 /// What spec §1.12 asks for; the kernel doubles it for its own bookkeeping.
-pub const BUFFER: usize = 7 << 20;
+const BUFFER: usize = 7 << 20;
 
 /// Where each datagram was addressed to, its traffic class, and don't-fragment off (spec §1.12).
 const V4_OPTIONS: &[(i32, i32)] = &[

@@ -72,6 +72,25 @@ fn more_than_fits_is_reported_in_turn() {
 }
 
 #[test]
+fn what_is_in_two_sets_is_reported_by_both_until_it_is_drained() {
+    let (first, second, event) =
+        (Epoll::new().unwrap(), Epoll::new().unwrap(), Event::new().unwrap());
+    first.add(&event, 1).unwrap();
+    second.add(&event, 2).unwrap();
+    event.signal();
+    // To ask here takes nothing away there.
+    for _ in 0..2 {
+        assert_eq!(wait(&first, Duration::ZERO), [1]);
+        assert_eq!(wait(&second, Duration::ZERO), [2]);
+    }
+    event.drain();
+    assert_eq!(wait(&second, Duration::ZERO), []);
+    event.signal();
+    drop(first);
+    assert_eq!(wait(&second, Duration::ZERO), [2]);
+}
+
+#[test]
 fn input_is_awaited_or_only_the_end() {
     let (near, far) = UnixStream::pair().unwrap();
     let (both, end) = (Epoll::new().unwrap(), Epoll::new().unwrap());

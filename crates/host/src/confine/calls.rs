@@ -48,7 +48,7 @@ const ALWAYS: &[&[c_long]] = &[
     &[SYS_nanosleep, SYS_getrandom],
     // Threads: how they begin (clone3 has the answer of the first filter), wait for each other, and end.
     &[SYS_clone3, SYS_set_robust_list, SYS_rseq, SYS_sigaltstack],
-    &[SYS_futex, SYS_membarrier, SYS_sched_yield, SYS_sched_getaffinity],
+    &[SYS_futex, SYS_sched_yield, SYS_sched_getaffinity],
     &[SYS_exit, SYS_exit_group],
     // Signals that come, and a call that one of them has interrupted.
     &[SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall],
@@ -78,7 +78,7 @@ fn sometimes() -> Vec<(c_long, Vec<Condition>)> {
     let what = [F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC];
     calls.extend(what.map(|what| (SYS_fcntl, vec![is(1, what as u32)])));
     // A TUN that there is (`sys::tun`).
-    let what = [TUNGETIFF, TUNSETVNETHDRSZ, TUNSETOFFLOAD, TUNSETQUEUE, TUNGETDEVNETNS];
+    let what = [TUNGETIFF, TUNSETVNETHDRSZ, TUNSETOFFLOAD, TUNGETDEVNETNS];
     calls.extend(what.map(|what| (SYS_ioctl, vec![is(1, what as u32)])));
     // A client whose reader does not wait.
     calls.push((SYS_ioctl, vec![is(1, FIONBIO as u32)]));
@@ -87,8 +87,8 @@ fn sometimes() -> Vec<(c_long, Vec<Condition>)> {
 
 /// Of a data plane alone.
 fn carrying() -> Vec<(c_long, Vec<Condition>)> {
-    // A packet filter for which worker a session is, and a socket that cannot join datagrams.
-    [(SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF), (SOL_UDP, UDP_GRO)].map(option).into()
+    // A socket that cannot join datagrams.
+    [(SOL_UDP, UDP_GRO)].map(option).into()
 }
 
 /// Of whoever opens sockets for a data plane, and follows its interface.

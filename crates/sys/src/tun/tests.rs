@@ -337,38 +337,3 @@ fn an_inherited_queue_is_like_any_other() {
         assert_eq!(errno(Tun::from_fd(unattached.into())), Some(libc::EBADFD));
     }
 }
-
-#[test]
-fn a_queue_that_is_attached_moves_flows_only_to_later_ones() {
-    const FLOWS: usize = 64;
-    in_a_namespace(|| {
-        let tuns = Tun::create("tun0", 4).unwrap();
-        tuns[1..].iter().for_each(|tun| tun.set_attached(false).unwrap());
-        ip("link set tun0 addrgenmode none");
-        ip("link set tun0 up");
-        ip("address add 10.9.0.1/24 dev tun0");
-        let senders: [UdpSocket; FLOWS] =
-            std::array::from_fn(|_| UdpSocket::bind((Ipv4Addr::new(10, 9, 0, 1), 0)).unwrap());
-        for (number, tun) in (0..).zip(&tuns) {
-            if number > 0 {
-                tun.set_attached(true).unwrap();
-            }
-            for sender in &senders {
-                sender.send_to(&[number], (Ipv4Addr::new(10, 9, 0, 2), 7)).unwrap();
-            }
-        }
-        let (mut flows, mut moved) = (std::collections::BTreeMap::new(), 0);
-        for (queue, tun) in tuns.iter().enumerate() {
-            let mut buffer = [0; 2048];
-            while let Ok(length) = tun.read(&mut buffer) {
-                let (port, number) = (&buffer[VnetHeader::LEN + 20..][..2], buffer[length - 1]);
-                let (next, before) = flows.entry(port.to_vec()).or_insert((0, 0));
-                assert_eq!(number, *next, "queue {queue} has a packet of another turn");
-                moved += usize::from(queue > *before);
-                (*next, *before) = (number + 1, queue);
-            }
-        }
-        assert!(flows.values().all(|(next, _)| *next == 4), "{flows:?}");
-        assert!(moved > FLOWS / 2, "only {moved} moves of {FLOWS} flows");
-    });
-}

@@ -36,7 +36,7 @@ pub struct Environment {
     pub tun: Option<RawFd>,
     /// `WG_UAPI_FD`: likewise the listening socket.
     pub uapi: Option<RawFd>,
-    /// How many threads may carry packets; a power of two.
+    /// How many threads may carry packets.
     pub workers: usize,
     /// The release of a kernel that may corrupt trains, which are done without then.
     pub defect: Option<String>,
@@ -48,7 +48,7 @@ impl Environment {
     /// Reads all of them.
     pub fn read() -> Result<Self, Failure> {
         let level = variable("LOG_LEVEL");
-        let (most, all_workers) = workers()?;
+        let (workers, all_workers) = workers()?;
         let known = match level.as_deref() {
             Some("verbose" | "debug") => Level::Debug,
             Some("silent") => Level::Silent,
@@ -61,7 +61,7 @@ impl Environment {
             wants_log: level.is_some() && known != Level::Silent,
             tun: number("WG_TUN_FD", 0..=RawFd::MAX)?,
             uapi: number("WG_UAPI_FD", 0..=RawFd::MAX)?,
-            workers: 1 << most.ilog2(),
+            workers,
             defect,
             options: Options { all_workers, ..options },
         })
