@@ -69,7 +69,8 @@ pub enum Notice {
     Dropped(SocketAddr, Discard),
     /// This machine does not let a handshake message or keepalive out to a peer.
     NotSent(SocketAddr, io::Error),
-    /// An offload failed, and is not used any more; that of trains only not for this peer, until its next session.
+    /// An offload failed, and is not used any more; that of trains only not for this peer, until its next
+    /// session.
     OffloadLost(Kind, io::Error),
 }
 

@@ -46,8 +46,8 @@ impl Epoll {
     }
 
     /// Waits until a descriptor has something to say or `timeout` has passed; `None` waits forever.
-    /// Returns the tokens of up to eight that do, and the others by the next call. There may be none before the time,
-    /// when a signal or a debugger interrupted it.
+    /// Returns the tokens of up to eight that do, and the others by the next call. There may be none
+    /// before the time, when a signal or a debugger interrupted it.
     ///
     /// # Errors
     ///

@@ -228,8 +228,11 @@ fn of_which_place_a_source_was_forgotten_is_said_since_the_peer_may_have_left_it
         core::iter::from_fn(|| alice.poll_event()).collect::<Vec<_>>()
     };
     let events = told(&mut alice);
-    let is_told = |event: &Event| matches!(event, Event::SourceForgotten(who, stale) if *who == id && *stale == here);
-    assert!(events.iter().any(is_told), "{events:?}");
+    let stale = events.iter().find_map(|event| match event {
+        Event::SourceForgotten(peer, stale) => Some((*peer, *stale)),
+        _ => None,
+    });
+    assert_eq!(stale, Some((id, here)));
     let is_a_place = |event: &Event| matches!(event, Event::EndpointChanged(..));
     // That of the introduction.
     assert_eq!(events.iter().filter(|event| is_a_place(event)).count(), 1, "{events:?}");
