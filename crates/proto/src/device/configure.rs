@@ -16,7 +16,7 @@ use crate::primitives::DhKey;
 use crate::time::{Now, Time};
 use crate::timers::Timer;
 
-/// With those that a change names, there could be more than [`MAX_PEERS`] peers; nothing was changed.
+/// A change would lead to more than [`MAX_PEERS`] peers; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyPeers;
 
@@ -28,7 +28,12 @@ impl Device {
     /// [`TooManyPeers`]; then nothing was changed.
     pub fn configure(&mut self, now: Now, change: &Change) -> Result<(), TooManyPeers> {
         let kept = if change.replace_peers { 0 } else { self.peers.len() };
-        if kept + change.peers.len() > MAX_PEERS {
+        let unknown = |peer: &&PeerChange| {
+            change.replace_peers || !self.by_key.contains_key(&peer.public_key)
+        };
+        if kept + change.peers.len() > MAX_PEERS
+            && kept + change.peers.iter().filter(unknown).count() > MAX_PEERS
+        {
             return Err(TooManyPeers);
         }
         if change.listen_port.is_some() || change.fwmark.is_some() {
