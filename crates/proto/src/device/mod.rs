@@ -67,6 +67,8 @@ struct Identity {
 /// A peer, and what of the device it takes to speak with it.
 struct Conversation<'a> {
     now: Now,
+    /// Whether the interface is.
+    up: bool,
     /// Whom to speak as: nobody without a key, or while the interface is down.
     identity: Option<&'a Identity>,
     out: &'a mut Output,
@@ -231,7 +233,7 @@ impl Device {
     ) -> Option<T> {
         let Self { peers, out, identity, up, deadlines, .. } = self;
         let (peer, identity) = (peers.get_mut(&id)?, identity.as_ref().filter(|_| *up));
-        Some(speak(&mut Conversation { now, identity, out, deadlines, id, peer }))
+        Some(speak(&mut Conversation { now, up: *up, identity, out, deadlines, id, peer }))
     }
 
     fn with_all(&mut self, now: Now, mut speak: impl FnMut(&mut Conversation<'_>)) {

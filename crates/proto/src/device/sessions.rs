@@ -102,7 +102,7 @@ impl Conversation<'_> {
 
     /// The data plane has begun a deadline; watch it.
     pub(super) fn arm_watched(&mut self) {
-        if self.identity.is_none() {
+        if !self.up {
             return self.peer.traffic.reset();
         }
         self.arm_new_handshake(self.peer.traffic.unanswered.watched(self.now.time));

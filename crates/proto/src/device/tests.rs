@@ -238,3 +238,16 @@ fn of_which_place_a_source_was_forgotten_is_said_since_the_peer_may_have_left_it
     assert_eq!(events.iter().filter(|event| is_a_place(event)).count(), 1, "{events:?}");
     assert!(told(&mut alice).is_empty());
 }
+
+#[test]
+fn without_a_key_a_deadline_that_is_watched_is_not_told_again() {
+    let now = beginning();
+    let ([mut alice, _], [_, bob]) = strangers(now);
+    introduce(now, &mut alice, bob, 1, false);
+    let id = alice.find(&bob).unwrap();
+    let traffic = Arc::clone(&alice.peers[&id].traffic);
+    alice.configure(now, &Change { private_key: Some(None), ..Change::default() }).unwrap();
+    assert!(traffic.received(now.time, true));
+    alice.report(now, id, Report::Armed);
+    assert!(!traffic.received(now.time, true));
+}
