@@ -62,7 +62,11 @@ impl Implementation {
         let mut command = Command::new(self.program().expect("`Lab::open` has looked for it"));
         match self {
             Self::Kernel => return None,
-            Self::Adit => command.args(["daemon", "-f", interface]),
+            Self::Adit => {
+                // Also where the kernel is known to do harm with some, unless a test says otherwise.
+                command.env("ADIT_OFFLOAD", "tun-tso,tun-uso,udp-gso,udp-gro");
+                command.args(["daemon", "-f", interface])
+            }
             Self::WireguardGo => command.args(["-f", interface]),
             // One thread: with several it reorders the datagrams of a flow.
             Self::Boringtun => {
