@@ -254,6 +254,8 @@ impl Control {
         let mut staged = peer.staged();
         let any = !staged.is_empty();
         let round = Round::begin(&self.shared, &self.post);
+        // Others wait for this thread: it does not wait for room.
+        round.has_waited.set(true);
         self.outbound.send_staged(&round, &peer, keypair, std::mem::take(&mut *staged));
         peer.sending.store(Some(Arc::clone(keypair)));
         any
@@ -363,7 +365,9 @@ impl Control {
         while Arc::strong_count(&before) > 1 {
             std::thread::yield_now();
         }
-        match (before.port(), port) {
+        let port_before = before.port();
+        drop(before);
+        match (port_before, port) {
             (None, Some(_)) => {
                 self.device.up(self.now());
                 self.ask_for_all_staged();

@@ -81,12 +81,13 @@ impl Outbound {
     /// # Errors
     /// Those of reading from the TUN, but for "nothing there".
     pub fn forward(&mut self, round: &Round<'_>) -> io::Result<()> {
-        // Nobody else reads here, so nobody else holds it.
+        // Nobody else reads here until the tunnel ends, so nobody else holds it.
         let mut backlog = round.post.backlog.lock().unwrap_or_else(PoisonError::into_inner);
         let mut read = std::mem::take(&mut self.read);
         let (mut packets, mut bytes) = (0, 0);
         let outcome = loop {
-            if packets == MAX_BATCH || bytes > MAX_ROUND {
+            // Where there was no room, the rest waits in the TUN, whose queue tells the senders.
+            if packets == MAX_BATCH || bytes > MAX_ROUND || round.has_waited.get() {
                 break Ok(());
             }
             match round.post.tun.read(&mut read) {

@@ -120,8 +120,8 @@ impl Shared {
     /// Ends the tunnel: who asks it something is not answered any more, and every worker stops.
     pub fn end(&self) {
         self.control.close();
-        let _ = self.widened.set(());
         self.ended.signal();
+        let _ = self.widened.set(());
     }
 }
 

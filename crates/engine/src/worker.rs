@@ -41,10 +41,13 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Who has next to no rest for this long has work for another …
+/// Who has next to no rest for this long, be it for want of room, has work for another …
 const RESTLESS: Duration = Duration::from_millis(500);
 /// … where a rest makes good for work of so many times its length.
 const REST: u32 = 10;
+
+/// Batches that are taken in after a wait for room.
+const CATCH_UP: usize = 8;
 
 /// One of the threads that carry packets, from system call to system call.
 pub(crate) struct Worker<'a> {
@@ -121,11 +124,17 @@ impl<'a> Worker<'a> {
     /// # Errors
     /// When the TUN is gone.
     fn carry_out(&mut self, round: &Round<'_>) -> io::Result<()> {
-        match self.outbound.forward(round) {
+        if self.outbound.forward(round).is_err() {
             // One that is down gives errors, too; only one that is gone has no state any more.
-            Err(_) => round.post.tun.is_up().map(drop),
-            Ok(()) => Ok(()),
+            round.post.tun.is_up()?;
         }
+        if round.has_waited.get() {
+            // So has what comes from the peers, and more of it than a batch.
+            for family in [Family::V4, Family::V6].repeat(CATCH_UP) {
+                self.carry_in(round, family);
+            }
+        }
+        Ok(())
     }
 
     /// Carries a batch from the peers to the TUN, if the socket is open.
