@@ -330,7 +330,10 @@ fn get(state: &DeviceState) -> String {
 fn peers(device: &Device) -> Vec<String> {
     let name = |peer: &PeerState| if peer.public_key.0 == A { "A" } else { "B" };
     let peers = device.state().peers;
-    let words = peers.iter().map(|peer| format!("{}{:?}", name(peer), peer.allowed_ips));
+    let words = peers.iter().map(|peer| {
+        let prefixes: Vec<_> = peer.allowed_ips.iter().map(ToString::to_string).collect();
+        format!("{}[{}]", name(peer), prefixes.join(", "))
+    });
     words.collect()
 }
 
