@@ -215,12 +215,18 @@ fn no_index_or_deadline_outlives_its_peer_handshake_or_session() {
     assert!(made > 100, "{made} handshake messages were accepted");
 }
 
-#[test]
-fn of_which_place_a_source_was_forgotten_is_said_since_the_peer_may_have_left_it() {
+/// A device that knows one peer.
+fn acquainted() -> (Now, Device, PeerId) {
     let now = beginning();
     let ([mut alice, _], [_, bob]) = strangers(now);
     introduce(now, &mut alice, bob, 1, false);
     let id = alice.find(&bob).unwrap();
+    (now, alice, id)
+}
+
+#[test]
+fn of_which_place_a_source_was_forgotten_is_said_since_the_peer_may_have_left_it() {
+    let (now, mut alice, id) = acquainted();
     let here = Endpoint { remote: place(2), source: Some((place(3).ip(), 7)) };
     alice.report(now, id, Report::Roamed(here));
     let told = |alice: &mut Device| {
@@ -241,10 +247,7 @@ fn of_which_place_a_source_was_forgotten_is_said_since_the_peer_may_have_left_it
 
 #[test]
 fn without_a_key_a_deadline_that_is_watched_is_not_told_again() {
-    let now = beginning();
-    let ([mut alice, _], [_, bob]) = strangers(now);
-    introduce(now, &mut alice, bob, 1, false);
-    let id = alice.find(&bob).unwrap();
+    let (now, mut alice, id) = acquainted();
     let traffic = Arc::clone(&alice.peers[&id].traffic);
     alice.configure(now, &Change { private_key: Some(None), ..Change::default() }).unwrap();
     assert!(traffic.received(now.time, true));
