@@ -122,17 +122,12 @@ impl Udp {
             slot.piece = piece(buffer);
             *message = slot.message();
         }
+        let fd = self.as_fd().as_raw_fd();
+        let (messages, length) = (batch.messages.as_mut_ptr(), batch.messages.len() as _);
+        let flags = libc::MSG_DONTWAIT as _;
         // SAFETY: each of the messages was pointed above at its own slot and buffer, with their true
         // lengths; all three belong to `batch`, which is borrowed until the call returns.
-        let received = unsafe {
-            libc::recvmmsg(
-                self.as_fd().as_raw_fd(),
-                batch.messages.as_mut_ptr(),
-                batch.messages.len() as _,
-                libc::MSG_DONTWAIT as _,
-                ptr::null_mut(),
-            )
-        };
+        let received = unsafe { libc::recvmmsg(fd, messages, length, flags, ptr::null_mut()) };
         batch.ready = count(received)?;
         Ok(batch.ready)
     }
@@ -162,17 +157,12 @@ impl Udp {
             message.write(common).msg_hdr.msg_iov = place.write(piece);
             filled += 1;
         }
+        let (fd, messages) = (self.as_fd().as_raw_fd(), messages.as_mut_ptr().cast());
+        let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _;
         // SAFETY: the first `filled` messages were written above, and point at a piece each and at
         // what they have in common, all of which live on here. The kernel writes nothing but lengths
         // into the messages.
-        let sent = unsafe {
-            libc::sendmmsg(
-                self.as_fd().as_raw_fd(),
-                messages.as_mut_ptr().cast(),
-                filled,
-                (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
-            )
-        };
+        let sent = unsafe { libc::sendmmsg(fd, messages, filled, flags) };
         Ok(bytes.len().min(count(sent)? * length))
     }
 }

@@ -23,16 +23,9 @@ pub fn set_number(socket: impl AsFd, level: i32, name: i32, number: i32) -> io::
 
 /// Sets the option `name` of `level`.
 pub(crate) fn set<T>(socket: impl AsFd, level: i32, name: i32, value: &T) -> io::Result<()> {
+    let (fd, value) = (socket.as_fd().as_raw_fd(), ptr::from_ref(value).cast());
     // SAFETY: the kernel reads the bytes of `value` and no more. Only one option of this crate has
     // pointers in it, to a filter that its caller keeps alive.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            level,
-            name,
-            ptr::from_ref(value).cast(),
-            size_of::<T>() as _,
-        )
-    };
+    let result = unsafe { libc::setsockopt(fd, level, name, value, size_of::<T>() as _) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -115,10 +115,8 @@ impl Timer {
     ///
     /// `EMFILE`, `ENFILE` or `ENOMEM`.
     pub fn new() -> io::Result<Timer> {
-        Ok(Timer(timerfd_create(
-            TimerfdClockId::Boottime,
-            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        )?))
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        Ok(Timer(timerfd_create(TimerfdClockId::Boottime, flags)?))
     }
 
     /// Makes the descriptor readable at `deadline` (as [`clock::boottime`](crate::clock::boottime)

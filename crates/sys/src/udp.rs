@@ -28,14 +28,6 @@ impl Family {
     pub fn of(remote: SocketAddr) -> Self {
         if remote.is_ipv4() { Family::V4 } else { Family::V6 }
     }
-
-    /// Every address of this machine.
-    fn any(self) -> IpAddr {
-        match self {
-            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-        }
-    }
 }
 
 /// The sockets of one family on one port, of which each datagram reaches exactly one, chosen by its
@@ -157,9 +149,9 @@ pub struct Udp(pub UdpSocket);
 impl Udp {
     /// Bound to `port`, which others may join from then on; alone, unless it `joins` others itself.
     fn bind(family: Family, port: u16, joins: bool, mark: u32) -> io::Result<Udp> {
-        let (domain, level, options) = match family {
-            Family::V4 => (AddressFamily::INET, libc::IPPROTO_IP, V4_OPTIONS),
-            Family::V6 => (AddressFamily::INET6, libc::IPPROTO_IPV6, V6_OPTIONS),
+        let (domain, any, level, options) = match family {
+            Family::V4 => (AddressFamily::INET, ANY_V4, libc::IPPROTO_IP, V4_OPTIONS),
+            Family::V6 => (AddressFamily::INET6, ANY_V6, libc::IPPROTO_IPV6, V6_OPTIONS),
         };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let udp = Udp(socket_with(domain, SocketType::DGRAM, flags, None)?.into());
@@ -178,7 +170,7 @@ impl Udp {
         // Without it each datagram arrives alone: slower, and no less right.
         let _ = udp.set_gro(true);
         sockopt::set_socket_reuseport(&udp, joins)?;
-        bind(&udp, &SocketAddr::new(family.any(), port))?;
+        bind(&udp, &SocketAddr::new(any, port))?;
         sockopt::set_socket_reuseport(&udp, true)?;
         Ok(udp)
     }
@@ -228,6 +220,10 @@ impl AsFd for Udp {
 
 /// What spec §1.12 asks for; the kernel doubles it for its own bookkeeping.
 const BUFFER: usize = 7 << 20;
+
+/// Every address of this machine.
+const ANY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const ANY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Where each datagram was addressed to, its traffic class, and don't-fragment off (spec §1.12).
 const V4_OPTIONS: &[(i32, i32)] = &[
