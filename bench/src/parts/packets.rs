@@ -111,7 +111,8 @@ fn segment(ip: Ip, count: usize) -> Outcome<impl FnMut()> {
 fn coalesce(ip: Ip, count: usize) -> Outcome<impl FnMut()> {
     let mut messages = vec![0; count * STRIDE];
     SuperPacket::new(ip, count)?.cut(&mut messages);
-    let mut coalescer = Coalescer::new(Offload::ALL);
+    let mut coalescer = Coalescer::default();
+    coalescer.joins = Offload::ALL;
     Ok(move || {
         for (index, message) in messages.chunks(STRIDE).enumerate() {
             let start = index * STRIDE + DATA_HEADER;

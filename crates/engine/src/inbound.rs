@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use proto::limits::{DATA_HEADER, DATA_OVERHEAD};
 use proto::{Discard, Endpoint, Kind, Report, inner_packet, kind};
-use sys::tun::{Offload, VnetHeader};
+use sys::tun::VnetHeader;
 use sys::udp::{ReceiveBatch, Received, Udp};
 
 use crate::Notice;
@@ -40,7 +40,7 @@ impl Inbound {
     /// letters, unless `letters` wait already.
     pub fn new(slots: usize, letters: usize) -> Self {
         let batch = ReceiveBatch::new(slots, SLOT_SIZE);
-        Self { slots, letters, batch, coalescer: Coalescer::new(Offload::ALL) }
+        Self { slots, letters, batch, coalescer: Coalescer::default() }
     }
 
     /// Takes what waits in `socket`, up to a batch, and delivers it. False if there is no more.

@@ -90,7 +90,7 @@ impl Tun {
     /// `EINVAL` if the kernel does not know one of them (USO before Linux 6.2), or its packets have no
     /// [`VnetHeader`]; nothing has changed then.
     pub fn set_offload(&self, offload: Offload) -> io::Result<()> {
-        if !self.vnet_header && offload != Offload::NONE {
+        if !self.vnet_header && offload != Offload::default() {
             return Err(Errno::INVAL.into());
         }
         ioctl(self.as_fd(), Request::SetOffload(offload.flags())).map(drop)
@@ -160,7 +160,7 @@ impl AsFd for Tun {
 
 /// What passes a TUN as super-packets. Whoever reads it then cuts them in the kernel's place, and
 /// completes the checksums of packets that are marked [`VnetHeader::NEEDS_CSUM`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offload {
     /// TCP, over IPv4 and IPv6, with ECN or without.
     pub tcp: bool,
@@ -169,19 +169,15 @@ pub struct Offload {
 }
 
 impl Offload {
-    /// The kernel does everything itself.
-    pub const NONE: Offload = Offload { tcp: false, udp: false };
     /// Everything, as Linux 6.2 and later can.
     pub const ALL: Offload = Offload { tcp: true, udp: true };
 
     fn flags(self) -> libc::c_uint {
-        [
-            (self.tcp || self.udp, libc::TUN_F_CSUM),
-            (self.tcp, libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN),
-            (self.udp, libc::TUN_F_USO4 | libc::TUN_F_USO6),
-        ]
-        .into_iter()
-        .fold(0, |flags, (on, flag)| if on { flags | flag } else { flags })
+        let tcp = libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+        let udp = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+        let flags = if self.tcp { tcp } else { 0 } | if self.udp { udp } else { 0 };
+        // No super-packet has its checksum.
+        if flags == 0 { 0 } else { flags | libc::TUN_F_CSUM }
     }
 }
 

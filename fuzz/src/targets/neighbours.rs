@@ -16,7 +16,8 @@ pub fn run(bytes: &[u8]) {
 }
 
 fn attempt(u: &mut Unstructured<'_>) -> Result<()> {
-    let mut coalescer = Coalescer::new(Offload { tcp: u.ratio(9, 10)?, udp: u.ratio(9, 10)? });
+    let mut coalescer = Coalescer::default();
+    coalescer.joins = Offload { tcp: u.ratio(9, 10)?, udp: u.ratio(9, 10)? };
     // Batches must not have to do with each other.
     for _ in 0..u.int_in_range(1..=2)? {
         let packets = draw(u)?;

@@ -16,9 +16,9 @@ pub const MOST_PACKETS: usize = 64;
 pub const MOST_PIECES: usize = 1 + MOST_PACKETS;
 
 /// Joins the packets of a batch. Those of one flow never overtake each other; flows may.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Coalescer {
-    /// May be changed between batches: what the TUN takes can turn out not to be so.
+    /// What the TUN takes. May be changed between batches: that can turn out not to be so.
     pub joins: Offload,
     /// The first `used` are those of this batch, in the order of their first packets. Since a
     /// packet either joins the last delivery of its flow or starts a later one, this order is right
@@ -32,11 +32,6 @@ pub struct Coalescer {
 impl Coalescer {
     /// How far back a packet looks for its flow: as many may be mixed without cutting each other short.
     const REACH: usize = 32;
-
-    /// An empty batch.
-    pub fn new(joins: Offload) -> Self {
-        Self { joins, deliveries: Vec::new(), used: 0, first: 0 }
-    }
 
     /// Adds the next packet: `packet` is what lies at `place` of the caller's bytes, an IP packet without
     /// anything behind it. It must stay there unchanged until it was delivered.

@@ -224,7 +224,9 @@ fn what_is_offloaded_is_left_to_us() {
         let tun = tun_with_an_address();
         let group = Group::bind(Family::V4, 0, 1, 0).unwrap();
         let mut buffer = vec![0; 65_536];
-        for (offload, packets) in [(Offload::NONE, 5), (Offload::ALL, 1), (Offload::NONE, 5)] {
+        for (offload, packets) in
+            [(Offload::default(), 5), (Offload::ALL, 1), (Offload::default(), 5)]
+        {
             tun.set_offload(offload).unwrap();
             let train = Outgoing {
                 to: "10.9.0.2:2000".parse().unwrap(),
@@ -303,7 +305,7 @@ fn an_inherited_queue_is_like_any_other() {
             let tun = Tun::from_fd(open(name, flags)).unwrap();
             let offload = Offload { tcp: true, udp: false };
             assert_eq!(tun.set_offload(offload).is_ok(), vnet_header);
-            tun.set_offload(Offload::NONE).unwrap();
+            tun.set_offload(Offload::default()).unwrap();
             assert_eq!(tun.name().unwrap(), name);
             assert_eq!(rustix::io::fcntl_getfd(&tun).unwrap(), FdFlags::CLOEXEC);
             ip(&format!("link set {name} addrgenmode none"));

@@ -9,6 +9,10 @@ use crate::packet::samples::{Random, Sample, Transport};
 use crate::packet::segment::Segments;
 
 /// What the TUN would get, write by write.
+fn joining(joins: Offload) -> Coalescer {
+    Coalescer { joins, ..Coalescer::default() }
+}
+
 fn deliver(coalescer: &mut Coalescer, packets: &[Vec<u8>]) -> Vec<(VnetHeader, Vec<u8>)> {
     coalescer.clear();
     let bytes = push(coalescer, packets);
@@ -51,7 +55,7 @@ fn build(samples: &[Sample]) -> Vec<Vec<u8>> {
 
 /// How many packets each write carries.
 fn runs(samples: &[Sample]) -> Vec<usize> {
-    let mut coalescer = Coalescer::new(Offload::ALL);
+    let mut coalescer = joining(Offload::ALL);
     deliver(&mut coalescer, &build(samples));
     coalescer.finish().iter().map(Delivery::packets).collect()
 }
@@ -62,7 +66,7 @@ fn neighbours_become_the_super_packet_that_they_were_cut_from() {
     for whole in [Sample::tcp(&payload), Sample::udp(&payload)] {
         for whole in [whole.clone(), whole.v6()] {
             let packets = build(&whole.split(1368));
-            let deliveries = deliver(&mut Coalescer::new(Offload::ALL), &packets);
+            let deliveries = deliver(&mut joining(Offload::ALL), &packets);
             let [(header, packet)] = &deliveries[..] else { panic!("{} writes", deliveries.len()) };
             assert_eq!(*packet, whole.build_partial());
             assert_eq!(split(&deliveries), packets);
@@ -87,7 +91,7 @@ fn neighbours_become_the_super_packet_that_they_were_cut_from() {
 #[test]
 fn udp_is_left_alone_where_the_kernel_cannot_cut_it() {
     let packets = build(&Sample::udp(&[1; 4000]).split(1000));
-    let deliveries = deliver(&mut Coalescer::new(Offload { udp: false, ..Offload::ALL }), &packets);
+    let deliveries = deliver(&mut joining(Offload { udp: false, ..Offload::ALL }), &packets);
     assert_eq!(deliveries.len(), 4);
     assert_eq!(split(&deliveries), packets);
 }
@@ -96,7 +100,7 @@ fn udp_is_left_alone_where_the_kernel_cannot_cut_it() {
 fn a_delivery_that_the_kernel_refuses_can_be_taken_apart() {
     let mut packets = build(&Sample::tcp(&[1; 3000]).split(1000));
     packets.push(Sample::tcp(b"").v6().build());
-    let mut coalescer = Coalescer::new(Offload::ALL);
+    let mut coalescer = joining(Offload::ALL);
     let bytes = push(&mut coalescer, &packets);
     let deliveries = coalescer.finish();
     let apart = deliveries.iter().flat_map(|delivery| delivery.packets_apart(&bytes));
@@ -149,7 +153,7 @@ fn only_what_continues_a_packet_joins_it() {
     let check = |first: &Sample, second: &Sample, (what, change, writes): (&str, Change, usize)| {
         let samples = [first.clone(), change(second.clone())];
         assert_eq!(runs(&samples).len(), writes, "{what} in {second:?}");
-        let deliveries = deliver(&mut Coalescer::new(Offload::ALL), &build(&samples));
+        let deliveries = deliver(&mut joining(Offload::ALL), &build(&samples));
         assert_eq!(split(&deliveries), build(&samples), "{what} in {second:?}");
     };
     for v in [false, true] {
@@ -216,7 +220,7 @@ fn damage_from_before_the_tunnel_arrives_as_it_is() {
                 let mut packets = build(&sample.split(1000));
                 let at = sample.transport_offset() + 8 + random.below(1000);
                 packets[1][at] ^= 1 << random.below(8);
-                let deliveries = deliver(&mut Coalescer::new(Offload::ALL), &packets);
+                let deliveries = deliver(&mut joining(Offload::ALL), &packets);
                 assert_eq!(deliveries.len(), 3, "byte {at}");
                 assert_eq!(deliveries[1], (VnetHeader::default(), packets[1].clone()));
                 assert_eq!(split(&deliveries), packets);
@@ -227,7 +231,7 @@ fn damage_from_before_the_tunnel_arrives_as_it_is() {
         let mut packets = build(&Sample::tcp(&[1; 3000]).split(1000));
         packets[1][at] ^= 0x04;
         assert_eq!(
-            split(&deliver(&mut Coalescer::new(Offload::ALL), &packets)),
+            split(&deliver(&mut joining(Offload::ALL), &packets)),
             packets,
             "IPv4 byte {at}"
         );
@@ -237,7 +241,7 @@ fn damage_from_before_the_tunnel_arrives_as_it_is() {
 #[test]
 fn udp_without_a_checksum_is_never_joined() {
     let alone = |packets: &[Vec<u8>]| {
-        let deliveries = deliver(&mut Coalescer::new(Offload::ALL), packets);
+        let deliveries = deliver(&mut joining(Offload::ALL), packets);
         assert!(deliveries.iter().map(|(_, packet)| packet).eq(packets));
     };
     let mut packets = build(&Sample::udp(&[1; 3000]).split(1000));
@@ -268,13 +272,13 @@ fn unusual_headers_are_not_joined_even_if_they_are_alike() {
     // Lengths that contradict each other, in packets whose checksums are right.
     let mut short_ip = build(&plain[0].clone().v6().split(1000));
     short_ip.iter_mut().for_each(|packet| packet[5] -= 1);
-    assert_eq!(deliver(&mut Coalescer::new(Offload::ALL), &short_ip).len(), 2);
+    assert_eq!(deliver(&mut joining(Offload::ALL), &short_ip).len(), 2);
     let mut short_udp = build(&plain[1].split(1000));
     for packet in &mut short_udp {
         packet[25] -= 1;
         packet[27] += 1;
     }
-    assert_eq!(deliver(&mut Coalescer::new(Offload::ALL), &short_udp).len(), 2);
+    assert_eq!(deliver(&mut joining(Offload::ALL), &short_udp).len(), 2);
 }
 
 #[test]
@@ -379,7 +383,7 @@ impl Source {
 #[test]
 fn cutting_gives_back_each_flow_as_it_was() {
     let mut random = Random(0x1_0a5e);
-    let mut coalescer = Coalescer::new(Offload::ALL);
+    let mut coalescer = joining(Offload::ALL);
     let (mut pushed, mut written) = (0, 0);
     for _ in 0..3000 {
         let flows = 1 + random.below(20) as u8;
@@ -411,7 +415,7 @@ fn cutting_gives_back_each_flow_as_it_was() {
 #[test]
 fn garbage_is_delivered_packet_by_packet() {
     let mut random = Random(0x6a4b);
-    let mut coalescer = Coalescer::new(Offload::ALL);
+    let mut coalescer = joining(Offload::ALL);
     for _ in 0..1000 {
         let mut packets = build(&Sample::tcp(&random.bytes(600)).split(10));
         packets.extend(build(&Sample::udp(&random.bytes(400)).v6().split(10)));
@@ -433,7 +437,7 @@ fn garbage_is_delivered_packet_by_packet() {
 #[test]
 fn a_place_that_is_nowhere_holds_nothing() {
     let packet = Sample::tcp(b"data").build();
-    let mut coalescer = Coalescer::new(Offload::ALL);
+    let mut coalescer = joining(Offload::ALL);
     for start in [packet.len(), usize::MAX - 56] {
         coalescer.push(start..start + 56, &packet);
     }
