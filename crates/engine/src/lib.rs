@@ -20,7 +20,7 @@ mod worker;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -124,7 +124,10 @@ impl Tunnel {
         observer: Observer,
     ) -> io::Result<Self> {
         let ended = Event::new()?;
-        let post = |(number, tun)| Post::new(number, tun, &ended).map(Arc::new);
+        let post = |(number, tun)| {
+            let post = Post { number, tun, backlog: Mutex::default(), epoll: Epoll::new()? };
+            post.epoll.add(&ended, token::END).map(|()| Arc::new(post))
+        };
         let workers = (0..).zip(tuns).map(post).collect::<io::Result<Vec<_>>>()?;
         let first = workers.first().cloned().ok_or(io::ErrorKind::InvalidInput)?;
         let device = Device::new(Box::new(sys::random::fill));

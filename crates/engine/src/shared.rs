@@ -58,14 +58,6 @@ pub(crate) struct Post {
     pub epoll: Epoll,
 }
 
-impl Post {
-    pub fn new(number: usize, tun: Tun, ended: &Event) -> io::Result<Self> {
-        let post = Self { number, tun, backlog: Mutex::default(), epoll: Epoll::new()? };
-        post.epoll.add(ended, token::END)?;
-        Ok(post)
-    }
-}
-
 /// What an event of epoll is about.
 pub(crate) mod token {
     use sys::udp::Family;
