@@ -1,6 +1,7 @@
 //! Live change of every setting (spec §1.16, §2.5, §2.6).
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use super::{Conversation, Device, Event, Identity};
@@ -27,13 +28,9 @@ impl Device {
     /// # Errors
     /// [`TooManyPeers`]; then nothing was changed.
     pub fn configure(&mut self, now: Now, change: &Change) -> Result<(), TooManyPeers> {
-        let kept = if change.replace_peers { 0 } else { self.peers.len() };
-        let unknown = |peer: &&PeerChange| {
-            change.replace_peers || !self.by_key.contains_key(&peer.public_key)
-        };
-        if kept + change.peers.len() > MAX_PEERS
-            && kept + change.peers.iter().filter(unknown).count() > MAX_PEERS
-        {
+        let before = if change.replace_peers { &BTreeMap::new() } else { &self.by_key };
+        let is_new = |peer: &&PeerChange| !before.contains_key(&peer.public_key);
+        if before.len() + change.peers.iter().filter(is_new).count() > MAX_PEERS {
             return Err(TooManyPeers);
         }
         if change.listen_port.is_some() || change.fwmark.is_some() {
