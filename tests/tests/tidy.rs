@@ -15,10 +15,11 @@ const ARROWS: [(&str, &[&str]); 6] = [
     ("host", &["sys"]),
     ("adit", &["config", "engine", "host", "proto", "sys"]),
 ];
-/// What whoever audits the tunnel has to read, and how long it may be. The aim is 4,000 lines; until
-/// it is reached, this keeps the core from growing.
+/// What whoever audits the tunnel has to read, and how long it may be: no longer than the module of Linux
+/// 6.1, which is known for its 4,000 lines, and has as many as these in `drivers/net/wireguard`, without
+/// blank lines, comments and its `selftest`.
 const CORE: [&str; 3] = ["proto", "sys", "engine"];
-const LONGEST_CORE: usize = 4_710;
+const LONGEST_CORE: usize = 4_676;
 const LONGEST_FILE: usize = 700;
 
 fn root() -> PathBuf {
