@@ -127,17 +127,49 @@ impl<'a> Attributes<'a> {
     pub fn number(&self, kind: u16) -> Option<u32> {
         self.get(kind)?.try_into().ok().map(u32::from_ne_bytes)
     }
+
+    /// Whether they say the same as these, which a [`Message`] was made of, of everything that these
+    /// say something of: as many of each kind, in the same order and with the same values, however
+    /// deep. Of other kinds there may be any: what the kernel numbers and counts, and what later ones
+    /// tell besides.
+    pub fn repeat(self, asked: Attributes<'_>) -> bool {
+        let mut told: Vec<_> = self.filter(|(kind, _)| asked.get(*kind).is_some()).collect();
+        let mut asked: Vec<_> = asked.with_nesting().collect();
+        // Kinds have no order, and a stable sort keeps that of those of one kind.
+        told.sort_by_key(|(kind, _)| *kind);
+        asked.sort_by_key(|(kind, ..)| *kind);
+        let mut pairs = told.iter().zip(&asked);
+        told.len() == asked.len()
+            && pairs.all(|((kind, payload), (of, nests, value))| {
+                kind == of
+                    && match nests {
+                        true => Self(payload).repeat(Attributes(value)),
+                        false => payload == value,
+                    }
+            })
+    }
+
+    /// Each with whether it says of itself that it holds others. Those of older kernels do not.
+    fn with_nesting(mut self) -> impl Iterator<Item = (u16, bool, &'a [u8])> {
+        std::iter::from_fn(move || self.take_first())
+    }
+
+    fn take_first(&mut self) -> Option<(u16, bool, &'a [u8])> {
+        let (&[l0, l1, k0, k1], _) = self.0.split_first_chunk()?;
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let payload = self.0.get(4..length)?;
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
+        let kind = u16::from_ne_bytes([k0, k1]);
+        let nests = kind & libc::NLA_F_NESTED as u16 != 0;
+        Some((kind & libc::NLA_TYPE_MASK as u16, nests, payload))
+    }
 }
 
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (&[l0, l1, k0, k1], _) = self.0.split_first_chunk()?;
-        let length = usize::from(u16::from_ne_bytes([l0, l1]));
-        let payload = self.0.get(4..length)?;
-        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((u16::from_ne_bytes([k0, k1]) & libc::NLA_TYPE_MASK as u16, payload))
+        self.take_first().map(|(kind, _, payload)| (kind, payload))
     }
 }
 

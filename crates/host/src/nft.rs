@@ -232,9 +232,8 @@ impl Nftables {
         Ok(replies.iter().filter_map(encode::read_table).collect())
     }
 
-    /// Whether a table is there, awake, and has the rules that it should have, as far as their
-    /// chains, their order and the kinds of their expressions tell: nobody has emptied it or put
-    /// something before or between them.
+    /// Whether a table is there, awake, and has the chains and rules that it should have, and no
+    /// others: nobody has emptied it, put something before or between them, or changed a value.
     pub fn is_intact(&mut self, table: &Table) -> Result<bool, Error> {
         let mut ask = |question| match self.socket.request(&question) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -246,14 +245,9 @@ impl Nftables {
         if found.is_empty() || found.iter().any(encode::is_dormant) {
             return Ok(false);
         }
+        let chains = ask(encode::list_chains(table, DUMP))?;
         let rules = ask(encode::list_rules(table, DUMP))?;
-        let mut rules: Vec<_> =
-            rules.iter().filter_map(|reply| encode::read_rule(table, reply)).collect();
-        let mut wanted = encode::outline(table);
-        // Chains have no order, and a stable sort keeps that of the rules in one.
-        rules.sort_by(|one, other| one.0.cmp(&other.0));
-        wanted.sort_by(|one, other| one.0.cmp(&other.0));
-        Ok(rules == wanted)
+        Ok(encode::is_as_it_should_be(table, &chains, &rules))
     }
 
     /// Makes changes, all together or none.

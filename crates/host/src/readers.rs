@@ -2,13 +2,15 @@
 //! (`fuzz/`). Nothing here asks or changes anything.
 
 use crate::netlink::{self, Notice};
-use crate::nft::encode;
-use crate::{dns, lookup, notice, read, rule, tables, unreachable};
+use crate::nft::{Table, encode};
+use crate::{Family, dns, lookup, notice, read, rule, tables, unreachable};
 
 /// Reads a piece of netlink, as an answer and as a notice, whatever it is about.
 pub fn netlink(piece: &[u8]) {
     let replies = netlink::replies(piece);
     let links: Vec<_> = replies.iter().filter_map(read::read_link).collect();
+    let table = Table::of_tunnel("adit-wg0".into(), "wg0", Family::V4, &[], 1);
+    let _ = encode::is_as_it_should_be(&table, &replies, &replies);
     for reply in replies {
         let _ = (read::read_address(&reply), read::read_counts(&reply));
         drop(read::read_route(&reply, &links));

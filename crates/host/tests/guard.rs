@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 
 use host::guard::{Guard, OnLink};
 use host::namespace;
-use host::nft::{Change, Nftables};
+use host::nft::{
+    self, Base, Chain, Change, Expression, Field, Hook, Nftables, Refusal, Table, Transport,
+};
 use host::{Family, Network, Prefix, Route};
-use support::{ALICE, BOB, a_namespace, prefix, said};
+use support::{ALICE, BOB, a_namespace, prefix, said, succeeds};
 
 /// One with everything in it.
 fn a_guard() -> Guard {
@@ -100,12 +102,278 @@ fn a_table_that_somebody_has_changed_is_not_intact() {
         ("nft add rule inet adit-wg0 forward accept", [false, true]),
         ("nft delete rule inet adit-wg0 output handle 15", [false, true]),
         ("nft add table inet adit-wg0 { flags dormant; }", [false, true]),
+        ("nft chain inet adit-wg0 output { policy accept; }", [false, true]),
+        ("nft chain inet adit-wg0 forward { policy accept; }", [false, true]),
+        ("nft chain arp adit-wg0 input { policy drop; }", [true, false]),
+        ("nft rename chain inet adit-wg0 refuse other", [false, true]),
+        ("nft add chain inet adit-wg0 other", [false, true]),
+        (
+            "nft add chain inet adit-wg0 other { type filter hook input priority 0; policy drop; }",
+            [false, true],
+        ),
+        // Nothing goes by them.
+        (
+            "nft add set inet adit-wg0 some { type ipv4_addr; elements = { 1.2.3.4 }; }",
+            [true, true],
+        ),
+        ("nft add counter inet adit-wg0 some", [true, true]),
         ("nft flush ruleset", [false, false]),
     ] {
         raise(&guard, &mut filters);
         let Some(_) = said(&namespace, deed) else { return };
         assert_eq!(intact(&mut filters), expected, "{deed}");
     }
+}
+
+/// The tables of a full tunnel, with a guard and without.
+fn all_tables() -> Vec<Table> {
+    let addresses = ["10.9.0.2", "fd00:9::2"].map(|it| it.parse().unwrap());
+    let without = host::guard::without("wg0", &[Family::V4, Family::V6], &addresses, 51821, 51820);
+    a_guard().tables().into_iter().chain(without).collect()
+}
+
+/// Each of these, and others of the same kind.
+fn other_values(field: &Field) -> Vec<Field> {
+    let next = |address: &IpAddr| match address {
+        IpAddr::V4(it) => IpAddr::from((it.to_bits() ^ 1).to_be_bytes()),
+        IpAddr::V6(it) => IpAddr::from((it.to_bits() ^ 1).to_be_bytes()),
+    };
+    let beside = |it: &Prefix| match it.address {
+        IpAddr::V4(address) => IpAddr::from((address.to_bits() ^ 1 << 31).to_be_bytes()),
+        IpAddr::V6(address) => IpAddr::from((address.to_bits() ^ 1 << 127).to_be_bytes()),
+    };
+    match field {
+        Field::InputLink(name) => {
+            vec![Field::InputLink(format!("{name}0")), Field::OutputLink(name.clone())]
+        }
+        Field::OutputLink(name) => {
+            vec![Field::OutputLink(format!("{name}0")), Field::InputLink(name.clone())]
+        }
+        Field::Version(Family::V4) => vec![Field::Version(Family::V6)],
+        Field::Version(Family::V6) => vec![Field::Version(Family::V4)],
+        Field::Source(it) => vec![Field::Source(next(it)), Field::Destination(*it)],
+        Field::Destination(it) => vec![Field::Destination(next(it)), Field::Source(*it)],
+        Field::DestinationIn(it) => {
+            let shorter = Prefix { length: it.length - 1, ..*it }.network();
+            let other = Prefix { address: beside(it), ..*it };
+            vec![Field::DestinationIn(shorter), Field::DestinationIn(other)]
+        }
+        Field::LocalSource => vec![Field::LocalDestination],
+        Field::LocalDestination => vec![Field::LocalSource],
+        Field::HopLimit(limit) => vec![Field::HopLimit(limit - 1)],
+        Field::Protocol(number) => vec![Field::Protocol(number + 1)],
+        Field::SourcePort(Transport::Udp, port) => vec![
+            Field::SourcePort(Transport::Udp, port + 1),
+            Field::SourcePort(Transport::Tcp, *port),
+            Field::DestinationPort(Transport::Udp, *port),
+        ],
+        Field::DestinationPort(transport, port) => {
+            let other = if *transport == Transport::Udp { Transport::Tcp } else { Transport::Udp };
+            vec![
+                Field::DestinationPort(*transport, port ^ 256),
+                Field::DestinationPort(other, *port),
+                Field::SourcePort(*transport, *port),
+            ]
+        }
+        Field::Icmp6(kind) => vec![Field::Icmp6(kind + 1)],
+        Field::ArpSender(it) => vec![Field::ArpTarget(*it)],
+        Field::ArpTarget(it) => vec![Field::ArpSender(*it)],
+        Field::Mark(mark) => vec![Field::Mark(mark ^ 1), Field::Mark(mark ^ 1 << 31)],
+        other => vec![other.clone()],
+    }
+}
+
+/// The same part of a rule with other values.
+fn others(part: &Expression) -> Vec<Expression> {
+    use Expression::{Goto, Is, IsNot, Refuse, RestoreMark, SaveMark, SetMark, Verdict};
+    match part {
+        Is(Field::Reply) => vec![IsNot(Field::Reply)],
+        Is(field) => {
+            let others = other_values(field).into_iter().map(Is);
+            others.chain([IsNot(field.clone())]).collect()
+        }
+        IsNot(field) => {
+            let others = other_values(field).into_iter().map(IsNot);
+            others.chain([Is(field.clone())]).collect()
+        }
+        SaveMark => vec![RestoreMark],
+        RestoreMark => vec![SaveMark],
+        SetMark(mark) => vec![SetMark(mark ^ 1), SetMark(mark ^ 1 << 31)],
+        Refuse(Refusal::Reset) => vec![Refuse(Refusal::Prohibited)],
+        Refuse(Refusal::Prohibited) => vec![Refuse(Refusal::Reset)],
+        Goto(chain) if chain == "refuse" => vec![Verdict(nft::Verdict::Accept)],
+        Goto(_) => vec![Goto("refuse".into()), Verdict(nft::Verdict::Accept)],
+        Verdict(nft::Verdict::Accept) => vec![Verdict(nft::Verdict::Drop)],
+        Verdict(nft::Verdict::Drop) => vec![Verdict(nft::Verdict::Accept)],
+        // Of no value.
+        Expression::Count => Vec::new(),
+    }
+}
+
+#[test]
+fn a_table_with_any_other_value_is_not_intact() {
+    let Some(namespace) = a_namespace() else { return };
+    let mut filters = Nftables::open_in(namespace.as_fd()).unwrap();
+    let mut tried = 0;
+    let mut differs = |table: &Table, change: &dyn Fn(&mut Table)| {
+        let mut other = table.clone();
+        change(&mut other);
+        filters.apply(&[Change::SetTable(&other)]).unwrap();
+        assert!(filters.is_intact(&other).unwrap(), "{other}");
+        assert!(!filters.is_intact(table).unwrap(), "{other} instead of {table}");
+        tried += 1;
+    };
+    for table in all_tables() {
+        for (number, chain) in table.chains.iter().enumerate() {
+            for (place, rule) in chain.rules.iter().enumerate() {
+                for (part, expression) in rule.iter().enumerate() {
+                    for other in others(expression) {
+                        differs(&table, &|it| {
+                            it.chains[number].rules[place][part] = other.clone();
+                        });
+                    }
+                }
+            }
+            let Some(base) = chain.base else { continue };
+            let policy = match base.policy {
+                nft::Verdict::Accept => nft::Verdict::Drop,
+                nft::Verdict::Drop => nft::Verdict::Accept,
+            };
+            for other in [Base { policy, ..base }, Base { priority: base.priority + 1, ..base }] {
+                differs(&table, &|it| it.chains[number].base = Some(other));
+            }
+            let rules = chain.rules.len();
+            for (one, another) in (1..rules).map(|it| (it - 1, it)) {
+                if chain.rules[one] != chain.rules[another] {
+                    differs(&table, &|it| it.chains[number].rules.swap(one, another));
+                }
+            }
+        }
+        let hooked = |it: &Chain| matches!(it.base, Some(base) if base.hook == Hook::Output);
+        if let Some(number) = table.chains.iter().position(hooked) {
+            let base = table.chains[number].base.map(|base| Base { hook: Hook::Input, ..base });
+            differs(&table, &|it| it.chains[number].base = base);
+        }
+    }
+    assert!(tried > 300, "{tried}");
+}
+
+/// The rules of a table as nft lists them, each with its chain and number.
+fn listed_rules(listed: &str) -> Vec<(&str, &str, &str)> {
+    let mut chain = "";
+    let mut rules = Vec::new();
+    for line in listed.lines().map(str::trim) {
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["chain", name, ..] => chain = name,
+            ["table", ..] => {}
+            _ => {
+                let rule = line.split_once(" # handle ");
+                rules.extend(rule.map(|(rule, number)| (chain, rule, number)));
+            }
+        }
+    }
+    rules
+}
+
+#[test]
+fn whatever_nft_changes_in_a_rule_is_noticed_but_for_comments() {
+    let Some(namespace) = a_namespace() else { return };
+    let mut filters = Nftables::open_in(namespace.as_fd()).unwrap();
+    // In the words of nft: what is in a rule, and what else might be.
+    const WORDS: [(&str, &str); 19] = [
+        ("iifname", "oifname"),
+        ("oifname", "iifname"),
+        ("\"wg0\"", "\"wg1\""),
+        ("\"lo\"", "\"eth0\""),
+        ("0x0000ca6", "0x0100ca6"),
+        ("!= ", ""),
+        ("saddr", "daddr"),
+        ("daddr", "saddr"),
+        ("sport", "dport"),
+        ("udp", "tcp"),
+        ("accept", "drop"),
+        ("drop", "accept"),
+        ("ipv4", "ipv6"),
+        ("10.9.0.2", "10.9.0.3"),
+        ("hoplimit 255", "hoplimit 254"),
+        ("goto refuse", "accept"),
+        ("goto", "jump"),
+        ("tcp reset", "icmpx admin-prohibited"),
+        ("admin-prohibited", "no-route"),
+    ];
+    for table in all_tables() {
+        let name = format!("{} {}", table.family, table.name);
+        let set = |filters: &mut Nftables| filters.apply(&[Change::SetTable(&table)]).unwrap();
+        set(&mut filters);
+        let Some(listed) = said(&namespace, &format!("nft -a list table {name}")) else { return };
+        for (chain, rule, number) in listed_rules(&listed) {
+            let rule = rule.replace(" packets 0 bytes 0", "");
+            let mut changes = 0;
+            for (from, to) in WORDS.iter().filter(|(from, _)| rule.contains(from)) {
+                let other = rule.replacen(from, to, 1);
+                let deed = format!("nft replace rule {name} {chain} handle {number} {other}");
+                set(&mut filters);
+                // What nft does not take nobody can do.
+                if succeeds(&namespace, &deed) == Some(true) {
+                    assert!(!filters.is_intact(&table).unwrap(), "{deed}");
+                    changes += 1;
+                }
+            }
+            assert!(changes > 0, "{rule}");
+            // Of more than one field nft makes other parts than we do.
+            if rule.starts_with("oifname \"lo\"") || rule.starts_with("arp") {
+                let deed =
+                    format!("nft replace rule {name} {chain} handle {number} {rule} comment x");
+                set(&mut filters);
+                said(&namespace, &deed);
+                assert!(filters.is_intact(&table).unwrap(), "{deed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chain_that_others_lead_to_must_not_see_packets_by_itself() {
+    let Some(namespace) = a_namespace() else { return };
+    let mut filters = Nftables::open_in(namespace.as_fd()).unwrap();
+    let chain = Chain { name: "idle".into(), base: None, rules: Vec::new() };
+    let table = Table { family: nft::Family::Inet, name: "some".into(), chains: vec![chain] };
+    filters.apply(&[Change::SetTable(&table)]).unwrap();
+    assert!(filters.is_intact(&table).unwrap());
+    let hooked =
+        "nft add chain inet some idle { type filter hook output priority 0; policy drop; }";
+    for deed in ["nft delete chain inet some idle", hooked] {
+        let Some(_) = said(&namespace, deed) else { return };
+        assert!(!filters.is_intact(&table).unwrap(), "{deed}");
+    }
+}
+
+#[test]
+fn a_table_that_nobody_changes_stays_intact_whatever_it_counts() {
+    let Some(namespace) = a_namespace() else { return };
+    let mut filters = Nftables::open_in(namespace.as_fd()).unwrap();
+    let mut network = Network::open_in(namespace.as_fd()).unwrap();
+    use host::Change::{AddAddress, CreateVeth, SetUp};
+    network
+        .apply_all(&[
+            CreateVeth("east", "west"),
+            AddAddress("east", ALICE),
+            SetUp("east"),
+            SetUp("west"),
+        ])
+        .unwrap();
+    let guard = a_guard();
+    raise(&guard, &mut filters);
+    let socket = namespace::within(namespace.as_fd(), || UdpSocket::bind((ALICE.address, 0)));
+    let socket = socket.unwrap().unwrap();
+    for round in 0..200 {
+        socket.send_to(b"x", (BOB.address, 9)).unwrap_err();
+        for table in guard.tables() {
+            assert!(filters.is_intact(&table).unwrap(), "{round}: {table}");
+        }
+    }
+    let Some(listed) = said(&namespace, "nft list chain inet adit-wg0 refuse") else { return };
+    assert!(listed.contains("packets 200 "), "{listed}");
 }
 
 #[test]

@@ -81,6 +81,16 @@ fn the_kernel_carries_a_tunnel_from_up_to_down() {
         adit up wg0
         same up 'after a second up'
         [ "$handshake" = "$(wg show wg0 latest-handshakes)" ] || fail 'another session'
+        # As this kernel tells of the guard, it is as it should be until somebody changes a value in it.
+        nft -a list tables > numbers
+        adit up wg0
+        nft -a list tables | cmp - numbers || fail 'the guard was written anew'
+        nft chain inet adit-wg0 output '{ policy accept; }'
+        for try in $(seq 100); do
+            ! nft list chain inet adit-wg0 output | grep -q 'policy drop' || break
+            [ $try -lt 100 ] || fail 'it stays open'
+            read -t 0.1 < /dev/zero || true
+        done
         adit down wg0
         same before 'after down'
         "##,

@@ -5,6 +5,7 @@
 
 mod answering;
 mod causes;
+mod disturbed;
 mod elsewhere;
 mod following;
 mod healing;

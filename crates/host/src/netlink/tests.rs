@@ -22,6 +22,41 @@ fn a_nest_holds_its_attributes_and_their_padding() {
 }
 
 #[test]
+fn what_is_told_repeats_what_was_asked_for_whatever_else_it_tells() {
+    let empty = || Message::new(1, 0, &[]);
+    let part = |number: u8| move |nest: Message| nest.with(1, b"part").with(2, &[number]);
+    let list = |nest: Message| nest.nested(1, &[], part(1)).nested(1, &[], part(2));
+    let asked = empty().with(3, b"name").nested(4, &[], list);
+    let repeats = |told: Message| {
+        let [told, asked] = [&told, &asked].map(|it| Attributes::after(HEADER, &it.0));
+        told.repeat(asked)
+    };
+    // Without the flag of nests, as older kernels say it.
+    let plain = |list: &dyn Fn(Message) -> Message| list(empty()).0[HEADER..].to_vec();
+    assert!(repeats(empty().with(9, b"more").nested(4, &[], list).with(3, b"name").with(7, b"")));
+    assert!(repeats(empty().with(3, b"name").with(4, &plain(&list))));
+    let with_more = |nest: Message| nest.nested(1, &[], |nest| part(1)(nest).with(3, b"more"));
+    let with_more = |nest: Message| with_more(nest.with(2, b"")).nested(1, &[], part(2));
+    assert!(repeats(empty().with(3, b"name").nested(4, &[], with_more)));
+    for told in [
+        empty().with(3, b"name"),
+        empty().with(3, b"names").nested(4, &[], list),
+        empty().with(3, b"name").with(3, b"name").nested(4, &[], list),
+        empty().with(3, b"name").nested(4, &[], |nest| nest.nested(1, &[], part(1))),
+        empty().with(3, b"name").nested(4, &[], |nest| list(nest).nested(1, &[], part(2))),
+        empty()
+            .with(3, b"name")
+            .nested(4, &[], |nest| nest.nested(1, &[], part(2)).nested(1, &[], part(1))),
+        empty()
+            .with(3, b"name")
+            .nested(4, &[], |nest| nest.nested(1, &[], part(1)).nested(1, &[], part(3))),
+        empty().with(3, b"name").with(4, b""),
+    ] {
+        assert!(!repeats(told.clone()), "{:?}", told.0);
+    }
+}
+
+#[test]
 fn no_bytes_make_a_reader_panic_or_run_forever() {
     let mut state = 1u32;
     for length in (0..300).cycle().take(30_000) {

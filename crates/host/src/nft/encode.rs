@@ -16,6 +16,7 @@ const NEW_TABLE: u8 = 0;
 const GET_TABLE: u8 = 1;
 const DELETE_TABLE: u8 = 2;
 const NEW_CHAIN: u8 = 3;
+const GET_CHAIN: u8 = 4;
 const NEW_RULE: u8 = 6;
 const GET_RULE: u8 = 7;
 /// `nfgenmsg`: family, version, reserved.
@@ -79,24 +80,49 @@ pub(super) fn list_rules(table: &Table, flags: u16) -> Message {
     request(GET_RULE, flags, table.family).with(RULE_TABLE, &terminated(&table.name))
 }
 
-/// A rule of this table, by the chain that it is in and the names of its expressions.
-pub(super) fn read_rule(table: &Table, reply: &Reply) -> Option<(String, Vec<String>)> {
-    let is_of = table_of(&reply.payload)? == (table.family, table.name.clone());
-    let attributes = Attributes::after(HEADER, &reply.payload);
-    let chain = text(attributes.get(RULE_CHAIN)?)?;
-    let expressions = Attributes::after(0, attributes.get(RULE_EXPRESSIONS).unwrap_or_default());
-    let names = expressions
-        .filter_map(|(_, element)| text(Attributes::after(0, element).get(ELEMENT_NAME)?));
-    (is_of && reply.kind == kind(NEW_RULE)).then(|| (chain, names.collect()))
+/// The question for the chains of all tables of a family, since the kernel tells of one table's only
+/// together with all others.
+pub(super) fn list_chains(table: &Table, flags: u16) -> Message {
+    request(GET_CHAIN, flags, table.family)
 }
 
-/// The same of the rules that a table is to have, in their order.
-pub(super) fn outline(table: &Table) -> Vec<(String, Vec<String>)> {
-    let rules = table
-        .chains
-        .iter()
-        .flat_map(|chain| chain.rules.iter().map(|rule| new_rule(table, chain, rule).reply()));
-    rules.filter_map(|reply| read_rule(table, &reply)).collect()
+/// Whether these are the chains and rules of a table, each with the values that it should have. What
+/// they have besides, such as their numbers, packets that were counted, and comments, is not looked at.
+pub(crate) fn is_as_it_should_be(table: &Table, chains: &[Reply], rules: &[Reply]) -> bool {
+    let wanted: Vec<_> = messages(&Change::SetTable(table)).iter().map(Message::reply).collect();
+    let [found_chains, wanted_chains] =
+        [chains, &wanted].map(|replies| by_chain(table, NEW_CHAIN, CHAIN_NAME, replies));
+    let [found_rules, wanted_rules] =
+        [rules, &wanted].map(|replies| by_chain(table, NEW_RULE, RULE_CHAIN, replies));
+    // A chain that only others lead to must not see packets by itself.
+    let are_led_to = |chains: &[Attributes<'_>]| -> Vec<bool> {
+        chains.iter().map(|chain| chain.get(CHAIN_HOOK).is_none()).collect()
+    };
+    are_led_to(&found_chains) == are_led_to(&wanted_chains)
+        && are_repeated(found_chains, wanted_chains)
+        && are_repeated(found_rules, wanted_rules)
+}
+
+/// What replies of one kind tell of a table, by the chain whose name is in this attribute. Chains have
+/// no order, and a stable sort keeps that of the rules in one.
+fn by_chain<'a>(
+    table: &Table,
+    message: u8,
+    chain: u16,
+    replies: &'a [Reply],
+) -> Vec<Attributes<'a>> {
+    let place = (table.family, table.name.clone());
+    let is_meant = |reply: &&Reply| {
+        reply.kind == kind(message) && table_of(&reply.payload).as_ref() == Some(&place)
+    };
+    let replies = replies.iter().filter(is_meant);
+    let mut told: Vec<_> = replies.map(|reply| Attributes::after(HEADER, &reply.payload)).collect();
+    told.sort_by_key(|attributes| attributes.get(chain));
+    told
+}
+
+fn are_repeated(found: Vec<Attributes<'_>>, wanted: Vec<Attributes<'_>>) -> bool {
+    found.len() == wanted.len() && found.into_iter().zip(wanted).all(|(it, asked)| it.repeat(asked))
 }
 
 /// What a notice tells of the packet filters.
@@ -448,7 +474,8 @@ fn refuse(list: Message, refusal: Refusal) -> Message {
     const ICMP_OF_EITHER_VERSION: u32 = 2;
     const ADMINISTRATIVELY_PROHIBITED: u8 = 3;
     element(list, "reject", |data| match refusal {
-        Refusal::Reset => numbers(data, &[(TYPE, TCP_RESET)]).with(CODE, &[0]),
+        // It has no code, nor does the kernel tell of any.
+        Refusal::Reset => numbers(data, &[(TYPE, TCP_RESET)]),
         Refusal::Prohibited => numbers(data, &[(TYPE, ICMP_OF_EITHER_VERSION)])
             .with(CODE, &[ADMINISTRATIVELY_PROHIBITED]),
     })

@@ -32,7 +32,7 @@ impl Observed {
     /// Whether an item is there as it is.
     #[must_use]
     pub fn has(&self, item: &Item) -> bool {
-        self.in_place_of(item).as_ref() == Some(item)
+        self.in_place_of(item).as_ref() == Some(item) && !self.is_disturbed(item)
     }
 
     /// Whether an item is a filter that somebody has changed.

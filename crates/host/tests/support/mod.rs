@@ -41,6 +41,11 @@ pub fn said(namespace: &OwnedFd, command: &str) -> Option<String> {
     Some(String::from_utf8(stdout).unwrap())
 }
 
+/// Whether a tool succeeds in a namespace, or a printed skip where it is not installed.
+pub fn succeeds(namespace: &OwnedFd, command: &str) -> Option<bool> {
+    ran(namespace, command).map(|output| output.status.success())
+}
+
 fn ran(namespace: &OwnedFd, command: &str) -> Option<Output> {
     let mut words = command.split(' ');
     let program = words.next().unwrap();
