@@ -9,6 +9,7 @@ mod disturbed;
 mod elsewhere;
 mod following;
 mod healing;
+mod interrupted;
 mod reloading;
 mod stage;
 mod status;

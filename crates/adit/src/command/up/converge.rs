@@ -16,7 +16,7 @@ use super::carrier::{self, Carrier, End};
 use super::endpoints::has_lost_its_link;
 use super::failure::{Failure, Failures, Kind, Outcome};
 use super::sync;
-use super::tunnel::{self, Hooks, Journal, NewFile, Note};
+use super::tunnel::{self, Due, Hooks, Journal, NewFile, Note};
 use super::want::{self, Circumstances};
 use super::wish::{Endpoint, Wish};
 use crate::command::wg::interface;
@@ -201,17 +201,20 @@ impl Tunnel {
     fn hooks(&self) -> Coming {
         let (old, new) = (self.journal.note.hooks.clone(), Hooks::from(&self.wish.file.hooks));
         let was_there = tunnel::has_link(&self.journal, &self.wish.name);
-        let (before, pre_up) = match (&self.present, was_there) {
-            (Some(_), _) if old == new => return Coming::default(),
+        let (before, pre_up) = match (&self.present, was_there, self.journal.note.due) {
+            (Some(_), _, Due::Nothing) if old == new => return Coming::default(),
             // One often takes back what another has done, whichever they are.
-            (Some(_), _) => {
+            (Some(_), _, Due::Nothing) => {
                 let before =
                     [("PreDown", old.pre_down), ("PostDown", old.post_down), ("PreUp", new.pre_up)];
                 (before.into(), Vec::new())
             }
+            // Whoever brought it up was killed meanwhile. What has not come up is not taken down.
+            (Some(_), _, Due::PostUp) if old.pre_up == new.pre_up => (Vec::new(), Vec::new()),
+            (Some(_), ..) => (vec![("PreUp", new.pre_up)], Vec::new()),
             // The link has gone by itself.
-            (None, true) => (vec![("PostDown", old.post_down)], new.pre_up),
-            (None, false) => (Vec::new(), new.pre_up),
+            (None, true, Due::Nothing) => (vec![("PostDown", old.post_down)], new.pre_up),
+            (None, ..) => (Vec::new(), new.pre_up),
         };
         Coming { before, pre_up, post_up: new.post_up }
     }
@@ -222,6 +225,9 @@ impl Tunnel {
         let hooks = self.hooks();
         for (when, commands) in &hooks.before {
             self.failures.endure(carrier::hooks(when, commands, &self.wish.name))?;
+        }
+        if self.present.is_none() && !(hooks.pre_up.is_empty() && hooks.post_up.is_empty()) {
+            self.note_due(Due::PreUp)?;
         }
         let change = self.change();
         let outcome = self.take_every_step(change.clone(), &hooks.post_up, signals);
@@ -236,6 +242,14 @@ impl Tunnel {
         })
     }
 
+    /// Writes down which hooks have yet to run, for whoever comes after this process was killed.
+    fn note_due(&mut self, due: Due) -> Outcome {
+        if std::mem::replace(&mut self.journal.note.due, due) == due {
+            return Ok(());
+        }
+        self.failures.endure(self.journal.write()).map(drop)
+    }
+
     fn take_every_step(
         &mut self,
         change: Option<Settings>,
@@ -244,11 +258,13 @@ impl Tunnel {
     ) -> Outcome {
         self.set_around(change, |it| it.apply(signals))?;
         if self.left.iter().any(|step| step.item().is_link()) {
-            return Ok(());
+            return self.note_due(Due::Nothing);
         }
         self.journal.note.follow(&self.wish, &self.settings);
+        self.journal.note.due = if post_up.is_empty() { Due::Nothing } else { Due::PostUp };
         self.failures.endure(self.journal.write())?;
-        self.failures.endure(carrier::hooks("PostUp", post_up, &self.wish.name)).map(drop)
+        self.failures.endure(carrier::hooks("PostUp", post_up, &self.wish.name))?;
+        self.note_due(Due::Nothing)
     }
 
     /// Back to a tunnel that had made this.

@@ -46,6 +46,9 @@ pub struct Note {
     pub link: Option<u32>,
     /// The hooks as they were when they ran.
     pub hooks: Hooks,
+    /// Those of them that have yet to run: whoever brings the tunnel up may be killed before.
+    #[serde(default)]
+    pub due: Due,
     /// The endpoints as they were written, by the base64 of the peer's key.
     pub endpoints: BTreeMap<String, String>,
     /// Where those were found that are names. Once the link has gone by itself, nobody can be asked
@@ -70,6 +73,18 @@ pub struct Hooks {
     pub post_down: Vec<Vec<u8>>,
 }
 
+/// What has yet to run of the hooks of a tunnel that comes up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Due {
+    /// Nothing: all have run, as far as none failed.
+    #[default]
+    Nothing,
+    /// `PostUp`.
+    PostUp,
+    /// Both.
+    PreUp,
+}
+
 impl From<&quick::Hooks> for Hooks {
     fn from(hooks: &quick::Hooks) -> Self {
         Self {
@@ -92,6 +107,7 @@ impl Note {
             kernel: false,
             link: None,
             hooks: Hooks::default(),
+            due: Due::Nothing,
             endpoints: BTreeMap::new(),
             found: BTreeMap::new(),
             resolvers: Vec::new(),
