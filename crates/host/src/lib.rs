@@ -9,6 +9,7 @@ mod change;
 pub mod confine;
 pub mod dns;
 mod error;
+pub mod forwarding;
 pub mod generic;
 pub mod guard;
 pub mod isolation;

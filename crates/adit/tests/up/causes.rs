@@ -532,3 +532,82 @@ END
         "##,
     );
 }
+
+#[test]
+fn packets_for_others_that_this_machine_drops_are_told_and_nothing_where_none_come() {
+    let said = play(
+        r##"
+        # The server of several peers, of which one is there.
+        hub() {
+            printf '%s\n' '[Interface]' "PrivateKey = $OUR_KEY" 'Address = 10.9.0.2/24, fd09::2/64' \
+                'ListenPort = 51821' "$1" '[Peer]' "PublicKey = $FAR" 'AllowedIPs = 10.9.0.1/32, fd09::1/128' \
+                "$2" > /etc/wireguard/wg0.conf
+        }
+        second="[Peer]
+PublicKey = $OTHER
+AllowedIPs = 10.9.0.3/32, fd09::3/128"
+        forward() { sysctl -qw net.ipv4.ip_forward=$1 net.ipv6.conf.all.forwarding=$1; }
+        sends() { for to in "$@"; do beyond ping -c 3 -i 0.05 -W 0.2 $to > /dev/null; done; }
+        # Its session goes on only where there is another tunnel.
+        again() { check far_adit down far0; quiet; check far_adit up far0; }
+        quiet() { check adit up wg0 2> errors; [ ! -s errors ] || fail "$(cat errors)"; }
+        far_file '' 'Endpoint = 192.0.2.2:51821'
+        sed -i 's|^Address.*|Address = 10.9.0.1/24, fd09::1/64|; s|^AllowedIPs.*|AllowedIPs = 10.9.0.0/24, fd09::/64|' \
+            /etc/wireguard/far0.conf
+        check far_adit up far0
+        forward 0
+        # Of one peer that sends elsewhere nobody knows what it wants.
+        hub '' ''
+        quiet
+        sends 10.9.0.2 fd09::2 10.9.0.3
+        without here 'sysctl'
+        check adit down wg0
+        # Peers that are served by this machine alone.
+        hub '' "$second"
+        again
+        sends 10.9.0.2 fd09::2
+        without here 'sysctl'
+        adit status --json wg0 | grep -q '"strays": \[\]' || fail "$(adit status --json)"
+        # And those that call each other.
+        sends 10.9.0.3 fd09::3
+        here '3 packets for others came to this machine and were dropped, as net.ipv4.ip_forward is 0: if' ||
+            fail "$(cat told)"
+        here '3 packets for others came to this machine and were dropped, as net.ipv6.conf.all.forwarding is 0: if' ||
+            fail "$(cat told)"
+        here '`sysctl -w net.ipv4.ip_forward=1'"'"' lets them pass' || fail "$(cat told)"
+        adit status --json wg0
+        forward 1
+        without here 'sysctl'
+        sysctl -qw net.ipv4.conf.wg0.forwarding=0
+        here 'net.ipv4.conf.wg0.forwarding is 0' || fail "$(cat told)"
+        check adit down wg0
+        # Hooks that want packets to pass: at once, and by `up' as well.
+        forward 0
+        let_pass='its hooks let packets pass to others, but this machine passes none on while net.ipv4.ip_forward is 0'
+        hub 'PostUp = true iptables -A FORWARD -i %i -j ACCEPT' ''
+        check adit up wg0 2> errors
+        grep -qF "adit: wg0: $let_pass: " errors || fail "$(cat errors)"
+        grep -q net.ipv6 errors && fail "$(cat errors)"
+        here "$let_pass" || fail "$(cat told)"
+        check adit down wg0
+        for hook in 'true iptables -A FORWARD -i %i -j DROP' \
+            'true iptables -A FORWARD -i %i -j ACCEPT; sysctl -qw net.ipv4.ip_forward=1'; do
+            forward 0
+            hub "PostUp = $hook" ''
+            check adit up wg0 2> errors
+            grep 'none on' errors && fail "$hook"
+            without here 'sysctl'
+            check adit down wg0
+        done
+        check far_adit down far0
+        "##,
+    );
+    let Some(said) = said else { return };
+    let status: Value = serde_json::from_str(&said).unwrap();
+    let strays = status["wg0"]["strays"].as_array().unwrap();
+    assert_eq!(strays.len(), 2, "{strays:?}");
+    let first = serde_json::json!({
+        "setting": "net.ipv4.ip_forward", "dropped": 3, "hooks": false
+    });
+    assert_eq!(strays[0], first);
+}

@@ -13,6 +13,7 @@ mod numbers;
 mod pauses;
 mod save;
 mod status;
+mod strays;
 mod sync;
 mod tunnel;
 mod want;
@@ -144,6 +145,9 @@ fn make(options: &Options) -> Outcome {
     }
     if let Some(narrow) = ways::too_wide(&name) {
         eprintln!("adit: {narrow}");
+    }
+    for strays in strays::let_in_vain(&name) {
+        eprintln!("adit: {name}: {strays}");
     }
     for (network, link) in ways::taken(&name).unwrap_or_default() {
         eprintln!(

@@ -35,6 +35,9 @@ pub struct Note {
     pub file: PathBuf,
     /// When it came up, in seconds since the Unix epoch.
     pub since: u64,
+    /// How many packets of IPv4 for others this machine had dropped by then.
+    #[serde(default)]
+    pub dropped: u64,
     /// The mark of its own packets, and the table of its routes; none for a split tunnel.
     pub table: Option<u32>,
     /// Whether nothing may leave beside it, if the command line said so.
@@ -102,6 +105,7 @@ impl Note {
         let mut note = Self {
             file: PathBuf::new(),
             since: sys::clock::realtime().as_secs(),
+            dropped: host::forwarding::dropped(),
             table: None,
             guard: None,
             kernel: false,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use host::dns::Patience;
 use host::news::{Bell, News};
 use host::plan::{Carrier as _, Item, Machine, OnFailure};
-use host::{Family, Link, Network, dns, guard};
+use host::{Family, Link, Network, dns, forwarding, guard};
 use proto::{DeviceState, PublicKey};
 use sys::clock::realtime;
 use sys::poll::Epoll;
@@ -137,6 +137,7 @@ fn follow(options: &Options, journal: &mut Journal) {
         journal.note.guard = None;
         journal.note.kernel = options.kernel;
         journal.note.since = realtime().as_secs();
+        journal.note.dropped = forwarding::dropped();
     }
     journal.note.guard = options.guard.or(journal.note.guard);
 }

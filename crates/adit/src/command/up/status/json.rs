@@ -9,6 +9,7 @@ use host::plan::Item;
 use serde_json::{Map, Value, json};
 
 use super::{Peer, Tunnel, shown};
+use crate::command::up::strays::Strays;
 
 impl Tunnel {
     pub(super) fn json(&self) -> Value {
@@ -36,6 +37,7 @@ impl Tunnel {
             "guard": self.guard(),
             "dns": self.dns().map(|(servers, holds)| json!({ "servers": servers, "holds": holds })),
             "missing": self.missing(),
+            "strays": self.strays.iter().map(json_of_strays).collect::<Vec<_>>(),
             "lastFailure": self.state.as_ref().and_then(|it| it.last_discard).map(discard::name),
             "refused": self.troubles.refused.iter().map(json_of_refused).collect::<Vec<_>>(),
             "keeper": self.keeper,
@@ -70,6 +72,10 @@ impl Peer<'_> {
             "turns": self.trouble.and_then(|it| it.turns.as_ref()).map(json_of_turns),
         })
     }
+}
+
+fn json_of_strays(Strays { setting, dropped, are_let }: &Strays) -> Value {
+    json!({ "setting": setting, "dropped": dropped, "hooks": are_let })
 }
 
 fn json_of_turns(Turns { other, count, last }: &Turns) -> Value {

@@ -26,6 +26,7 @@ use sys::clock::realtime;
 use privileges::Privilege;
 
 use super::failure::{Failure, Outcome};
+use super::strays::Strays;
 use super::tunnel::{self, Note};
 use super::ways::{Fault, Narrow, Ways};
 use super::{keep, must_be_root, not_running, of_others, sync, wish};
@@ -147,6 +148,8 @@ struct Tunnel {
     faults: BTreeMap<PublicKey, Fault>,
     /// The way that its packets do not fit through.
     narrow: Option<Narrow>,
+    /// What peers send to others in vain.
+    strays: Vec<Strays>,
 }
 
 impl Tunnel {
@@ -181,6 +184,7 @@ impl Tunnel {
             (Some(state), Some(link)) => Narrow::of(state, link, &mut machine.network),
             _ => None,
         };
+        let strays = link.as_ref().map(|link| Strays::of(link, state.as_ref(), &journal));
         let file = std::fs::read(tunnel::applied_file(name)).map(zeroize::Zeroizing::new);
         Ok(Some(Self {
             name: name.to_owned(),
@@ -198,6 +202,7 @@ impl Tunnel {
             calls,
             faults,
             narrow,
+            strays: strays.unwrap_or_default(),
         }))
     }
 

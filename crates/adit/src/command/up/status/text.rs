@@ -70,6 +70,9 @@ impl Tunnel {
         if let Some(narrow) = &self.narrow {
             let _ = writeln!(text, "  {narrow}");
         }
+        for strays in &self.strays {
+            let _ = writeln!(text, "  {strays}");
+        }
         for peer in self.peers() {
             self.tell_of(&peer, &mut text);
         }
