@@ -62,6 +62,17 @@ impl File {
     fn followed(&self) -> io::Result<PathBuf> {
         if self.in_place { self.path.canonicalize() } else { Ok(self.path.clone()) }
     }
+
+    /// Whether a content is this one, perhaps with what overwriting leaves behind it when it is cut off.
+    fn holds(&self, content: &Content, wanted: &Content) -> bool {
+        match (content, wanted) {
+            (Content::Bytes(bytes), Content::Bytes(wanted)) if self.in_place => {
+                let rest = bytes.strip_prefix(wanted.as_slice());
+                rest.is_some_and(|rest| rest.iter().all(|byte| *byte == PADDING))
+            }
+            _ => content == wanted,
+        }
+    }
 }
 
 impl Place for File {
@@ -74,7 +85,7 @@ impl Place for File {
     }
 
     fn has(&self, text: &str) -> io::Result<bool> {
-        Ok(self.content()? == Content::Bytes(text.into()))
+        Ok(self.holds(&self.content()?, &Content::Bytes(text.into())))
     }
 
     fn write(&self, text: &str) -> io::Result<()> {
@@ -84,9 +95,9 @@ impl Place for File {
 
     fn is_original(&self, kept: &Path) -> io::Result<bool> {
         let content = self.content()?;
-        // Overwriting begins with nothing, and may have ended there.
+        // Others' overwriting begins with nothing, and may have ended there.
         let cut_off = self.in_place && content == Content::Bytes(Vec::new());
-        Ok(cut_off || content == Content::of(kept)?)
+        Ok(cut_off || self.holds(&content, &Content::of(kept)?))
     }
 
     /// What a tunnel has written is nobody's own: somebody has put back a copy of it, and what was
@@ -182,10 +193,20 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     synchronise(parent(path))
 }
 
-/// Not at once, but never half: for a moment there is nothing in it.
+/// An end of a line, which means nothing to anybody.
+const PADDING: u8 = b'\n';
+
+/// Not at once, but never half, nor is it ever empty: what is longer now has empty lines first where it
+/// will end.
 fn overwrite(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).truncate(true).open(path)?;
-    file.write_all(bytes)?;
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let former = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut padded = bytes.to_vec();
+    padded.resize(bytes.len().max(former), PADDING);
+    file.write_all(&padded)?;
+    // Else a power cut could leave the beginning of what was there.
+    file.sync_data()?;
+    file.set_len(bytes.len() as u64)?;
     file.sync_all()
 }
 

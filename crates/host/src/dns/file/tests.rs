@@ -261,10 +261,17 @@ fn a_crash_before_the_file_is_written_is_undone() {
     assert_eq!(folder.everything(), before);
 
     let file = folder.mounted();
+    for cut_off in ["", "nameserver 192.0.2.53\n\n\n"] {
+        file.apply("wg0", &settings("10.0.0.1")).unwrap();
+        folder.write(cut_off);
+        assert_eq!(file.undo("wg0").unwrap(), "");
+        assert_eq!(folder.text(), "nameserver 192.0.2.53\n", "cut off while it was overwritten");
+    }
     file.apply("wg0", &settings("10.0.0.1")).unwrap();
-    folder.write("");
+    folder.write(&(folder.text() + "\n"));
+    assert!(file.is_applied("wg0", &settings("10.0.0.1")).unwrap());
     assert_eq!(file.undo("wg0").unwrap(), "");
-    assert_eq!(folder.servers(), ["192.0.2.53"], "cut off while it was overwritten");
+    assert_eq!(folder.text(), "nameserver 192.0.2.53\n", "cut off before it was shortened");
 }
 
 #[test]
