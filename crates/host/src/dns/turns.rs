@@ -15,7 +15,6 @@ use rustix::fs::{FlockOperation, flock};
 use super::Settings;
 use super::file::{parent, replace};
 use super::stack::{Entry, Stack};
-use crate::journal::remove;
 
 /// What tunnels take turns at. Its first state is kept at a path, in a folder for what must survive
 /// a power cut.
@@ -91,7 +90,7 @@ impl<P: Place> Turns<P> {
         let _lock = self.lock()?;
         let mut stack = self.stack()?;
         if !stack.has(link) {
-            return Ok(String::new());
+            return self.sweep(&stack).map(|()| String::new());
         }
         let is_ours = self.is_ours(&stack)?;
         stack.remove(link, &boot()?);
@@ -165,11 +164,17 @@ impl<P: Place> Turns<P> {
         Ok(Entry::new(link, boot()?, heading, settings))
     }
 
+    /// Removes what is kept for no tunnel and tells nobody anything, as it is left by one that was
+    /// killed right before it came or right after it went.
+    fn sweep(&self, stack: &Stack) -> io::Result<()> {
+        let kept = self.kept();
+        let is_of_use = kept.symlink_metadata().is_ok() && !self.place.is_original(&kept)?;
+        if stack.top().is_some() || is_of_use { Ok(()) } else { self.forget() }
+    }
+
     /// Keeps nothing any more.
     fn forget(&self) -> io::Result<()> {
-        remove(&self.state.join("stack"))?;
-        remove(&self.kept())?;
-        fs::remove_dir(&self.state)
+        fs::remove_dir_all(&self.state)
     }
 }
 

@@ -275,6 +275,29 @@ fn a_crash_before_the_file_is_written_is_undone() {
 }
 
 #[test]
+fn what_is_kept_for_nobody_goes_unless_somebody_was_told_of_it() {
+    let folder = Folder::new();
+    folder.write("nameserver 192.0.2.53\n");
+    let before = folder.everything();
+    let file = folder.file();
+    let lock = file.lock().unwrap();
+    file.store(&Stack::default()).unwrap();
+    file.place.keep(&file.kept()).unwrap();
+    fs::write(temporary(&file.kept()), "nameserver").unwrap();
+    drop(lock);
+    assert_eq!(file.undo("wg0").unwrap(), "");
+    assert_eq!(folder.everything(), before);
+    assert!(!file.state().exists());
+
+    file.apply("wg0", &settings("10.0.0.1")).unwrap();
+    folder.write("nameserver 192.0.2.99\n");
+    for told in [true, false] {
+        assert_eq!(file.undo("wg0").unwrap().contains("what it was before is in"), told);
+        assert_eq!(fs::read_to_string(file.kept()).unwrap(), "nameserver 192.0.2.53\n");
+    }
+}
+
+#[test]
 fn what_cannot_be_written_is_refused_before_anything_is_touched() {
     let folder = Folder::new();
     let nowhere = turns(Path::new("/proc/self/nowhere/resolv.conf"), &folder.0);
