@@ -3,8 +3,8 @@
 use std::env;
 use std::fs;
 use std::os::fd::AsFd;
-use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -12,10 +12,11 @@ use std::time::Duration;
 use host::dns::{self, Patience};
 use host::namespace;
 
-use crate::stage::{BY_HAND, RESOLV_CONF, eventually, plan, play, refusal, run, settings, undo};
+use crate::stage::{
+    BY_HAND, CHILD, RESOLV_CONF, eventually, is_child, killed_at_every_change, plan, play, refusal,
+    run, settings, undo,
+};
 
-/// Set for a process that a test starts with itself as the program.
-const CHILD: &str = "ADIT_RESOLVERS_CHILD";
 const KILLS: u32 = 100;
 
 #[test]
@@ -92,7 +93,7 @@ fn what_cannot_be_done_is_refused_before_anything_is_touched() {
 #[test]
 fn a_network_of_its_own_needs_a_file_of_its_own() {
     const TEST: &str = "file::a_network_of_its_own_needs_a_file_of_its_own";
-    if env::var_os(CHILD).is_some() {
+    if is_child() {
         assert!(plan("wg0", "10.0.1.53").to_string().contains("by /etc/resolv.conf"));
         return;
     }
@@ -112,7 +113,7 @@ fn a_network_of_its_own_needs_a_file_of_its_own() {
 
 #[test]
 fn whoever_is_killed_leaves_what_can_be_undone() {
-    if env::var_os(CHILD).is_some() {
+    if is_child() {
         churn();
     }
     play("file::whoever_is_killed_leaves_what_can_be_undone", |_| {
@@ -154,4 +155,87 @@ fn churn() -> ! {
             undo(plan);
         }
     }
+}
+
+macro_rules! kills {
+    ($($name:ident: $prepare:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            const TEST: &str = concat!("file::", stringify!($name));
+            if is_child() {
+                return come_and_go();
+            }
+            play(TEST, |_| {
+                let prepare: fn() = $prepare;
+                prepare();
+                assert_kills_leave_what_can_be_undone(TEST);
+            });
+        }
+    )*};
+}
+
+kills! {
+    whoever_is_killed_at_any_change_of_a_file_leaves_what_can_be_undone: || {};
+    whoever_is_killed_at_any_change_of_a_link_leaves_what_can_be_undone: || {
+        fs::write("/run/list", BY_HAND).unwrap();
+        fs::remove_file(RESOLV_CONF).unwrap();
+        symlink("/run/list", RESOLV_CONF).unwrap();
+    };
+    whoever_is_killed_at_any_change_of_nothing_leaves_what_can_be_undone: || {
+        fs::remove_file(RESOLV_CONF).unwrap();
+    };
+    whoever_is_killed_at_any_change_of_a_mounted_file_leaves_what_can_be_undone: || {
+        fs::write("/run/outside", BY_HAND.repeat(9)).unwrap();
+        run(Command::new("mount").args(["--bind", "/run/outside", RESOLV_CONF]));
+    };
+}
+
+/// Two tunnels come, and go again.
+fn come_and_go() {
+    let plans = [plan("wg0", "10.0.1.53"), plan("wg1", "10.0.2.53 corp.example")];
+    plans.iter().for_each(|plan| drop(plan.apply().unwrap()));
+    plans.iter().for_each(|plan| drop(undo(plan)));
+}
+
+/// At every moment the file is one of those that it is to be, if there is to be one; both tunnels can
+/// come again, and when they have gone, whether they did or not, all is as it was before them.
+fn assert_kills_leave_what_can_be_undone(test: &str) {
+    // When a mounted file is overwritten, there are empty lines behind it for a moment.
+    let read = || fs::read_to_string(RESOLV_CONF).ok().map(|text| text.trim_end().to_owned());
+    let plans = [plan("wg0", "10.0.1.53"), plan("wg1", "10.0.2.53 corp.example")];
+    let before = everything();
+    let mut states = vec![read()];
+    for plan in &plans {
+        plan.apply().unwrap();
+        states.push(read());
+    }
+    for plan in &plans {
+        undo(plan);
+    }
+    assert_eq!(everything(), before);
+    for comes_again in [false, true] {
+        killed_at_every_change(test, |when| {
+            assert!(states.contains(&read()), "{when}: {:?}", read());
+            if comes_again {
+                plans.iter().for_each(|plan| drop(plan.apply().unwrap()));
+                assert_eq!(read(), states[2], "{when}");
+            }
+            for plan in &plans {
+                assert_eq!(undo(plan), "", "{when}");
+            }
+            assert_eq!(everything(), before, "{when}, comes again: {comes_again}");
+        });
+    }
+}
+
+/// What is at the path, and whatever is kept beside it and in a folder for that.
+fn everything() -> (Vec<PathBuf>, String) {
+    let beside = fs::read_dir("/etc").unwrap().map(|entry| entry.unwrap().path());
+    let beside = beside.filter(|path| path.to_string_lossy().contains("resolv.conf"));
+    let kept = fs::read_dir("/var/lib/adit/dns").into_iter().flatten();
+    let mut paths: Vec<_> = beside.chain(kept.map(|entry| entry.unwrap().path())).collect();
+    paths.sort();
+    let mode = fs::symlink_metadata(RESOLV_CONF).map(|it| it.mode());
+    let (target, text) = (fs::read_link(RESOLV_CONF), fs::read_to_string(RESOLV_CONF));
+    (paths, format!("{:?} {:?} {:?}", mode.ok(), target.ok(), text.ok()))
 }

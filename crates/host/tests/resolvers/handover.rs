@@ -13,11 +13,12 @@ use host::plan::{Carrier, Item, Machine, OnFailure, Plan, Step, Wanted};
 use host::{Error, Journal, Network};
 
 use crate::network_manager::{self, Manager};
-use crate::stage::{BY_HAND, RESOLV_CONF, Stage, eventually, play, settings, write};
+use crate::stage::{
+    BY_HAND, CHILD, RESOLV_CONF, Stage, eventually, is_child, killed_at_every_change, play,
+    settings, write,
+};
 use crate::{resolvconf, resolved};
 
-/// Set for a process that a test starts with itself as the program.
-const CHILD: &str = "ADIT_RESOLVERS_CHILD";
 const KILLS: u32 = 50;
 const JOURNAL: &str = "/var/lib/adit/wg0.journal";
 
@@ -102,6 +103,13 @@ impl Tunnel {
         Self { machine: Machine::open().unwrap(), journal }
     }
 
+    /// What somebody who was killed has left.
+    fn left() -> Self {
+        let journal = Journal::read(Path::new(JOURNAL)).unwrap();
+        journal
+            .map_or_else(Self::new, |journal| Self { machine: Machine::open().unwrap(), journal })
+    }
+
     fn plan(&mut self) -> Plan {
         let chosen = dns::choose("wg0", &settings("10.0.1.53"), Patience::Long).unwrap();
         let item = Item::Dns(chosen.settings().clone(), chosen.record().clone());
@@ -111,7 +119,7 @@ impl Tunnel {
         Plan::new(&wanted, &self.journal.entries, &observed)
     }
 
-    /// Puts back what is not as it should be; what could not be done.
+    /// Puts back what is not as it should be, until nothing is left to do; what could not be done.
     fn look(&mut self) -> Vec<Step> {
         let mut left = Vec::new();
         for _ in 0..4 {
@@ -119,6 +127,9 @@ impl Tunnel {
             let noted = plan.note(&mut self.journal).unwrap();
             let done = self.machine.apply(noted, &mut self.journal, &mut Nobody, OnFailure::GoOn);
             left = done.err().map(|failure| failure.left).unwrap_or_default();
+            if plan.steps.is_empty() {
+                break;
+            }
         }
         left
     }
@@ -309,15 +320,18 @@ fn a_resolvconf_that_was_removed_has_nothing_to_forget() {
 fn whoever_is_killed_while_it_changes_leaves_a_journal_that_tells_everything() {
     const TEST: &str =
         "handover::whoever_is_killed_while_it_changes_leaves_a_journal_that_tells_everything";
-    if env::var_os(CHILD).is_some() {
-        churn();
+    if is_child() {
+        loop {
+            hand_over_and_back();
+        }
     }
     play(TEST, |stage| {
         let mut machine = Changing::new(stage);
         if !machine.take(Way::Resolved) {
             return;
         }
-        let before = machine.resolvectl.as_ref().unwrap().of("wg0");
+        let resolvectl = machine.resolvectl.unwrap();
+        let before = resolvectl.of("wg0");
         write(BY_HAND);
         for number in 0..KILLS {
             let mut victim = Command::new(env::current_exe().unwrap())
@@ -330,30 +344,58 @@ fn whoever_is_killed_while_it_changes_leaves_a_journal_that_tells_everything() {
             thread::sleep(Duration::from_micros(u64::from(number) * 337 % 16_000));
             victim.kill().unwrap();
             victim.wait().unwrap();
-            let journal = Journal::read(Path::new(JOURNAL)).unwrap();
-            if let Some(journal) = journal {
-                let mut tunnel = Tunnel { machine: Machine::open().unwrap(), journal };
-                assert!(tunnel.down().is_ok());
-            }
-            let text = fs::read_to_string(RESOLV_CONF).unwrap();
-            assert!(!text.contains("10.0.1.53"), "kill {number}: {text}");
-            let stack = fs::read_to_string("/var/lib/adit/dns/etc/stack").unwrap_or_default();
-            assert!(!stack.contains("wg0"), "kill {number}: {stack}");
-            assert_eq!(machine.resolvectl.as_ref().unwrap().of("wg0"), before, "kill {number}");
+            assert!(Tunnel::left().down().is_ok());
+            assert_is_told_nothing(&resolvectl, &before, &format!("kill {number}"));
         }
     });
 }
 
-/// A tunnel comes, is handed over there and back, and goes, until somebody ends it.
-fn churn() -> ! {
-    loop {
-        write(BY_HAND);
-        let mut tunnel = Tunnel::new();
-        tunnel.look();
-        resolved::link();
-        tunnel.look();
-        write(BY_HAND);
-        tunnel.look();
-        assert!(tunnel.down().is_ok());
+#[test]
+fn whoever_is_killed_at_any_change_leaves_a_journal_that_tells_everything() {
+    const TEST: &str =
+        "handover::whoever_is_killed_at_any_change_leaves_a_journal_that_tells_everything";
+    if is_child() {
+        return hand_over_and_back();
     }
+    play(TEST, |stage| {
+        let mut machine = Changing::new(stage);
+        if !machine.take(Way::Resolved) {
+            return;
+        }
+        let resolvectl = machine.resolvectl.unwrap();
+        let before = resolvectl.of("wg0");
+        write(BY_HAND);
+        let mut comes_again = false;
+        killed_at_every_change(TEST, |when| {
+            let text = fs::read_to_string(RESOLV_CONF).unwrap();
+            assert!(text.contains("nameserver"), "{when}: {text}");
+            // Between two changes of one thing there are several calls: each way is tried.
+            comes_again = !comes_again;
+            if comes_again {
+                assert_eq!(Tunnel::left().look(), [], "{when}");
+            }
+            assert!(Tunnel::left().down().is_ok(), "{when}");
+            assert_is_told_nothing(&resolvectl, &before, when);
+        });
+    });
+}
+
+fn assert_is_told_nothing(resolvectl: &resolved::Resolvectl, before: &str, when: &str) {
+    let text = fs::read_to_string(RESOLV_CONF).unwrap();
+    assert!(!text.contains("10.0.1.53"), "{when}: {text}");
+    let stack = fs::read_to_string("/var/lib/adit/dns/etc/stack").unwrap_or_default();
+    assert!(!stack.contains("wg0"), "{when}: {stack}");
+    assert_eq!(resolvectl.of("wg0"), before, "{when}");
+}
+
+/// A tunnel comes, is handed over there and back, and goes.
+fn hand_over_and_back() {
+    write(BY_HAND);
+    let mut tunnel = Tunnel::new();
+    tunnel.look();
+    resolved::link();
+    tunnel.look();
+    write(BY_HAND);
+    tunnel.look();
+    assert!(tunnel.down().is_ok());
 }

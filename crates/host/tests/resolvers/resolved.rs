@@ -26,10 +26,12 @@ pub fn start(stage: &mut Stage) -> Option<Resolvectl> {
     Some(start_in(&package, stage))
 }
 
-/// Programs ask it.
+/// Programs ask it, from one moment to the next, as `ln -sf` does it.
 pub fn link() {
-    let _ = fs::remove_file(RESOLV_CONF);
-    symlink("../run/systemd/resolve/stub-resolv.conf", RESOLV_CONF).unwrap();
+    const NEW: &str = "/etc/resolv.conf.new";
+    let _ = fs::remove_file(NEW);
+    symlink("../run/systemd/resolve/stub-resolv.conf", NEW).unwrap();
+    fs::rename(NEW, RESOLV_CONF).unwrap();
 }
 
 /// It is restarted, as whoever links to it again does: what it has read in a file of others it forgets

@@ -6,6 +6,7 @@ use std::env;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -19,8 +20,15 @@ use crate::server::Server;
 
 /// Set for a test that runs inside of its machine.
 const INSIDE: &str = "ADIT_RESOLVERS_STAGE";
+/// Set for a process that a test starts with itself as the program.
+pub const CHILD: &str = "ADIT_RESOLVERS_CHILD";
+/// The system calls that change something, by their names on each machine (strace(1)). A file that was
+/// only just opened for writing is one that will be written.
+const CHANGES: &str = "write sendto sendmsg ftruncate ?rename ?renameat renameat2 ?unlink unlinkat ?rmdir \
+                       ?symlink symlinkat ?mkdir mkdirat ?chmod fchmod fchmodat ?lchown fchown fchownat \
+                       utimensat";
 /// How long a test may take altogether, in seconds, and how long anything in it is waited for.
-const BOUND: &str = "180";
+const BOUND: &str = "600";
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -249,6 +257,40 @@ pub fn package(name: &str, file: &str) -> Option<PathBuf> {
             None
         }
     }
+}
+
+/// Whether this process is one that a test has started.
+pub fn is_child() -> bool {
+    env::var_os(CHILD).is_some()
+}
+
+/// Has a test play its victim again and again, each time killed before another of the system calls by
+/// which it changes something, until it has been killed before every one of them. What is left is
+/// judged each time, by someone who is told when it was.
+pub fn killed_at_every_change(test: &str, mut judge: impl FnMut(&str)) {
+    if !exists("strace") {
+        println!("skipped: strace is not installed");
+        return;
+    }
+    let mut kills = 0;
+    for call in CHANGES.split(' ') {
+        for number in 1.. {
+            let inject = format!("inject={call}:signal=KILL:when={number}");
+            let mut victim = Command::new("strace");
+            victim.args(["-f", "-qq", "-o", "/dev/null"]);
+            victim.args(["-e", &format!("trace={call}"), "-e", &inject]);
+            victim.arg(env::current_exe().unwrap()).args(["--exact", test, "--test-threads=1"]);
+            let victim = victim.env(CHILD, "yes").stdout(Stdio::null());
+            let status = victim.status().unwrap();
+            if status.success() {
+                break;
+            }
+            assert_eq!(status.signal(), Some(9), "{call} {number}: {status}");
+            judge(&format!("killed before {call} {number}"));
+            kills += 1;
+        }
+    }
+    assert!(kills > 20, "{kills}");
 }
 
 fn exists(program: &str) -> bool {
