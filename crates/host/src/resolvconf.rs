@@ -23,7 +23,7 @@ const INTERFACE_ORDER: &str = "/etc/resolvconf/interface-order";
 /// Where Debian's resolvconf, which cannot list a record, keeps it.
 const RECORDS: &str = "/etc/resolvconf/run/interface";
 /// It may restart name servers of this machine, and others wait for us.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The record of one link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,18 +82,29 @@ impl Resolvconf {
         if !search.is_empty() {
             text.push_str(&format!("search {}\n", search.join(" ")));
         }
-        let said = self.run("set", &["-a", &self.record, "-m", "0", "-x"], &text)?;
+        let said = self.run("set", &["-a", &self.record, "-m", "0", "-x"], &text, PATIENCE)?;
         Ok(said.warnings)
     }
 
     /// Deletes the record, or does nothing if there is none. Tells what the program warned of.
     pub fn remove(&self) -> Result<String, Error> {
-        Ok(self.run("remove", &["-d", &self.record, "-f"], "")?.warnings)
+        Ok(self.run("remove", &["-d", &self.record, "-f"], "", PATIENCE)?.warnings)
     }
 
-    /// The servers on record.
-    pub fn servers(&self) -> Result<Vec<String>, Error> {
-        let listed = match self.run("list", &["-l", &self.record], "") {
+    /// Finds out whether the program answers at all.
+    ///
+    /// # Errors
+    ///
+    /// That it does not.
+    pub fn check(&self, patience: Duration) -> Result<(), Error> {
+        // Without a record it says that it has failed.
+        let is_late = |error: &Error| error.cause().kind() == io::ErrorKind::TimedOut;
+        self.servers(patience).err().filter(is_late).map_or(Ok(()), Err)
+    }
+
+    /// The servers on record, if the program lists them in time.
+    pub fn servers(&self, patience: Duration) -> Result<Vec<String>, Error> {
+        let listed = match self.run("list", &["-l", &self.record], "", patience) {
             Ok(said) => said.output,
             Err(error) => {
                 fs::read_to_string(Path::new(RECORDS).join(&self.record)).map_err(|_| error)?
@@ -103,10 +114,16 @@ impl Resolvconf {
         Ok(servers.map(|server| server.trim().into()).collect())
     }
 
-    fn run(&self, verb: &str, arguments: &[&str], input: &str) -> Result<Said, Error> {
+    fn run(
+        &self,
+        verb: &str,
+        arguments: &[&str],
+        input: &str,
+        patience: Duration,
+    ) -> Result<Said, Error> {
         let Self { program, record } = self;
         let attempt = || format!("{verb} DNS record {record} with {}", program.display());
-        let (status, said) = run(program, arguments, input, PATIENCE)
+        let (status, said) = run(program, arguments, input, patience)
             .map_err(|cause| Error::new(attempt(), cause))?;
         match status.success() {
             true => Ok(said),
@@ -153,7 +170,8 @@ fn end_of(mut child: Child, patience: Duration) -> io::Result<ExitStatus> {
     }
     child.kill()?;
     child.wait()?;
-    Err(io::Error::other(format!("no answer in {} seconds", patience.as_secs())))
+    let words = format!("no answer in {} seconds", patience.as_secs());
+    Err(io::Error::new(io::ErrorKind::TimedOut, words))
 }
 
 fn ends_within(child: &Child, patience: Duration) -> bool {

@@ -6,8 +6,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use host::resolvconf::Resolvconf;
+use host::resolvconf::{PATIENCE, Resolvconf};
 
 /// A program of these lines of sh(1), in a directory of its own that goes with it. There is one at
 /// a time: a child of another test could still hold the file open for writing when it is to run.
@@ -64,8 +65,8 @@ fn the_servers_of_a_record_are_those_that_the_program_lists() {
     let lines = "[ \"$*\" = '-l wg0' ] &&\n\
                  printf '# wg0\\nnameserver ::1\\n nameserver 9.9.9.9\\nsearch lan\\n'";
     let program = Program::new("servers", lines);
-    assert_eq!(program.record("wg0").servers().unwrap(), words("::1 9.9.9.9"));
-    let refusal = program.record("wg1").servers().unwrap_err().to_string();
+    assert_eq!(program.record("wg0").servers(PATIENCE).unwrap(), words("::1 9.9.9.9"));
+    let refusal = program.record("wg1").servers(PATIENCE).unwrap_err().to_string();
     assert!(refusal.starts_with("list DNS record wg1 with /"), "{refusal}");
     assert!(refusal.ends_with("/resolvconf: exit status: 1"), "{refusal}");
 }
@@ -83,6 +84,14 @@ fn a_failure_is_one_line_and_a_warning_is_handed_on() {
         nowhere.remove().unwrap_err().to_string(),
         "remove DNS record wg0 with /nonexistent/resolvconf: No such file or directory"
     );
+}
+
+#[test]
+fn it_is_known_whether_the_program_answers_whatever_it_says() {
+    let program = Program::new("check", "[ $2 = wg1 ] || exit 1; exec sleep 600");
+    assert!(program.record("wg0").check(PATIENCE).is_ok(), "there is no record yet");
+    let refusal = program.record("wg1").check(Duration::from_secs(1)).unwrap_err().to_string();
+    assert!(refusal.ends_with("/resolvconf: no answer in 1 seconds"), "{refusal}");
 }
 
 #[test]

@@ -96,6 +96,57 @@ time.sleep(60)' $callers & bus=$!
 }
 
 #[test]
+fn a_resolvconf_that_hangs_keeps_nothing_else_waiting() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(&format!(
+        "{OPENRESOLV}{}",
+        r##"
+        mv /usr/local/sbin/resolvconf /usr/local/sbin/openresolv
+        cat > /usr/local/sbin/resolvconf <<'END'
+#!/bin/bash
+[ -e /run/hang ] && exec sleep 600
+exec openresolv "$@"
+END
+        chmod 755 /usr/local/sbin/resolvconf
+        full '' ''
+        # What it generates is of that moment.
+        quiet() { snapshot | grep -v ' /etc/resolv.conf$'; }
+        quiet > before
+        check adit up wg0
+        stable() { snapshot | sed '/adit reload/d; s/packets [0-9]* bytes [0-9]*//' | sort; }
+        stable > up
+        back() { diff up <(stable); }
+        # Far from the fifteen seconds that it may take to set servers.
+        soon() {
+            SECONDS=0
+            check "$@"
+            await back
+            [ $SECONDS -lt 6 ] || fail "slow: $SECONDS s for $*"
+        }
+        # The keeper sleeps.
+        for look in 1 2; do await eval 'adit status --json wg0 | grep -q "\"failure\": null"'; done
+        touch /run/hang
+        soon nft delete table inet adit-wg0
+        soon ip rule del pref 20000
+        soon ip addr del 10.9.0.2/24 dev wg0
+        lost() { adit status wg0 > told; grep 'cannot be put back: .*resolvconf, which does not answer (no answer in 2 sec' told; }
+        await lost
+        soon adit status wg0
+        # By hand it is waited for, and nothing else waits meanwhile.
+        "$ADIT" reload wg0 2> errors & reload=$!
+        soon nft delete table inet adit-wg0
+        wait $reload && fail 'it was reloaded'
+        grep -q "does not answer (no answer in 15 seconds): run .*/resolvconf -l' to see" errors || fail "$(cat errors)"
+        rm /run/hang
+        check adit reload wg0
+        await eval 'adit status --json wg0 | grep -q "\"failure\": null"'
+        check adit down wg0
+        diff before <(quiet) || fail 'the machine is not as it was'
+        "##,
+    ));
+}
+
+#[test]
 fn a_list_of_servers_that_was_removed_is_looked_after_again() {
     let Some(stage) = Stage::new() else { return };
     stage.play(

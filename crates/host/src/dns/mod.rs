@@ -53,9 +53,9 @@ pub struct Record {
 pub enum Patience {
     /// It may have to be started first, and nothing is done before.
     Long,
-    /// Others wait for us.
+    /// Others wait for us, or it is only looked at.
     Short,
-    /// It has just answered, and is told something, or looked at.
+    /// It has just answered, and is told something.
     Telling,
 }
 
@@ -117,10 +117,10 @@ impl Plan {
     }
 
     /// Whether what was told still holds. Where tunnels take turns, it does while this one's is still
-    /// to come. Whoever does not even run holds nothing.
+    /// to come. Whoever does not even run holds nothing, and whoever does not answer is not waited for long.
     pub fn is_applied(&self) -> Result<bool, Error> {
         let Record { link, backend } = &self.record;
-        let holds = backend.is_applied(link, &self.settings);
+        let holds = backend.is_applied(link, &self.settings, Patience::Short.time());
         holds.map_err(|cause| Error::new(format!("look for the DNS of {link}"), cause))
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use super::Patience;
 use super::dbus::{Bus, Failure, Object, Value};
 use super::turns::{Place, Turns};
 
@@ -27,11 +28,14 @@ const MEMORY: &str = "/var/lib/NetworkManager/NetworkManager-intern.conf";
 const ALL: &str = "*";
 
 /// The configuration for all names. NetworkManager itself keeps it in a file, as long as it is set.
-pub(super) struct Global;
+pub(super) struct Global {
+    /// How long each answer is waited for.
+    patience: Duration,
+}
 
 /// Tunnels take turns at it.
-pub(super) fn turns(folder: &Path) -> Turns<Global> {
-    Turns::new(Global, folder.join("networkmanager"))
+pub(super) fn turns(folder: &Path, patience: Duration) -> Turns<Global> {
+    Turns::new(Global { patience }, folder.join("networkmanager"))
 }
 
 /// Whether it writes `/etc/resolv.conf`. One that does not run writes nothing, but will.
@@ -59,13 +63,13 @@ impl Turns<Global> {
 }
 
 /// Whether it runs now. Without a bus there is none.
-pub(super) fn runs() -> bool {
-    Bus::connect().is_ok_and(|mut bus| bus.has(SERVICE).unwrap_or(false))
+pub(super) fn runs(patience: Duration) -> bool {
+    Bus::connect_for(patience).is_ok_and(|mut bus| bus.has(SERVICE).unwrap_or(false))
 }
 
 /// Whether it neither runs nor would know anything if it were started.
 pub(super) fn has_gone() -> bool {
-    !runs()
+    !runs(Patience::Telling.time())
         && match fs::read_to_string(MEMORY) {
             Ok(text) => !text.contains("global-dns"),
             Err(error) => error.kind() == io::ErrorKind::NotFound,
@@ -78,13 +82,14 @@ fn silent(failure: Failure) -> io::Error {
 
 impl Global {
     fn get(&self) -> io::Result<Value> {
-        let answer = Bus::connect().and_then(|mut bus| bus.get(MANAGER, CONFIGURATION));
+        let bus = Bus::connect_for(self.patience);
+        let answer = bus.and_then(|mut bus| bus.get(MANAGER, CONFIGURATION));
         answer.map_err(silent)
     }
 
     fn set(&self, entries: Vec<Value>) -> io::Result<()> {
         let value = Value::array("{sv}", entries);
-        Ok(Bus::connect()?.set(MANAGER, CONFIGURATION, value)?)
+        Ok(Bus::connect_for(self.patience)?.set(MANAGER, CONFIGURATION, value)?)
     }
 }
 

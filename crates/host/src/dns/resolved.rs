@@ -64,12 +64,9 @@ pub(super) fn apply(link: &str, settings: &Settings) -> io::Result<String> {
 }
 
 /// Whether the link has just these servers and domains.
-pub(super) fn is_applied(link: &str, settings: &Settings) -> io::Result<bool> {
-    let Some(index) = interface_index(link).filter(|_| runs(Patience::Telling.time())) else {
-        return Ok(false);
-    };
-    let bus = &mut Bus::connect()?;
-    let found = bus.call(MANAGER, "GetLink", &[Value::Int(index.cast_signed())])?;
+pub(super) fn is_applied(link: &str, settings: &Settings, patience: Duration) -> io::Result<bool> {
+    let Some((mut bus, index)) = both(link, patience) else { return Ok(false) };
+    let found = bus.call(MANAGER, "GetLink", &[index])?;
     let path = found.first().and_then(Value::as_str).unwrap_or_default();
     let object = Object { path, interface: LINK, ..MANAGER };
     let wanted = [
@@ -87,11 +84,16 @@ pub(super) fn is_applied(link: &str, settings: &Settings) -> io::Result<bool> {
 
 /// Makes it forget what it was told of a link, if both are still there.
 pub(super) fn undo(link: &str) -> io::Result<()> {
-    let Some(index) = interface_index(link).filter(|_| runs(Patience::Telling.time())) else {
-        return Ok(());
-    };
-    let index = Value::Int(index.cast_signed());
-    Ok(tell(&mut Bus::connect()?, ["RevertLink", "RevertLinkDNS"], &[index])?)
+    let Some((mut bus, index)) = both(link, Patience::Telling.time()) else { return Ok(()) };
+    Ok(tell(&mut bus, ["RevertLink", "RevertLinkDNS"], &[index])?)
+}
+
+/// The way to it, and the number of a link, if both are there.
+fn both(link: &str, patience: Duration) -> Option<(Bus, Value)> {
+    let index = interface_index(link)?;
+    let mut bus = Bus::connect_for(patience).ok()?;
+    let runs = bus.has(SERVICE).unwrap_or(false);
+    runs.then(|| (bus, Value::Int(index.cast_signed())))
 }
 
 /// Which of these servers it has read in a file that was not its own, if any: it asks them also when

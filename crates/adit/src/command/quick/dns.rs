@@ -1,6 +1,6 @@
 //! Name servers, by resolvconf(8) (spec §4.5).
 
-use host::resolvconf::Resolvconf;
+use host::resolvconf::{PATIENCE, Resolvconf};
 
 use super::{Outcome, Quick, Transcript};
 
@@ -28,7 +28,8 @@ pub(super) fn unset(quick: &Quick, transcript: &Transcript) -> Outcome {
 
 /// Those on record; none if nobody knows.
 pub(super) fn servers(quick: &Quick) -> Vec<String> {
-    let listed = Resolvconf::find(&quick.interface).and_then(|resolvconf| resolvconf.servers());
+    let listed =
+        Resolvconf::find(&quick.interface).and_then(|resolvconf| resolvconf.servers(PATIENCE));
     listed.unwrap_or_default()
 }
 
