@@ -93,6 +93,7 @@ fn all_names_go_through_the_tunnel_until_it_is_undone() {
         assert_eq!(first.apply().unwrap(), "");
         assert!(first.is_applied().unwrap());
         stage.assert_asks_for("during", "during.corp.example", &stage.tunnels[0]);
+        stage.assert_hangs_briefly(&first);
 
         // A network that comes and goes changes nothing.
         manager.nmcli("connection down lan");

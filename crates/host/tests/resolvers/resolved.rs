@@ -97,6 +97,7 @@ fn all_names_go_through_a_full_tunnel() {
         assert!(plan.is_applied().unwrap());
         stage.assert_asks("during.example", tunnel);
         stage.assert_asks_for("intranet", "intranet.corp.example", tunnel);
+        stage.assert_hangs_briefly(&plan);
         assert_eq!(plan.apply().unwrap(), "", "again");
         stage.assert_asks("again.example", tunnel);
 

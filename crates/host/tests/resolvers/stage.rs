@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use host::dns::{self, Patience, Plan, Settings};
 use host::namespace;
 use host::{Change, Network, Prefix};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::server::Server;
 
@@ -120,6 +121,18 @@ impl Stage {
         let mut child = self.children.pop().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// The daemon that was started last hangs, which holds nothing: who looks at what it was told is not
+    /// kept waiting for as long as who tells it something.
+    pub fn assert_hangs_briefly(&self, plan: &Plan) {
+        let daemon = Pid::from_child(self.children.last().unwrap());
+        kill_process(daemon, Signal::STOP).unwrap();
+        let start = Instant::now();
+        assert!(!plan.is_applied().unwrap_or(false));
+        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+        kill_process(daemon, Signal::CONT).unwrap();
+        eventually("an answer", || plan.is_applied().unwrap_or(false));
     }
 
     /// A bus of the system, as distributions configure it, but that everybody may do everything.
