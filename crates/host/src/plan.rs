@@ -7,7 +7,7 @@
 mod apply;
 mod observed;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,21 @@ pub fn in_force<'a>(items: impl IntoIterator<Item = &'a Item>) -> impl Iterator<
     let mut has_names = false;
     let answers = move |item: &&Item| !item.is_dns() || !std::mem::replace(&mut has_names, true);
     items.into_iter().filter(answers)
+}
+
+/// Whether the way to what is wanted depends on what other tunnels have made: settings belong to all
+/// of them, and one comes or goes.
+#[must_use]
+pub fn is_about_shared(wanted: &[Wanted], made: &[Entry]) -> bool {
+    fn settings<'a>(items: impl Iterator<Item = &'a Item>) -> BTreeSet<&'a str> {
+        let path = |item: &'a Item| match item {
+            Item::Setting(path, _) => Some(path.as_str()),
+            _ => None,
+        };
+        items.filter_map(path).collect()
+    }
+    let wanted = settings(wanted.iter().map(|wanted| &wanted.item));
+    wanted != settings(made.iter().map(|entry| &entry.item))
 }
 
 impl fmt::Display for Item {

@@ -55,6 +55,28 @@ fn what_others_delete_is_back_within_a_second_and_it_is_known_who_did_it() {
 }
 
 #[test]
+fn to_put_something_back_no_journal_of_another_tunnel_is_read() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(&format!(
+        "{BUT_FOR_NAMES}{}",
+        r##"
+        split '' ''
+        check adit up wg0
+        # Whoever reads this one waits for ever.
+        check mkfifo /var/lib/adit/other.journal
+        stable > up
+        gone ip route del 10.8.0.0/16
+        gone ip addr del 10.9.0.2/24 dev wg0
+        gone ip link set wg0 mtu 1280
+        gone ip link set wg0 down
+        # Who else has made a setting is asked when the last who has made it goes.
+        rm /var/lib/adit/other.journal
+        check adit down wg0
+        "##,
+    ));
+}
+
+#[test]
 fn where_names_cannot_be_put_back_everything_else_is() {
     let Some(stage) = Stage::new() else { return };
     stage.play(&format!(

@@ -318,6 +318,17 @@ fn a_setting_of_two_tunnels_is_put_back_by_the_last() {
 }
 
 #[test]
+fn others_have_a_say_only_when_a_setting_comes_or_goes() {
+    let (wanted, made) = (all(), Plan::new(&all(), &[], &before()).entries);
+    assert!(!is_about_shared(&wanted, &made));
+    assert!(is_about_shared(&wanted, &[]) && is_about_shared(&[], &made));
+    let more = [&wanted[..], &[Wanted { item: address(2), why: WHY }]].concat();
+    let other = vec![Wanted { item: setting("2"), why: WHY }];
+    assert!(!is_about_shared(&more, &made));
+    assert!(!is_about_shared(&other, &made), "what was there before is known");
+}
+
+#[test]
 fn very_many_routes_take_no_longer_than_few_each() {
     const MANY: u32 = 50_000;
     let route = |n: u32| Route {

@@ -449,7 +449,9 @@ impl Tunnel {
             wanted.chain(made).partition(|it| it.is_dns() && self.resolver != Resolver::Known);
         let mut observed = self.machine.observe(items)?;
         observed.dns.extend(told.into_iter().cloned());
-        observed.shared = tunnel::made_by_others(&self.wish.name);
+        if plan::is_about_shared(&self.wanted, &self.journal.entries) {
+            observed.shared = tunnel::made_by_others(&self.wish.name);
+        }
         Ok(observed)
     }
 

@@ -91,15 +91,20 @@ impl Tunnel {
         journal.note.table = table;
         remember_resolvers(&wish, &mut journal);
         let settings = sync::everything(&wish, &found, table);
+        // Only a full tunnel has to do with other tunnels and with the neighbours.
+        let (others, on_link) = match table {
+            Some(_) => (others(name), guard::on_link(&mut machine.network, name)?),
+            None => Default::default(),
+        };
         let circumstances = Circumstances {
             mtu: numbers::mtu(&wish, &mut machine.network, &found, table)
                 .map_err(|failure| wish.with_line(failure))?,
             table,
             guard: journal.note.guard.or(wish.extensions.guard).unwrap_or(true),
             port: port.or(present.as_ref().map(|it| it.listen_port)),
-            others: others(name),
+            others,
             resolvers: journal.note.resolvers.clone(),
-            on_link: guard::on_link(&mut machine.network, name)?,
+            on_link,
             dns,
             may_set,
         };
