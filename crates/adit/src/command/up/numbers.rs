@@ -14,6 +14,7 @@ use host::plan::Machine;
 use host::sysctl;
 
 use super::failure::{Failure, Kind, Outcome};
+use super::lock::Lock;
 use super::sync::Found;
 use super::tunnel::{self, Note};
 use super::want::{FIRST_TABLE, VALID_MARK, full};
@@ -35,10 +36,16 @@ const RESERVED: RangeInclusive<u32> = 253..=255;
 /// Of an Ethernet, when nothing better is known.
 const USUAL: u32 = 1500;
 
-/// The mark and table of a full tunnel: those that it has, the mark in the file, or free ones.
-pub fn table(wish: &Wish, machine: &mut Machine, note: &Note) -> Outcome<Option<u32>> {
+/// The mark and table of a full tunnel: those that it has, the mark in the file, or free ones. With
+/// these comes a lock: until they are in the journal, nobody else may find them free.
+pub fn table(
+    wish: &Wish,
+    machine: &mut Machine,
+    note: &Note,
+    only_tells: bool,
+) -> Outcome<(Option<u32>, Option<Lock>)> {
     if full(wish).is_empty() {
-        return Ok(None);
+        return Ok((None, None));
     }
     if let Some(mark) = wish.settings.fwmark.filter(|mark| *mark != 0) {
         let text = format!(
@@ -48,12 +55,13 @@ pub fn table(wish: &Wish, machine: &mut Machine, note: &Note) -> Outcome<Option<
         );
         return match RESERVED.contains(&mark) {
             true => Err(Failure::new(Kind::Configuration, text)),
-            false => Ok(Some(mark)),
+            false => Ok((Some(mark), None)),
         };
     }
     if let Some(table) = note.table.filter(|table| *table >= FIRST_TABLE) {
-        return Ok(Some(table));
+        return Ok((Some(table), None));
     }
+    let lock = if only_tells { None } else { Some(Lock::of_all()?) };
     let others = tunnel::names().into_iter().filter(|name| *name != wish.name);
     let reserved: Vec<u32> =
         others.filter_map(|name| tunnel::journal(&name).ok()??.note.table).collect();
@@ -65,7 +73,7 @@ pub fn table(wish: &Wish, machine: &mut Machine, note: &Note) -> Outcome<Option<
     {
         free += 1;
     }
-    Ok(Some(free))
+    Ok((Some(free), lock))
 }
 
 /// The MTU that the file wants, else one that fits through the ways to all peers.

@@ -15,7 +15,6 @@ use super::{Resolver, Tunnel};
 use crate::command::up::carrier::{self, End};
 use crate::command::up::endpoints::{self, Answers, has_lost_its_link};
 use crate::command::up::failure::{Failure, Failures, Kind, Outcome};
-use crate::command::up::lock::Lock;
 use crate::command::up::sync::{self, Found};
 use crate::command::up::tunnel::{self, Journal, Note};
 use crate::command::up::want::{self, Circumstances};
@@ -84,10 +83,8 @@ impl Tunnel {
             failures.endure(numbers::check_reverse_path())?;
         }
         let found = found(&wish, &journal.note, present.as_ref(), purpose);
-        // Until the number is in the journal, nobody else may find it free.
-        let lock = if only_tells { None } else { Some(Lock::of_all()?) };
         let noted = journal.note.clone();
-        let table = numbers::table(&wish, &mut machine, &journal.note)?;
+        let (table, lock) = numbers::table(&wish, &mut machine, &journal.note, only_tells)?;
         journal.note.table = table;
         remember_resolvers(&wish, &mut journal);
         let settings = sync::everything(&wish, &found, table);
