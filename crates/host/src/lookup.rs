@@ -42,21 +42,23 @@ impl Network {
         let attempt = || format!("find the route to {address}");
         let replies =
             self.socket.request(&question).map_err(|cause| Error::new(attempt(), cause))?;
-        // Of many links on a machine with many ways to look up, only those that they lead through.
-        let links = replies.iter().filter_map(link_of);
-        let links: Vec<Link> = links.filter_map(|index| self.link_numbered(index).ok()).collect();
-        let path = replies.iter().find_map(|reply| read_path(reply, &links));
+        let path = self.first_path(&replies);
         path.ok_or_else(|| Error::new(attempt(), io::ErrorKind::NetworkUnreachable.into()))
     }
 
     /// The way of the main table's first default route, of IPv4 if there is one.
     pub fn default_path(&mut self) -> Result<Option<Path>, Error> {
-        let links = self.links()?;
-        let routes = self.table(MAIN_TABLE)?;
-        let mut defaults = routes
-            .iter()
-            .filter(|reply| destination(reply).is_some_and(|destination| destination.length == 0));
-        Ok(defaults.find_map(|reply| read_path(reply, &links)))
+        let mut routes = self.table(MAIN_TABLE)?;
+        routes.retain(|it| destination(it).is_some_and(|destination| destination.length == 0));
+        Ok(self.first_path(&routes))
+    }
+
+    /// The way of the first of these routes that leads through a link. Of many links on a machine with
+    /// many ways to look up, only those that they lead through are asked for.
+    fn first_path(&mut self, routes: &[Reply]) -> Option<Path> {
+        let links = routes.iter().filter_map(link_of);
+        let links: Vec<Link> = links.filter_map(|index| self.link_numbered(index).ok()).collect();
+        routes.iter().find_map(|route| read_path(route, &links))
     }
 
     /// Every unicast route of one table, those of IPv4 first.

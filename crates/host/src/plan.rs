@@ -71,6 +71,17 @@ impl Item {
         matches!(self, Self::Link(_))
     }
 
+    /// The link that it is, or that it is something of.
+    fn of_link(&self) -> Option<&str> {
+        match self {
+            Self::Link(link) | Self::Mtu(link, _) | Self::Up(link) | Self::Address(link, _) => {
+                Some(link)
+            }
+            Self::Route(route) => Some(&route.link),
+            Self::Filter(_) | Self::Setting(..) | Self::Rule(_) | Self::Dns(..) => None,
+        }
+    }
+
     /// Whether it goes when its link goes.
     #[must_use]
     pub fn goes_with(&self, link: &str) -> bool {

@@ -98,13 +98,20 @@ impl Network {
         self.link_named(name).map_err(|cause| Error::new(format!("find link {name}"), cause))
     }
 
+    /// The link of this name, if there is one.
+    pub fn find_link(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        if_there(self.link(name))
+    }
+
+    /// The link of this number, if there is one.
+    pub fn find_link_numbered(&mut self, index: u32) -> Result<Option<Link>, Error> {
+        let link = self.link_numbered(index);
+        if_there(link.map_err(|cause| Error::new(format!("find link {index}"), cause)))
+    }
+
     /// Whether there is a link of this name.
     pub fn has_link(&mut self, name: &str) -> Result<bool, Error> {
-        match self.link(name) {
-            Ok(_) => Ok(true),
-            Err(error) if error.cause().raw_os_error() == Some(ENODEV) => Ok(false),
-            Err(error) => Err(error),
-        }
+        Ok(self.find_link(name)?.is_some())
     }
 
     /// How many packets have come out of a link for this machine, and how many were sent into it.
@@ -126,9 +133,30 @@ impl Network {
 
     /// The addresses of one link, those of IPv4 first, with those that it gave itself.
     pub fn addresses_of(&mut self, link: &str) -> Result<Vec<Prefix>, Error> {
-        let index = self.link(link)?.index;
-        let addresses = self.addresses()?;
-        Ok(addresses.iter().filter(|it| it.link == index).map(|it| it.address).collect())
+        let link = self.link(link)?;
+        Ok(self.addresses_on(&link)?.iter().map(|it| it.address).collect())
+    }
+
+    /// The same of a link that was there a moment ago; none if it has gone.
+    pub(crate) fn addresses_on(&mut self, link: &Link) -> Result<Vec<Address>, Error> {
+        let [i0, i1, i2, i3] = link.index.to_ne_bytes();
+        let question = Message::new(RTM_GETADDR, DUMP, &[0, 0, 0, 0, i0, i1, i2, i3]);
+        let addresses = self.list("list the addresses", &question, read_address);
+        let mut addresses = if_there(addresses)?.unwrap_or_default();
+        // A kernel that cannot filter tells those of every link.
+        addresses.retain(|it| it.link == link.index);
+        Ok(addresses)
+    }
+
+    /// Every unicast route through a link that was there a moment ago, of both families and all
+    /// tables.
+    pub(crate) fn routes_through(&mut self, link: &Link) -> Result<Vec<Route>, Error> {
+        let question = Message::new(RTM_GETROUTE, DUMP, &[0; ROUTE_HEADER])
+            .with(RTA_OIF, &link.index.to_ne_bytes());
+        let links = std::slice::from_ref(link);
+        // A kernel that cannot filter tells those through every link.
+        let routes = self.list("list the routes", &question, |reply| read_route(reply, links));
+        Ok(if_there(routes)?.unwrap_or_default())
     }
 
     /// Every unicast route through one link, of both families and all tables.
@@ -160,6 +188,14 @@ impl Network {
     ) -> Result<Vec<T>, Error> {
         let replies = self.socket.request(question).map_err(|cause| Error::new(attempt, cause))?;
         Ok(replies.iter().filter_map(read).collect())
+    }
+}
+
+/// What the kernel says of a link, unless there is none.
+fn if_there<T>(told: Result<T, Error>) -> Result<Option<T>, Error> {
+    match told {
+        Err(error) if error.cause().raw_os_error() == Some(ENODEV) => Ok(None),
+        told => told.map(Some),
     }
 }
 

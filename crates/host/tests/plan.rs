@@ -100,6 +100,17 @@ impl Stage {
         observed
     }
 
+    /// The same, with all links, and what goes through and is on them.
+    fn everything(&mut self) -> Observed {
+        let mut observed = self.observe();
+        let network = &mut self.machine.network;
+        observed.links = network.links().unwrap();
+        observed.addresses = network.addresses().unwrap();
+        observed.addresses.retain(|it| it.address == ALICE);
+        observed.routes = network.routes().unwrap().into_iter().collect();
+        observed
+    }
+
     /// Makes what is missing, but for one step; whether that was all.
     fn apply(&mut self, refused: Option<usize>) -> bool {
         let (mut journal, observed) = (self.journal(), self.observe());
@@ -137,19 +148,19 @@ fn whichever_step_fails_the_others_are_taken_and_the_journal_tells_of_all_of_the
     let Some(namespace) = a_namespace() else { return };
     let play = || {
         let mut stage = Stage::new("others");
-        let before = stage.observe();
+        let before = stage.everything();
         let words: Vec<String> = all().iter().map(|it| it.item.to_string()).collect();
         for (refused, missing) in WHERE_REFUSED.iter().enumerate() {
             let missing: Vec<_> = missing.iter().filter_map(|it| words.get(*it)).collect();
             assert!(!stage.apply(Some(refused)));
             assert_eq!(stage.missing().iter().collect::<Vec<_>>(), missing, "step {refused}");
             stage.undo();
-            assert_eq!(stage.observe(), before, "step {refused}");
+            assert_eq!(stage.everything(), before, "step {refused}");
 
             assert!(!stage.apply(Some(refused)) && stage.apply(None), "step {refused}");
             assert_eq!(stage.missing(), [""; 0], "step {refused}");
             stage.undo();
-            assert_eq!(stage.observe(), before, "step {refused}");
+            assert_eq!(stage.everything(), before, "step {refused}");
         }
     };
     namespace::within(namespace.as_fd(), play).unwrap();
@@ -160,7 +171,7 @@ fn the_journal_tells_of_nothing_but_what_could_not_be_taken_back() {
     let Some(namespace) = a_namespace() else { return };
     let play = || {
         let mut stage = Stage::new("left");
-        let before = stage.observe();
+        let before = stage.everything();
         assert!(stage.apply(None));
         let mut journal = stage.journal();
         let mut carrier = Refusing { keeps_link: true, ..refusing(None) };
@@ -176,7 +187,7 @@ fn the_journal_tells_of_nothing_but_what_could_not_be_taken_back() {
         ];
         assert_eq!(left, link_and_its_own);
         stage.undo();
-        assert_eq!(stage.observe(), before);
+        assert_eq!(stage.everything(), before);
     };
     namespace::within(namespace.as_fd(), play).unwrap();
 }
@@ -194,6 +205,49 @@ fn what_others_took_away_is_put_back_though_the_disk_is_full() {
         assert!(stage.apply(None));
         assert_eq!(stage.missing(), [""; 0]);
         fs::remove_dir(&folder).unwrap();
+        stage.undo();
+    };
+    namespace::within(namespace.as_fd(), play).unwrap();
+}
+
+#[test]
+fn nothing_is_asked_of_links_that_a_plan_is_not_about() {
+    let Some(namespace) = a_namespace() else { return };
+    let play = || {
+        let mut stage = Stage::new("about");
+        assert!(stage.apply(None));
+        let network = &mut stage.machine.network;
+        network.apply(Change::CreateVeth("c", "d")).unwrap();
+        network.apply(Change::AddAddress("c", prefix("192.0.2.9/24"))).unwrap();
+        network.apply(Change::SetUp("c")).unwrap();
+        let through = |link: &str, destination| Route {
+            destination: prefix(destination),
+            gateway: None,
+            link: link.into(),
+            table: MARK,
+            origin: Origin::ADIT,
+        };
+        for route in [through("c", "198.51.100.0/24"), through("c", "2001:db8::/32")] {
+            network.apply(Change::AddRoute(&route)).unwrap();
+        }
+        let more = through(LINK, "2001:db8:1::/48");
+        network.apply(Change::AddRoute(&more)).unwrap();
+
+        let wanted = all();
+        let observed = stage.machine.observe(wanted.iter().map(|it| &it.item)).unwrap();
+        let network = &mut stage.machine.network;
+        let own = network.link(LINK).unwrap();
+        assert_eq!(observed.links, std::slice::from_ref(&own));
+        let (mut addresses, mut routes) = (network.addresses().unwrap(), network.routes().unwrap());
+        addresses.retain(|it| it.link == own.index);
+        assert_eq!(observed.addresses, addresses);
+        routes.retain(|it| it.link == LINK);
+        assert!(routes.contains(&more));
+        assert_eq!(observed.routes, routes.into_iter().collect());
+
+        let up = Item::Up(LINK.into());
+        let observed = stage.machine.observe([&up]).unwrap();
+        assert!(observed.has(&up) && observed.routes.is_empty());
         stage.undo();
     };
     namespace::within(namespace.as_fd(), play).unwrap();

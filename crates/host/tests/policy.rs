@@ -237,6 +237,9 @@ fn a_link_is_asked_for_its_own_addresses() {
         return;
     };
     assert!(network.has_link("a").unwrap() && !network.has_link("wg0").unwrap());
+    let link = network.link("a").unwrap();
+    assert_eq!(network.find_link_numbered(link.index).unwrap(), Some(link));
+    assert_eq!(network.find_link_numbered(4711).unwrap(), None);
     network.apply(Change::AddAddress("a", prefix("2001:db8::1/64"))).unwrap();
     let mut addresses = network.addresses_of("a").unwrap();
     let link_local = addresses.iter().position(|it| it.to_string().starts_with("fe80:")).unwrap();

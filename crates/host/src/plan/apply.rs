@@ -111,7 +111,12 @@ impl Machine {
         items: impl IntoIterator<Item = &'a Item>,
     ) -> Result<Observed, Error> {
         let (mut settings, mut dns, mut disturbed) = (BTreeMap::new(), Vec::new(), Vec::new());
+        // Whether routes through them are asked for.
+        let mut links = BTreeMap::new();
         for item in in_force(items) {
+            if let Some(link) = item.of_link() {
+                *links.entry(link).or_default() |= matches!(item, Item::Route(_));
+            }
             match item {
                 Item::Setting(path, _) => {
                     settings.extend(sysctl::get(path).ok().map(|value| (path.clone(), value)));
@@ -127,18 +132,24 @@ impl Machine {
                 _ => {}
             }
         }
-        Ok(Observed {
+        let mut observed = Observed {
             disturbed,
             settings,
             dns,
-            links: self.network.links()?,
-            addresses: self.network.addresses()?,
-            routes: self.network.routes()?.into_iter().collect(),
             rules: self.network.rules()?,
             // A kernel without nftables has none.
             filters: self.filters.tables().unwrap_or_default(),
-            shared: Vec::new(),
-        })
+            ..Observed::default()
+        };
+        for (name, is_routed) in links {
+            let Some(link) = self.network.find_link(name)? else { continue };
+            observed.addresses.extend(self.network.addresses_on(&link)?);
+            if is_routed {
+                observed.routes.extend(self.network.routes_through(&link)?);
+            }
+            observed.links.push(link);
+        }
+        Ok(observed)
     }
 
     /// Carries out a plan that this journal tells of.

@@ -8,11 +8,11 @@ use crate::{Address, Link, Prefix, Route, Rule, nft};
 /// The machine at one moment, as far as somebody asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Every link.
+    /// The links that a plan is about. A machine can have very many, with very many routes.
     pub links: Vec<Link>,
-    /// Every address.
+    /// All of their addresses.
     pub addresses: Vec<Address>,
-    /// Every unicast route, of all tables. There can be very many.
+    /// The unicast routes through them, of all tables, if it is about any.
     pub routes: HashSet<Route>,
     /// Every rule that can be described.
     pub rules: Vec<Rule>,

@@ -214,9 +214,9 @@ pub fn new_journal(wish: &Wish) -> Journal {
 pub fn renamed(network: &mut Network, name: &str, journal: &Journal) -> Outcome<Option<Link>> {
     let index = journal.note.link.filter(|_| has_link(journal, name));
     let Some(index) = index else { return Ok(None) };
-    let mut links = network.links()?.into_iter();
+    let link = network.find_link_numbered(index)?;
     // A number is given again only when somebody insists, and hardly to one of these.
-    Ok(links.find(|link| link.index == index && link.name != name && link.is_tunnel()))
+    Ok(link.filter(|link| link.name != name && link.is_tunnel()))
 }
 
 /// Gives the link of a tunnel its name back, if it has another now, which is told.

@@ -15,9 +15,9 @@ use std::time::Duration;
 use config::key::to_base64;
 use config::trouble::{Refused, Trouble, Troubles};
 use config::wg::{Names, peer_names};
-use host::Network;
 use host::plan::{Entry, Item, Machine, Observed, in_force};
 use host::resolve::interface_name;
+use host::{Link, Network};
 use lexopt::Arg;
 use proto::{DeviceState, PeerState, PrivateKey, PublicKey};
 use serde_json::{Map, Value};
@@ -126,8 +126,8 @@ fn nothing() -> String {
 struct Tunnel {
     name: String,
     note: Note,
-    /// What its link is called now; none if it is not here.
-    link: Option<String>,
+    /// Its link, whatever it is called now; none if it is not here.
+    link: Option<Link>,
     entries: Vec<Entry>,
     observed: Observed,
     /// None if its link is gone, or nobody answers for it.
@@ -158,16 +158,17 @@ impl Tunnel {
         let mut machine = Machine::open()?;
         let observed = machine.observe(journal.entries.iter().map(|it| &it.item))?;
         let link = tunnel::renamed(&mut machine.network, name, &journal)?;
-        let link = link.map(|link| link.name).or_else(|| {
-            let mut links = observed.links.iter();
-            links.find(|link| link.name == name).map(|link| link.name.clone())
-        });
+        let link = match link {
+            Some(link) => Some(link),
+            None => machine.network.find_link(name)?,
+        };
         // That of the kernel answers to its name, the daemon goes by its socket.
-        let called = link.as_deref().filter(|_| journal.note.kernel).unwrap_or(name);
+        let called = link.as_ref().filter(|_| journal.note.kernel);
+        let called = called.map_or(name, |link| &link.name);
         let (state, troubles) = interface::told(called.as_ref()).ok().unzip();
         let privileges = state.as_ref().and_then(|_| privileges::kept(called));
         let troubles: Troubles = troubles.unwrap_or_default();
-        let counts = link.as_ref().and_then(|link| machine.network.counts(link).ok());
+        let counts = link.as_ref().and_then(|link| machine.network.counts(&link.name).ok());
         let addresses = machine.network.addresses()?;
         let (keeper, calls) = match keep::ask(name) {
             Some(known) => (Some(known.keeper), known.calls),
@@ -175,16 +176,15 @@ impl Tunnel {
         };
         let faults = match (&state, &link) {
             (Some(state), Some(link)) => {
-                faults(state, link, &calls, &troubles, &mut machine.network)
+                faults(state, &link.name, &calls, &troubles, &mut machine.network)
             }
             _ => BTreeMap::new(),
         };
-        let own = observed.links.iter().find(|it| Some(&it.name) == link.as_ref());
-        let narrow = match (&state, own) {
+        let narrow = match (&state, &link) {
             (Some(state), Some(link)) => Narrow::of(state, link, &mut machine.network),
             _ => None,
         };
-        let strays = link.as_ref().map(|link| Strays::of(link, state.as_ref(), &journal));
+        let strays = link.as_ref().map(|link| Strays::of(&link.name, state.as_ref(), &journal));
         let file = std::fs::read(tunnel::applied_file(name)).map(zeroize::Zeroizing::new);
         Ok(Some(Self {
             name: name.to_owned(),
@@ -224,11 +224,6 @@ impl Tunnel {
         })
     }
 
-    fn mtu(&self) -> Option<u32> {
-        let called = self.link.as_ref()?;
-        self.observed.links.iter().find(|link| link.name == *called).map(|link| link.mtu)
-    }
-
     fn uptime(&self) -> u64 {
         realtime().as_secs().saturating_sub(self.note.since)
     }
@@ -265,7 +260,7 @@ impl Tunnel {
     /// What it has made and others have taken away.
     fn missing(&self) -> Vec<String> {
         // What goes by the name of a link that has another one is there all the same.
-        let is_called_otherwise = self.link.as_ref().is_some_and(|link| *link != self.name);
+        let is_called_otherwise = self.link.as_ref().is_some_and(|link| link.name != self.name);
         let is_there =
             |item: &Item| is_called_otherwise && (item.is_link() || item.goes_with(&self.name));
         let missing = self.in_force().filter(|item| !self.observed.has(item) && !is_there(item));

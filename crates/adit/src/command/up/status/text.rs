@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use config::discard;
 use config::key::to_base64;
 use config::trouble::Unreachable;
+use host::Link;
 use proto::Discard;
 use sys::clock::realtime;
 
@@ -29,11 +30,11 @@ impl Tunnel {
                  `adit down {name}' clears up\n "
             ),
         };
-        let mtu = match (self.mtu(), &self.link) {
-            (Some(mtu), Some(link)) if *link == self.name => format!("MTU {mtu}"),
-            (Some(mtu), Some(link)) => format!("MTU {mtu}  its link is called {link}"),
-            _ if self.state.is_some() => "its link is in another network namespace".to_owned(),
-            _ => "no link".to_owned(),
+        let mtu = match &self.link {
+            Some(Link { name, mtu, .. }) if *name == self.name => format!("MTU {mtu}"),
+            Some(Link { name, mtu, .. }) => format!("MTU {mtu}  its link is called {name}"),
+            None if self.state.is_some() => "its link is in another network namespace".to_owned(),
+            None => "no link".to_owned(),
         };
         let port = self.state.as_ref().map(|state| state.listen_port).filter(|port| *port != 0);
         let port = port.map_or_else(String::new, |port| format!("  port {port}"));
