@@ -77,6 +77,38 @@ fn to_put_something_back_no_journal_of_another_tunnel_is_read() {
 }
 
 #[test]
+fn other_tunnels_are_told_of_what_is_put_back_but_for_packet_filters() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(&format!(
+        "{BUT_FOR_NAMES}{}",
+        r##"
+        full '' ''
+        check adit up wg0
+        # The keeper of another tunnel, which only listens.
+        touch /var/lib/adit/other.journal
+        python3 - <<'END' &
+import socket
+told = socket.socket(socket.AF_UNIX)
+told.bind('/run/adit/other.sock')
+told.listen()
+while True:
+    with open('/run/told', 'ab') as heard:
+        heard.write(told.accept()[0].recv(99))
+END
+        await test -S /run/adit/other.sock
+        stable > up
+        gone nft delete table inet adit-wg0
+        gone nft flush ruleset
+        # Who answers has told before.
+        check kept
+        [ ! -s /run/told ] || fail "$(cat /run/told)"
+        gone ip addr del 10.9.0.2/24 dev wg0
+        await grep -q look /run/told
+        "##,
+    ));
+}
+
+#[test]
 fn where_names_cannot_be_put_back_everything_else_is() {
     let Some(stage) = Stage::new() else { return };
     stage.play(&format!(

@@ -308,7 +308,9 @@ impl Keeper {
             let others = others.join(", ");
             self.remember(format!("{}; the tunnel follows: {others}", who("found changed")));
         }
-        if !tunnel.done.is_empty() || tunnel.called.is_some() {
+        // Packet filters keep to the numbers of other tunnels, and no other tunnel to them.
+        let is_for_others = |step: &Step| !matches!(step.item(), Item::Filter(_));
+        if tunnel.done.iter().any(is_for_others) || tunnel.called.is_some() {
             tell_others(&self.name);
         }
         let has_set = tunnel::dns(&tunnel.journal.entries).is_some();
