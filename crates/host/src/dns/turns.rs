@@ -164,12 +164,21 @@ impl<P: Place> Turns<P> {
         Ok(Entry::new(link, boot()?, heading, settings))
     }
 
-    /// Removes what is kept for no tunnel and tells nobody anything, as it is left by one that was
-    /// killed right before it came or right after it went.
+    /// Removes what is kept for no tunnel, and of which nobody was told, as one leaves it that was killed
+    /// right before it came or right after it went.
     fn sweep(&self, stack: &Stack) -> io::Result<()> {
         let kept = self.kept();
-        let is_of_use = kept.symlink_metadata().is_ok() && !self.place.is_original(&kept)?;
-        if stack.top().is_some() || is_of_use { Ok(()) } else { self.forget() }
+        if stack.top().is_some() {
+            return Ok(());
+        }
+        if kept.symlink_metadata().is_ok() {
+            if !self.place.is_original(&kept)? {
+                return Ok(());
+            }
+            // There may be next to nothing in the place: then this is all that there is.
+            self.place.restore(&kept)?;
+        }
+        self.forget()
     }
 
     /// Keeps nothing any more.

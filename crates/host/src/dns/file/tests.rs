@@ -295,6 +295,11 @@ fn what_is_kept_for_nobody_goes_unless_somebody_was_told_of_it() {
         assert_eq!(file.undo("wg0").unwrap().contains("what it was before is in"), told);
         assert_eq!(fs::read_to_string(file.kept()).unwrap(), "nameserver 192.0.2.53\n");
     }
+    // Whoever has told of it may have been cut off since, where it can only be overwritten.
+    folder.write("");
+    assert_eq!(folder.mounted().undo("wg0").unwrap(), "");
+    assert_eq!(folder.text(), "nameserver 192.0.2.53\n");
+    assert!(!file.state().exists());
 }
 
 #[test]
