@@ -159,7 +159,7 @@ impl Network {
         Ok(if_there(routes)?.unwrap_or_default())
     }
 
-    /// Every unicast route through one link, of both families and all tables.
+    /// Every unicast route that leads through a single link, of both families and all tables.
     pub fn routes(&mut self) -> Result<Vec<Route>, Error> {
         let links = self.links()?;
         let question = Message::new(RTM_GETROUTE, DUMP, &[0; ROUTE_HEADER]);

@@ -113,7 +113,10 @@ impl Machine {
         let (mut settings, mut dns, mut disturbed) = (BTreeMap::new(), Vec::new(), Vec::new());
         // Whether routes through them are asked for.
         let mut links = BTreeMap::new();
+        let (mut has_rules, mut has_filters) = (false, false);
         for item in in_force(items) {
+            has_rules |= matches!(item, Item::Rule(_));
+            has_filters |= matches!(item, Item::Filter(_));
             if let Some(link) = item.of_link() {
                 *links.entry(link).or_default() |= matches!(item, Item::Route(_));
             }
@@ -132,15 +135,14 @@ impl Machine {
                 _ => {}
             }
         }
-        let mut observed = Observed {
-            disturbed,
-            settings,
-            dns,
-            rules: self.network.rules()?,
+        let mut observed = Observed { disturbed, settings, dns, ..Observed::default() };
+        if has_rules {
+            observed.rules = self.network.rules()?;
+        }
+        if has_filters {
             // A kernel without nftables has none.
-            filters: self.filters.tables().unwrap_or_default(),
-            ..Observed::default()
-        };
+            observed.filters = self.filters.tables().unwrap_or_default();
+        }
         for (name, is_routed) in links {
             let Some(link) = self.network.find_link(name)? else { continue };
             observed.addresses.extend(self.network.addresses_on(&link)?);

@@ -14,7 +14,7 @@ pub struct Observed {
     pub addresses: Vec<Address>,
     /// The unicast routes through them, of all tables, if it is about any.
     pub routes: HashSet<Route>,
-    /// Every rule that can be described.
+    /// Every rule that can be described, if it is about any.
     pub rules: Vec<Rule>,
     /// Every packet filter by its name.
     pub filters: Vec<(nft::Family, String)>,

@@ -160,7 +160,8 @@ impl Tunnel {
         let link = tunnel::renamed(&mut machine.network, name, &journal)?;
         let link = match link {
             Some(link) => Some(link),
-            None => machine.network.find_link(name)?,
+            // It may be found by another name, too.
+            None => machine.network.find_link(name)?.filter(|link| link.name == name),
         };
         // That of the kernel answers to its name, the daemon goes by its socket.
         let called = link.as_ref().filter(|_| journal.note.kernel);
