@@ -192,6 +192,22 @@ fn another_port_and_mark_of_a_tunnel_of_the_kernel_are_noticed_before_long() {
         wg set wg0 fwmark 0
         marked() { [ "$(wg show wg0 fwmark)" = "$mark" ]; }
         within marked
+        # Another one is carried by it, and has its port in its guard.
+        # Its peer answers, so that its keeper has no other reason to look.
+        inner=$(wg genkey)
+        ip netns exec far wg set far0 peer "$(wg pubkey <<< "$inner")" allowed-ips 10.8.0.2/32
+        ip -n far route add 10.8.0.2 dev far0
+        sed "s|^PrivateKey.*|PrivateKey = $inner|; s|10.9.0.2/24|10.8.0.2/24|" /etc/wireguard/wg0.conf \
+            > /etc/wireguard/wg1.conf
+        adit up --kernel wg1
+        busybox ping -c 1 -W 5 -I wg1 10.9.0.1 > /dev/null || fail 'no answer through both'
+        is_let_out() { nft list table inet adit-wg1 | grep -q "udp sport $port"; }
+        # The first time, it may be looking at everything anyway.
+        for port in 6666 7777 8888; do
+            wg set wg0 listen-port $port
+            within is_let_out
+        done
+        adit down wg1
         adit down wg0
         "##,
     );

@@ -93,15 +93,24 @@ told.bind('/run/adit/other.sock')
 told.listen()
 while True:
     with open('/run/told', 'ab') as heard:
-        heard.write(told.accept()[0].recv(99))
+        heard.write(told.accept()[0].recv(99) + b'\n')
 END
         await test -S /run/adit/other.sock
+        say() {
+            python3 - <<< "
+import socket
+one = socket.socket(socket.AF_UNIX)
+one.connect('/run/adit/other.sock')
+one.send(b'$1')"
+            await grep -q "$1" /run/told
+        }
         stable > up
         gone nft delete table inet adit-wg0
         gone nft flush ruleset
-        # Who answers has told before.
+        # Who answers has told before, and is heard before.
         check kept
-        [ ! -s /run/told ] || fail "$(cat /run/told)"
+        say now
+        [ "$(cat /run/told)" = now ] || fail "$(cat /run/told)"
         gone ip addr del 10.9.0.2/24 dev wg0
         await grep -q look /run/told
         "##,

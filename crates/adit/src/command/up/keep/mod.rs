@@ -184,6 +184,9 @@ impl Keeper {
         if self.vigil.is_due() {
             let state = interface::state(self.name.as_ref()).ok();
             is_renumbered = self.vigil.is_renumbered(state.as_ref());
+            if is_renumbered {
+                tell_others(&self.name);
+            }
             for (peer, endpoint) in self.vigil.silent(state.as_ref()) {
                 self.names.ask(peer, endpoint);
             }
@@ -283,7 +286,7 @@ impl Keeper {
         let told = tunnel.restore();
         self.mute.clone_from(&tunnel.mute);
         self.names.follow(&tunnel);
-        self.vigil.follow(&tunnel);
+        let is_renumbered = self.vigil.follow(&tunnel);
         self.concerns.follow(&tunnel);
         for line in told {
             self.remember(line);
@@ -308,9 +311,10 @@ impl Keeper {
             let others = others.join(", ");
             self.remember(format!("{}; the tunnel follows: {others}", who("found changed")));
         }
-        // Packet filters keep to the numbers of other tunnels, and no other tunnel to them.
+        // The packet filters of a tunnel are no matter for another one. Its port is: the filters of one
+        // that it carries, or that carries it, have that in them.
         let is_for_others = |step: &Step| !matches!(step.item(), Item::Filter(_));
-        if tunnel.done.iter().any(is_for_others) || tunnel.called.is_some() {
+        if tunnel.done.iter().any(is_for_others) || tunnel.called.is_some() || is_renumbered {
             tell_others(&self.name);
         }
         let has_set = tunnel::dns(&tunnel.journal.entries).is_some();

@@ -76,12 +76,14 @@ impl Vigil {
         }
     }
 
-    /// Looks after the peers that a tunnel has now, and after the port and mark of a full one.
-    pub fn follow(&mut self, tunnel: &Tunnel) {
-        self.is_renumbered(tunnel.present.as_ref());
+    /// Looks after the peers that a tunnel has now, and after the port and mark of a full one. Whether
+    /// these are others since the last look.
+    pub fn follow(&mut self, tunnel: &Tunnel) -> bool {
+        let is_renumbered = self.is_renumbered(tunnel.present.as_ref());
         self.written.clone_from(&tunnel.wish.endpoints);
         let note = &tunnel.journal.note;
         self.looks = note.kernel && (note.table.is_some() || !self.written.is_empty());
+        is_renumbered
     }
 
     /// Our daemon calls a peer again. What is to be looked up: where it is, if it has not answered
