@@ -31,6 +31,10 @@ pub const EXCLUSIVE: u16 = libc::NLM_F_EXCL as u16;
 /// With [`CREATE`]: behind what is there, not before it (`NLM_F_APPEND`).
 pub const APPEND: u16 = libc::NLM_F_APPEND as u16;
 
+/// Of a change of packet filters that is told to whoever makes it as to everybody who listens
+/// (`NLM_F_ECHO`).
+pub const ECHO: u16 = libc::NLM_F_ECHO as u16;
+
 /// A request under construction.
 #[derive(Clone)]
 pub struct Message(Zeroizing<Vec<u8>>);
@@ -78,13 +82,19 @@ impl Message {
         self
     }
 
-    /// With a flag more: that success is to be told too, which a dump does anyway.
-    fn acknowledged(&self) -> Self {
+    /// With a flag more ([`ECHO`], …).
+    #[must_use]
+    pub fn flagged(&self, flag: u16) -> Self {
         let mut bytes = self.0.clone();
         if let Some(flags) = bytes.get_mut(6..8).and_then(|bytes| bytes.first_chunk_mut()) {
-            *flags = (u16::from_ne_bytes(*flags) | libc::NLM_F_ACK as u16).to_ne_bytes();
+            *flags = (u16::from_ne_bytes(*flags) | flag).to_ne_bytes();
         }
         Self(bytes)
+    }
+
+    /// Whose success is to be told too, which a dump's is anyway.
+    fn acknowledged(&self) -> Self {
+        self.flagged(libc::NLM_F_ACK as u16)
     }
 
     /// The bytes that are sent.
@@ -105,6 +115,14 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     if let Some(place) = bytes.get_mut(at..at + value.len()) {
         place.copy_from_slice(value);
     }
+}
+
+/// What is in an attribute, as far as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// Others, each with its kind.
+    Nest(Vec<(u16, Content<'a>)>),
+    Value(&'a [u8]),
 }
 
 /// The attributes in some bytes, each as its kind and its payload. Ends before the first that does
@@ -128,25 +146,24 @@ impl<'a> Attributes<'a> {
         self.get(kind)?.try_into().ok().map(u32::from_ne_bytes)
     }
 
-    /// Whether they say the same as these, which a [`Message`] was made of, of everything that these
-    /// say something of: as many of each kind, in the same order and with the same values, however
-    /// deep. Of other kinds there may be any: what the kernel numbers and counts, and what later ones
-    /// tell besides.
-    pub fn repeat(self, asked: Attributes<'_>) -> bool {
-        let mut told: Vec<_> = self.filter(|(kind, _)| asked.get(*kind).is_some()).collect();
+    /// Those of the kinds that `asked`, which a [`Message`] was made of, has something of, however deep,
+    /// ordered by kind, and those of one kind as they are. Of other kinds there may be any: what the
+    /// kernel numbers and counts, and what later ones tell besides.
+    pub fn within(self, asked: Attributes<'_>) -> Vec<(u16, Content<'a>)> {
         let mut asked: Vec<_> = asked.with_nesting().collect();
-        // Kinds have no order, and a stable sort keeps that of those of one kind.
+        let mut told: Vec<_> =
+            self.filter(|(kind, _)| asked.iter().any(|(of, ..)| of == kind)).collect();
         told.sort_by_key(|(kind, _)| *kind);
-        asked.sort_by_key(|(kind, ..)| *kind);
-        let mut pairs = told.iter().zip(&asked);
-        told.len() == asked.len()
-            && pairs.all(|((kind, payload), (of, nests, value))| {
-                kind == of
-                    && match nests {
-                        true => Self(payload).repeat(Attributes(value)),
-                        false => payload == value,
-                    }
-            })
+        // The first of a kind is asked for by the first of it, and so on.
+        let content = |(kind, payload)| {
+            let place = asked.iter().position(|(of, ..)| *of == kind);
+            let content = match place.map(|place| asked.remove(place)) {
+                Some((_, true, nest)) => Content::Nest(Self(payload).within(Attributes(nest))),
+                _ => Content::Value(payload),
+            };
+            (kind, content)
+        };
+        told.into_iter().map(content).collect()
     }
 
     /// Each with whether it says of itself that it holds others. Those of older kernels do not.
@@ -286,16 +303,16 @@ impl Socket {
         Err(io::Error::other("it changes faster than it can be read"))
     }
 
-    /// Makes changes to one subsystem of netfilter (`NFNL_SUBSYS_*`), all of them or none. The
-    /// error is the errno of the first that is refused.
-    pub fn transaction(&mut self, subsystem: u8, changes: &[Message]) -> io::Result<()> {
+    /// Makes changes to one subsystem of netfilter (`NFNL_SUBSYS_*`), all of them or none. What is
+    /// told of those with [`ECHO`]. The error is the errno of the first that is refused.
+    pub fn transaction(&mut self, subsystem: u8, changes: &[Message]) -> io::Result<Vec<Reply>> {
         let bound = |kind| {
             let [high, low] = u16::from(subsystem).to_be_bytes();
             let header: [u8; NETFILTER_HEADER] = [libc::AF_UNSPEC as u8, 0, high, low];
             Message::new(kind, 0, &header)
         };
         let Some((last, others)) = changes.split_last() else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         // Refusals are told in any case; one success is enough to know that there was none.
         let batch: Vec<Message> = [bound(libc::NFNL_MSG_BATCH_BEGIN as u16)]
@@ -303,7 +320,7 @@ impl Socket {
             .chain(others.iter().cloned())
             .chain([last.acknowledged(), bound(libc::NFNL_MSG_BATCH_END as u16)])
             .collect();
-        self.exchange(&batch).map(drop)
+        self.exchange(&batch).map(Option::unwrap_or_default)
     }
 
     /// Sends messages at once, under one number, since the first that is answered decides for all.

@@ -4,6 +4,8 @@
 //! A [`Table`] reads as `nft list ruleset` prints it.
 
 pub(crate) mod encode;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::fmt;
@@ -233,7 +235,8 @@ impl Nftables {
     }
 
     /// Whether a table is there, awake, and has the chains and rules that it should have, and no
-    /// others: nobody has emptied it, put something before or between them, or changed a value.
+    /// others: nobody has emptied it, put something before or between them, or changed a value. Of one
+    /// that is not as it was written the kernel is asked, without any effect, how it would tell of that.
     pub fn is_intact(&mut self, table: &Table) -> Result<bool, Error> {
         let mut ask = |question| match self.socket.request(&question) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -245,15 +248,21 @@ impl Nftables {
         if found.is_empty() || found.iter().any(encode::is_dormant) {
             return Ok(false);
         }
-        let chains = ask(encode::list_chains(table, DUMP))?;
-        let rules = ask(encode::list_rules(table, DUMP))?;
-        Ok(encode::is_as_it_should_be(table, &chains, &rules))
+        let mut told = ask(encode::list_chains(table, DUMP))?;
+        told.extend(ask(encode::list_rules(table, DUMP))?);
+        if encode::is_as_it_was_written(table, &told) {
+            return Ok(true);
+        }
+        // Perhaps this kernel has other words than ours for the same.
+        let (name, rehearsal) = encode::rehearsal(table);
+        let heard = self.socket.transaction(encode::SUBSYSTEM, &rehearsal);
+        Ok(heard.is_ok_and(|heard| encode::is_told_as(table, &told, &name, &heard)))
     }
 
     /// Makes changes, all together or none.
     pub fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), Error> {
         let messages: Vec<_> = changes.iter().flat_map(encode::messages).collect();
-        self.socket.transaction(encode::SUBSYSTEM, &messages).map_err(|cause| {
+        self.socket.transaction(encode::SUBSYSTEM, &messages).map(drop).map_err(|cause| {
             let attempts: Vec<String> = changes.iter().map(Change::to_string).collect();
             Error::new(attempts.join(", "), cause)
         })

@@ -10,7 +10,8 @@ pub fn netlink(piece: &[u8]) {
     let replies = netlink::replies(piece);
     let links: Vec<_> = replies.iter().filter_map(read::read_link).collect();
     let table = Table::of_tunnel("adit-wg0".into(), "wg0", Family::V4, &[], 1);
-    let _ = encode::is_as_it_should_be(&table, &replies, &replies);
+    let _ = encode::is_as_it_was_written(&table, &replies);
+    let _ = encode::is_told_as(&table, &replies, &table.name, &replies);
     for reply in replies {
         let _ = (read::read_address(&reply), read::read_counts(&reply));
         drop(read::read_route(&reply, &links));

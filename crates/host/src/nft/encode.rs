@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::netlink::{APPEND, Attributes, CREATE, Message, Reply};
+use crate::netlink::{APPEND, Attributes, CREATE, Content, ECHO, EXCLUSIVE, Message, Reply};
 
 use super::{Base, Chain, Change, Expression, Family, Field, Hook, Refusal, Rule, Table, Verdict};
 use crate::Prefix;
@@ -23,6 +23,8 @@ const GET_RULE: u8 = 7;
 const HEADER: usize = 1 + 1 + 2;
 
 const TABLE_NAME: u16 = 1;
+const TABLE_FLAGS: u16 = 2;
+const DORMANT: u8 = 1;
 const CHAIN_TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
 const CHAIN_HOOK: u16 = 4;
@@ -47,14 +49,17 @@ pub(super) fn messages(change: &Change<'_>) -> Vec<Message> {
             let about = |kind| about_table(kind, table.family, &table.name);
             // Only a table that is there can be deleted, so it is made first if it was not.
             let mut messages = vec![about(NEW_TABLE), about(DELETE_TABLE), about(NEW_TABLE)];
-            // All chains before the first rule, which may send packets to any of them.
-            messages.extend(table.chains.iter().map(|chain| new_chain(table, chain)));
-            for chain in &table.chains {
-                messages.extend(chain.rules.iter().map(|rule| new_rule(table, chain, rule)));
-            }
+            messages.extend(new_content(table));
             messages
         }
     }
+}
+
+/// All chains before the first rule, which may send packets to any of them.
+fn new_content(table: &Table) -> impl Iterator<Item = Message> {
+    let chains = table.chains.iter().map(|chain| new_chain(table, chain));
+    let rules_of = move |chain| move |rule| new_rule(table, chain, rule);
+    chains.chain(table.chains.iter().flat_map(move |it| it.rules.iter().map(rules_of(it))))
 }
 
 /// The question for the tables of every family.
@@ -69,9 +74,7 @@ pub(super) fn get_table(table: &Table) -> Message {
 
 /// Whether it is asleep: a table that is there, but whose chains see no packet.
 pub(crate) fn is_dormant(reply: &Reply) -> bool {
-    const FLAGS: u16 = 2;
-    const DORMANT: u8 = 1;
-    let flags = Attributes::after(HEADER, &reply.payload).get(FLAGS);
+    let flags = Attributes::after(HEADER, &reply.payload).get(TABLE_FLAGS);
     flags.and_then(<[u8]>::last).is_some_and(|flags| flags & DORMANT != 0)
 }
 
@@ -86,32 +89,64 @@ pub(super) fn list_chains(table: &Table, flags: u16) -> Message {
     request(GET_CHAIN, flags, table.family)
 }
 
-/// Whether these are the chains and rules of a table, each with the values that it should have. What
-/// they have besides, such as their numbers, packets that were counted, and comments, is not looked at.
-pub(crate) fn is_as_it_should_be(table: &Table, chains: &[Reply], rules: &[Reply]) -> bool {
-    let wanted: Vec<_> = messages(&Change::SetTable(table)).iter().map(Message::reply).collect();
-    let [found_chains, wanted_chains] =
-        [chains, &wanted].map(|replies| by_chain(table, NEW_CHAIN, CHAIN_NAME, replies));
-    let [found_rules, wanted_rules] =
-        [rules, &wanted].map(|replies| by_chain(table, NEW_RULE, RULE_CHAIN, replies));
-    // A chain that only others lead to must not see packets by itself.
-    let are_led_to = |chains: &[Attributes<'_>]| -> Vec<bool> {
-        chains.iter().map(|chain| chain.get(CHAIN_HOOK).is_none()).collect()
+/// Makes a table just as this one, of which the kernel tells what it makes of it, and deletes it: what
+/// to do for that, all together, and the name of that table. It is asleep, so that no packet ever meets
+/// it, and no link has such a name, so that it is nobody's.
+pub(super) fn rehearsal(table: &Table) -> (String, Vec<Message>) {
+    let table = Table { name: format!("{}/", table.name), ..table.clone() };
+    let new = request(NEW_TABLE, CREATE | EXCLUSIVE, table.family)
+        .with(TABLE_NAME, &terminated(&table.name))
+        .with(TABLE_FLAGS, &u32::from(DORMANT).to_be_bytes());
+    let content = new_content(&table).map(|message| message.flagged(ECHO));
+    let delete = about_table(DELETE_TABLE, table.family, &table.name);
+    let messages = [new].into_iter().chain(content).chain([delete]).collect();
+    (table.name, messages)
+}
+
+/// Whether what the kernel tells of a table is as it was written. What it tells besides, such as numbers,
+/// packets that were counted, and comments, is not looked at.
+pub(crate) fn is_as_it_was_written(table: &Table, told: &[Reply]) -> bool {
+    let written: Vec<_> = new_content(table).map(|message| message.reply()).collect();
+    is_told_as(table, told, &table.name, &written)
+}
+
+/// Whether the kernel tells of a table the same, of everything that was written, as of one with this
+/// name.
+pub(crate) fn is_told_as(table: &Table, told: &[Reply], name: &str, other: &[Reply]) -> bool {
+    let written: Vec<_> = new_content(table).map(|message| message.reply()).collect();
+    let are_alike = |message, chain| {
+        let of = |name, replies| by_chain(table.family, name, message, chain, replies);
+        let (told, other) = (of(&table.name, told), of(name, other));
+        let written = of(&table.name, &written);
+        let mut all = told.iter().zip(&other).zip(&written);
+        told.len() == written.len()
+            && other.len() == written.len()
+            && all.all(|((told, other), written)| {
+                // A chain that only others lead to must not see packets by itself.
+                let is_led_to = |it: &Attributes<'_>| it.get(CHAIN_HOOK).is_none();
+                (message != NEW_CHAIN || is_led_to(told) == is_led_to(written))
+                    && but_for_table(told, written) == but_for_table(other, written)
+            })
     };
-    are_led_to(&found_chains) == are_led_to(&wanted_chains)
-        && are_repeated(found_chains, wanted_chains)
-        && are_repeated(found_rules, wanted_rules)
+    are_alike(NEW_CHAIN, CHAIN_NAME) && are_alike(NEW_RULE, RULE_CHAIN)
+}
+
+fn but_for_table<'a>(told: &Attributes<'a>, written: &Attributes<'_>) -> Vec<(u16, Content<'a>)> {
+    let mut content = told.clone().within(written.clone());
+    content.retain(|(kind, _)| *kind != TABLE_NAME);
+    content
 }
 
 /// What replies of one kind tell of a table, by the chain whose name is in this attribute. Chains have
 /// no order, and a stable sort keeps that of the rules in one.
 fn by_chain<'a>(
-    table: &Table,
+    family: Family,
+    table: &str,
     message: u8,
     chain: u16,
     replies: &'a [Reply],
 ) -> Vec<Attributes<'a>> {
-    let place = (table.family, table.name.clone());
+    let place = (family, table.to_owned());
     let is_meant = |reply: &&Reply| {
         reply.kind == kind(message) && table_of(&reply.payload).as_ref() == Some(&place)
     };
@@ -119,10 +154,6 @@ fn by_chain<'a>(
     let mut told: Vec<_> = replies.map(|reply| Attributes::after(HEADER, &reply.payload)).collect();
     told.sort_by_key(|attributes| attributes.get(chain));
     told
-}
-
-fn are_repeated(found: Vec<Attributes<'_>>, wanted: Vec<Attributes<'_>>) -> bool {
-    found.len() == wanted.len() && found.into_iter().zip(wanted).all(|(it, asked)| it.repeat(asked))
 }
 
 /// What a notice tells of the packet filters.
