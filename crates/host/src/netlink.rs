@@ -21,6 +21,10 @@ const HEADER: usize = 4 + 2 + 2 + 4 + 4;
 const NETFILTER_HEADER: usize = 1 + 1 + 2;
 /// The largest piece that the kernel makes of a dump (`netlink_recvmsg`).
 const BUFFER: usize = 32 * 1024;
+/// What may wait for whoever listens, in bytes, but for those that the kernel itself needs: what one
+/// look of a keeper makes of the packet filters of several tunnels. If that were lost, it would have to
+/// look again.
+const ROOM: i32 = 2 * 1024 * 1024;
 
 /// Of a request for all there is, not for one (`NLM_F_DUMP`).
 pub const DUMP: u16 = libc::NLM_F_DUMP as u16;
@@ -395,6 +399,8 @@ impl Subscription {
     pub fn open(protocol: Protocol, groups: u32) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = bound_socket(protocol, groups, flags)?;
+        // Where that is refused, more is lost.
+        let _ = option::set_number(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, ROOM);
         Ok(Self { socket, buffer: vec![0; BUFFER] })
     }
 

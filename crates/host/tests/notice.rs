@@ -110,3 +110,17 @@ fn too_much_at_once_is_told_as_such() {
     network.apply_all(&changes).unwrap();
     heard(&mut watcher, &What::Rule(Family::V4, host::MAIN_TABLE), Deed::Removed);
 }
+
+#[test]
+fn what_a_keeper_makes_of_the_packet_filters_at_once_is_not_too_much() {
+    let Some((namespace, mut watcher)) = a_watched_namespace() else { return };
+    let mut filters = nft::Nftables::open_in(namespace.as_fd()).unwrap();
+    let addresses: Vec<_> = (1..=100).map(|it| std::net::Ipv4Addr::from(it).into()).collect();
+    let table = nft::Table::of_tunnel("adit-wg0".into(), "wg0", Family::V4, &addresses, 51820);
+    for _ in 0..10 {
+        filters.apply(&[nft::Change::SetTable(&table)]).unwrap();
+    }
+    let events = watcher.receive().unwrap();
+    assert!(events.iter().all(|it| it.what != What::Unknown), "{events:?}");
+    assert_eq!(events.len(), 10);
+}

@@ -75,3 +75,27 @@ fn a_guard_in_which_others_change_a_single_value_is_put_back() {
         "##,
     );
 }
+
+#[test]
+fn whoever_changes_a_guard_without_end_is_not_followed_without_end() {
+    let Some(stage) = Stage::new() else { return };
+    stage.play(
+        r##"
+        full '' ''
+        check adit up wg0
+        adit status --json wg0 | grep -q 'put back' && fail "$(adit status --json wg0)"
+        yes 'chain inet adit-wg0 output { policy accept; }' | timeout 2 nft -i > /dev/null 2>&1
+        closed() { nft list chain inet adit-wg0 output | grep -q 'policy drop'; }
+        await closed
+        adit status --json wg0 | grep 'put back' > told
+        # It looks every 100 ms, and not more than once at what it has just put back.
+        count=$(wc -l < told)
+        [ $count -ge 1 -a $count -le 30 ] || fail "$(cat told)"
+        grep '~ packet filter.*~ packet filter' told && fail 'again, and again'
+        keeper=$(adit status --json wg0 | sed -n 's/ *"process": \([0-9]*\),/\1/p')
+        ticks=$(cut -d ' ' -f 14-15 /proc/$keeper/stat | tr ' ' '+')
+        [ $((ticks)) -lt $(($(getconf CLK_TCK))) ] || fail "$((ticks)) ticks of a processor"
+        check adit down wg0
+        "##,
+    );
+}
