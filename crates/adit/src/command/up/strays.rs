@@ -63,7 +63,13 @@ impl fmt::Display for Strays {
                  0: if peers are to reach each other, or what is behind this machine, "
             )?,
         }
-        write!(f, "`sysctl -w {setting}=1' lets them pass, and in /etc/sysctl.d it stays so")?;
+        // When the machine starts, the link is not there yet.
+        let place = if setting.contains(".conf.") && !setting.contains(".all.") {
+            "as PostUp"
+        } else {
+            "in /etc/sysctl.d"
+        };
+        write!(f, "`sysctl -w {setting}=1' lets them pass, and {place} it stays so")?;
         // A router listens to no other.
         match setting.starts_with("net.ipv6") {
             true => write!(
@@ -104,7 +110,35 @@ fn let_pass(hooks: &Hooks, link: &str, family: Family) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
+    use crate::command::up::tunnel::Note;
+
+    #[test]
+    fn a_tunnel_of_an_earlier_version_has_nothing_to_tell_of_yet() {
+        let note = r#"{"file": "/etc/wireguard/wg0.conf", "since": 1, "table": null, "guard": null,
+            "kernel": false, "endpoints": {},
+            "hooks": {"pre_up": [], "post_up": [], "pre_down": [], "post_down": []}}"#;
+        let note: Note = serde_json::from_str(note).unwrap();
+        assert_eq!(7_u64.saturating_sub(note.dropped), 0);
+        let again: Note = serde_json::from_str(&serde_json::to_string(&note).unwrap()).unwrap();
+        assert_eq!(again, note);
+    }
+
+    #[test]
+    fn a_setting_of_a_link_belongs_to_its_hooks_and_others_to_the_machine() {
+        for (setting, place) in [
+            ("net.ipv4.ip_forward", "in /etc/sysctl.d it"),
+            ("net.ipv6.conf.all.forwarding", "in /etc/sysctl.d it"),
+            ("net.ipv4.conf.wg0.forwarding", "as PostUp it"),
+        ] {
+            let strays = Strays { setting: setting.into(), dropped: 1, are_let: false };
+            assert!(
+                strays.to_string().contains(&format!("{setting}=1' lets them pass, and {place}"))
+            );
+        }
+    }
 
     #[test]
     fn hooks_that_let_packets_pass_are_known_by_the_words_of_iptables() {

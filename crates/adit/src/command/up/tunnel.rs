@@ -35,8 +35,9 @@ pub struct Note {
     pub file: PathBuf,
     /// When it came up, in seconds since the Unix epoch.
     pub since: u64,
-    /// How many packets of IPv4 for others this machine had dropped by then.
-    #[serde(default)]
+    /// How many packets of IPv4 for others this machine had dropped by then. Where an earlier version
+    /// did not look, none has been dropped since.
+    #[serde(default = "all")]
     pub dropped: u64,
     /// The mark of its own packets, and the table of its routes; none for a split tunnel.
     pub table: Option<u32>,
@@ -86,6 +87,11 @@ pub enum Due {
     PostUp,
     /// Both.
     PreUp,
+}
+
+/// More than any other number.
+const fn all() -> u64 {
+    u64::MAX
 }
 
 impl From<&quick::Hooks> for Hooks {
