@@ -16,7 +16,7 @@ use std::os::fd::BorrowedFd;
 use crate::namespace;
 use serde::{Deserialize, Serialize};
 
-use crate::netlink::{DUMP, Protocol, Socket};
+use crate::netlink::{DUMP, Message, Protocol, Reply, Socket};
 use crate::{Error, Prefix};
 
 /// The packet filters of one network namespace.
@@ -51,8 +51,10 @@ impl From<crate::Family> for Family {
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
     /// Makes this table, in place of that of its family and name if there is one. At no moment is
-    /// there neither; where its policy drops, a few packets may meet the new chains before their
-    /// rules.
+    /// there neither. Where its chains are there already, they stay, and only their rules are others,
+    /// all of them at once: kernels that may interrupt whoever sends a packet (seen with Linux 7.2 and
+    /// 7.3) let a packet pass now and then while one chain takes the place of another. Where they are
+    /// not, a few packets may meet chains before their rules.
     SetTable(&'a Table),
     /// Deletes a table with all that is in it; ENOENT if there is none.
     DeleteTable(Family, &'a str),
@@ -238,18 +240,8 @@ impl Nftables {
     /// others: nobody has emptied it, put something before or between them, or changed a value. Of one
     /// that is not as it was written the kernel is asked, without any effect, how it would tell of that.
     pub fn is_intact(&mut self, table: &Table) -> Result<bool, Error> {
-        let mut ask = |question| match self.socket.request(&question) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            replies => replies.map_err(|cause| {
-                Error::new(format!("look at nftables table {} {}", table.family, table.name), cause)
-            }),
-        };
-        let found = ask(encode::get_table(table))?;
-        if found.is_empty() || found.iter().any(encode::is_dormant) {
-            return Ok(false);
-        }
-        let mut told = ask(encode::list_chains(table, DUMP))?;
-        told.extend(ask(encode::list_rules(table, DUMP))?);
+        let Some(mut told) = self.chains(table)? else { return Ok(false) };
+        told.extend(self.ask(table, &encode::list_rules(table, DUMP))?);
         if encode::is_as_it_was_written(table, &told) {
             return Ok(true);
         }
@@ -259,10 +251,47 @@ impl Nftables {
         Ok(heard.is_ok_and(|heard| encode::is_told_as(table, &told, &name, &heard)))
     }
 
+    /// What is told of the chains of a table, if it is there and awake.
+    fn chains(&mut self, table: &Table) -> Result<Option<Vec<Reply>>, Error> {
+        let found = self.ask(table, &encode::get_table(table))?;
+        if found.is_empty() || found.iter().any(encode::is_dormant) {
+            return Ok(None);
+        }
+        self.ask(table, &encode::list_chains(table, DUMP)).map(Some)
+    }
+
+    /// Where that cannot be known, it is taken for another.
+    fn has_chains_of(&mut self, table: &Table) -> bool {
+        let told = self.chains(table).ok().flatten();
+        told.is_some_and(|told| encode::are_its_chains(table, &told))
+    }
+
+    fn ask(&mut self, table: &Table, question: &Message) -> Result<Vec<Reply>, Error> {
+        match self.socket.request(question) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            replies => replies.map_err(|cause| {
+                let attempt = format!("look at nftables table {} {}", table.family, table.name);
+                Error::new(attempt, cause)
+            }),
+        }
+    }
+
     /// Makes changes, all together or none.
     pub fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), Error> {
-        let messages: Vec<_> = changes.iter().flat_map(encode::messages).collect();
-        self.socket.transaction(encode::SUBSYSTEM, &messages).map(drop).map_err(|cause| {
+        let mut messages = Vec::new();
+        for change in changes {
+            messages.extend(match change {
+                Change::SetTable(table) if self.has_chains_of(table) => encode::refill(table),
+                _ => encode::messages(change),
+            });
+        }
+        let refilled = self.socket.transaction(encode::SUBSYSTEM, &messages);
+        let outcome = refilled.or_else(|_| {
+            // Somebody was faster, perhaps, and what was there is not there any more.
+            let messages: Vec<_> = changes.iter().flat_map(encode::messages).collect();
+            self.socket.transaction(encode::SUBSYSTEM, &messages)
+        });
+        outcome.map(drop).map_err(|cause| {
             let attempts: Vec<String> = changes.iter().map(Change::to_string).collect();
             Error::new(attempts.join(", "), cause)
         })

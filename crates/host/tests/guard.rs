@@ -119,6 +119,8 @@ fn a_table_that_somebody_has_changed_is_not_intact() {
         ("nft add counter inet adit-wg0 some", [true, true]),
         ("nft flush ruleset", [false, false]),
     ] {
+        // Anew, so that each rule has its number.
+        let Some(_) = said(&namespace, "nft flush ruleset") else { return };
         raise(&guard, &mut filters);
         let Some(_) = said(&namespace, deed) else { return };
         assert_eq!(intact(&mut filters), expected, "{deed}");
@@ -258,6 +260,37 @@ fn a_table_with_any_other_value_is_not_intact() {
     assert!(tried > 300, "{tried}");
 }
 
+#[test]
+fn chains_that_are_there_stay_and_get_other_rules() {
+    let Some(namespace) = a_namespace() else { return };
+    let mut filters = Nftables::open_in(namespace.as_fd()).unwrap();
+    let other = Guard { lan: false, mark: 7, port: None, excluded: Vec::new(), ..a_guard() };
+    let chains = || {
+        let listed = said(&namespace, "nft -a list ruleset")?;
+        let is_chain = |line: &&str| line.starts_with("\tchain") || line.starts_with("table");
+        Some(listed.lines().filter(is_chain).collect::<Vec<_>>().join("\n"))
+    };
+    raise(&a_guard(), &mut filters);
+    let Some(before) = chains() else { return };
+    for guard in [&other, &a_guard()] {
+        raise(guard, &mut filters);
+        assert!(guard.tables().iter().all(|table| filters.is_intact(table).unwrap()));
+        assert_eq!(chains().unwrap(), before);
+    }
+    // Whatever somebody has made of it.
+    for deed in [
+        "nft chain inet adit-wg0 output { policy accept; }",
+        "nft add table inet adit-wg0 { flags dormant; }",
+        "nft add chain inet adit-wg0 some { type filter hook output priority 1; policy drop; }",
+        "nft flush table inet adit-wg0",
+        "nft delete table inet adit-wg0",
+    ] {
+        said(&namespace, deed).unwrap();
+        raise(&other, &mut filters);
+        assert!(other.tables().iter().all(|table| filters.is_intact(table).unwrap()), "{deed}");
+    }
+}
+
 /// The rules of a table as nft lists them, each with its chain and number.
 fn listed_rules(listed: &str) -> Vec<(&str, &str, &str)> {
     let mut chain = "";
@@ -303,7 +336,11 @@ fn whatever_nft_changes_in_a_rule_is_noticed_but_for_comments() {
     ];
     for table in all_tables() {
         let name = format!("{} {}", table.family, table.name);
-        let set = |filters: &mut Nftables| filters.apply(&[Change::SetTable(&table)]).unwrap();
+        // Anew, so that each rule has its number again.
+        let set = |filters: &mut Nftables| {
+            said(&namespace, "nft flush ruleset");
+            filters.apply(&[Change::SetTable(&table)]).unwrap();
+        };
         set(&mut filters);
         let Some(listed) = said(&namespace, &format!("nft -a list table {name}")) else { return };
         for (chain, rule, number) in listed_rules(&listed) {

@@ -52,7 +52,7 @@ fn a_guard_in_which_others_change_a_single_value_is_put_back() {
             healed check nft add chain inet adit-wg0 other '{ type filter hook output priority 1; policy drop; }'
         done
         # Nobody writes over what is as it should be.
-        number() { nft -a list tables | grep adit-wg0; }
+        number() { nft -a list ruleset | sed 's/packets [0-9]* bytes [0-9]*//'; }
         number > numbers
         for round in {1..20}; do
             ping -c 1 -W 0.1 -I eth0 203.0.113.1 > /dev/null 2>&1

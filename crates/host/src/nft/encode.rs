@@ -19,6 +19,7 @@ const NEW_CHAIN: u8 = 3;
 const GET_CHAIN: u8 = 4;
 const NEW_RULE: u8 = 6;
 const GET_RULE: u8 = 7;
+const DELETE_RULE: u8 = 8;
 /// `nfgenmsg`: family, version, reserved.
 const HEADER: usize = 1 + 1 + 2;
 
@@ -103,32 +104,56 @@ pub(super) fn rehearsal(table: &Table) -> (String, Vec<Message>) {
     (table.name, messages)
 }
 
+/// Gives the chains of a table the rules that they should have, and no others.
+pub(super) fn refill(table: &Table) -> Vec<Message> {
+    let flush = request(DELETE_RULE, 0, table.family).with(RULE_TABLE, &terminated(&table.name));
+    // A chain that has gone meanwhile is made, and one that is another now refused.
+    [flush].into_iter().chain(new_content(table)).collect()
+}
+
 /// Whether what the kernel tells of a table is as it was written. What it tells besides, such as numbers,
 /// packets that were counted, and comments, is not looked at.
 pub(crate) fn is_as_it_was_written(table: &Table, told: &[Reply]) -> bool {
-    let written: Vec<_> = new_content(table).map(|message| message.reply()).collect();
-    is_told_as(table, told, &table.name, &written)
+    is_told_as(table, told, &table.name, &written(table))
+}
+
+/// Whether what the kernel tells of the chains of a table is as they were written, whatever is in them.
+pub(super) fn are_its_chains(table: &Table, told: &[Reply]) -> bool {
+    are_alike(table, told, &table.name, &written(table), (NEW_CHAIN, CHAIN_NAME))
 }
 
 /// Whether the kernel tells of a table the same, of everything that was written, as of one with this
 /// name.
 pub(crate) fn is_told_as(table: &Table, told: &[Reply], name: &str, other: &[Reply]) -> bool {
-    let written: Vec<_> = new_content(table).map(|message| message.reply()).collect();
-    let are_alike = |message, chain| {
-        let of = |name, replies| by_chain(table.family, name, message, chain, replies);
-        let (told, other) = (of(&table.name, told), of(name, other));
-        let written = of(&table.name, &written);
-        let mut all = told.iter().zip(&other).zip(&written);
-        told.len() == written.len()
-            && other.len() == written.len()
-            && all.all(|((told, other), written)| {
-                // A chain that only others lead to must not see packets by itself.
-                let is_led_to = |it: &Attributes<'_>| it.get(CHAIN_HOOK).is_none();
-                (message != NEW_CHAIN || is_led_to(told) == is_led_to(written))
-                    && but_for_table(told, written) == but_for_table(other, written)
-            })
-    };
-    are_alike(NEW_CHAIN, CHAIN_NAME) && are_alike(NEW_RULE, RULE_CHAIN)
+    let kinds = [(NEW_CHAIN, CHAIN_NAME), (NEW_RULE, RULE_CHAIN)];
+    kinds.into_iter().all(|kind| are_alike(table, told, name, other, kind))
+}
+
+fn written(table: &Table) -> Vec<Reply> {
+    new_content(table).map(|message| message.reply()).collect()
+}
+
+/// The same of one kind of message, and of the attribute in it that names the chain.
+fn are_alike(
+    table: &Table,
+    told: &[Reply],
+    name: &str,
+    other: &[Reply],
+    (message, chain): (u8, u16),
+) -> bool {
+    let written = written(table);
+    let of = |name, replies| by_chain(table.family, name, message, chain, replies);
+    let (told, other) = (of(&table.name, told), of(name, other));
+    let written = of(&table.name, &written);
+    let mut all = told.iter().zip(&other).zip(&written);
+    told.len() == written.len()
+        && other.len() == written.len()
+        && all.all(|((told, other), written)| {
+            // A chain that only others lead to must not see packets by itself.
+            let is_led_to = |it: &Attributes<'_>| it.get(CHAIN_HOOK).is_none();
+            (message != NEW_CHAIN || is_led_to(told) == is_led_to(written))
+                && but_for_table(told, written) == but_for_table(other, written)
+        })
 }
 
 fn but_for_table<'a>(told: &Attributes<'a>, written: &Attributes<'_>) -> Vec<(u16, Content<'a>)> {
