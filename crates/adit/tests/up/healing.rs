@@ -77,47 +77,6 @@ fn to_put_something_back_no_journal_of_another_tunnel_is_read() {
 }
 
 #[test]
-fn other_tunnels_are_told_of_what_is_put_back_but_for_packet_filters() {
-    let Some(stage) = Stage::new() else { return };
-    stage.play(&format!(
-        "{BUT_FOR_NAMES}{}",
-        r##"
-        full '' ''
-        check adit up wg0
-        # The keeper of another tunnel, which only listens.
-        touch /var/lib/adit/other.journal
-        python3 - <<'END' &
-import socket
-told = socket.socket(socket.AF_UNIX)
-told.bind('/run/adit/other.sock')
-told.listen()
-while True:
-    with open('/run/told', 'ab') as heard:
-        heard.write(told.accept()[0].recv(99) + b'\n')
-END
-        await test -S /run/adit/other.sock
-        say() {
-            python3 - <<< "
-import socket
-one = socket.socket(socket.AF_UNIX)
-one.connect('/run/adit/other.sock')
-one.send(b'$1')"
-            await grep -q "$1" /run/told
-        }
-        stable > up
-        gone nft delete table inet adit-wg0
-        gone nft flush ruleset
-        # Who answers has told before, and is heard before.
-        check kept
-        say now
-        [ "$(cat /run/told)" = now ] || fail "$(cat /run/told)"
-        gone ip addr del 10.9.0.2/24 dev wg0
-        await grep -q look /run/told
-        "##,
-    ));
-}
-
-#[test]
 fn where_names_cannot_be_put_back_everything_else_is() {
     let Some(stage) = Stage::new() else { return };
     stage.play(&format!(
