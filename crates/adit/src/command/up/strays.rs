@@ -33,7 +33,13 @@ impl Strays {
             let before = if family == Family::V4 { journal.note.dropped } else { 0 };
             let dropped = halt.dropped.saturating_sub(before);
             let is_dropping = dropped > 0 && state.is_some_and(|state| is_hub(state, family));
-            let setting = halt.setting.replace('/', ".");
+            // A link may have a dot in its name: sysctl(8) swaps both.
+            let swapped = |it| match it {
+                '/' => '.',
+                '.' => '/',
+                it => it,
+            };
+            let setting = halt.setting.chars().map(swapped).collect();
             (are_let || is_dropping).then_some(Self { setting, dropped, are_let })
         };
         [Family::V4, Family::V6].into_iter().filter_map(of_family).collect()
