@@ -104,8 +104,13 @@ impl Guest {
         let target = adit.parent().and_then(Path::parent).unwrap_or(&adit).to_owned();
         let root = Some(target.join("guest")).filter(|root| root.is_dir());
         let root = root.ok_or("no kernel for a guest")?;
-        let kernel = only_entry(&root.join("boot"), "vmlinuz-")?;
-        let modules = Modules::below(&only_entry(&root.join("lib/modules"), "")?)?;
+        // From Debian 13 on all of it is below /usr, and from Linux 7 on the kernel is with its modules.
+        let modules = [root.join("lib/modules"), root.join("usr/lib/modules")];
+        let modules = modules.iter().find_map(|folder| only_entry(folder, "").ok());
+        let modules = modules.ok_or("no modules of the kernel for a guest")?;
+        let kernel = Some(modules.join("vmlinuz")).filter(|kernel| kernel.is_file());
+        let kernel = kernel.map_or_else(|| only_entry(&root.join("boot"), "vmlinuz-"), Ok)?;
+        let modules = Modules::below(&modules)?;
         Ok(Self { qemu, kernel, modules, programs, adit, target })
     }
 
