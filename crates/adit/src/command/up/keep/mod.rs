@@ -275,7 +275,8 @@ impl Keeper {
         let made: Vec<Item> = journal.entries.iter().map(|entry| entry.item.clone()).collect();
         let found = self.names.found(&wish);
         let mut tunnel = Tunnel::look(wish, journal, Purpose::Restore(found, self.mute.clone()))?;
-        // Somebody may do many things one after the other, the last ones while we look.
+        let told = tunnel.restore();
+        // Somebody may do many things one after the other, the last ones while we put back the first.
         let word = word.iter().chain(self.ears.hear_more(&self.concerns));
         let mut who: Vec<String> = Vec::new();
         for event in word.map(ToString::to_string) {
@@ -283,7 +284,6 @@ impl Keeper {
                 who.push(event);
             }
         }
-        let told = tunnel.restore();
         self.mute.clone_from(&tunnel.mute);
         self.names.follow(&tunnel);
         let is_renumbered = self.vigil.follow(&tunnel);
