@@ -278,19 +278,22 @@ impl Nftables {
 
     /// Makes changes, all together or none.
     pub fn apply(&mut self, changes: &[Change<'_>]) -> Result<(), Error> {
-        let mut messages = Vec::new();
+        let (mut messages, mut are_refilled) = (Vec::new(), false);
         for change in changes {
             messages.extend(match change {
-                Change::SetTable(table) if self.has_chains_of(table) => encode::refill(table),
+                Change::SetTable(table) if self.has_chains_of(table) => {
+                    are_refilled = true;
+                    encode::refill(table)
+                }
                 _ => encode::messages(change),
             });
         }
-        let refilled = self.socket.transaction(encode::SUBSYSTEM, &messages);
-        let outcome = refilled.or_else(|_| {
+        let mut outcome = self.socket.transaction(encode::SUBSYSTEM, &messages);
+        if are_refilled && outcome.is_err() {
             // Somebody was faster, perhaps, and what was there is not there any more.
             let messages: Vec<_> = changes.iter().flat_map(encode::messages).collect();
-            self.socket.transaction(encode::SUBSYSTEM, &messages)
-        });
+            outcome = self.socket.transaction(encode::SUBSYSTEM, &messages);
+        }
         outcome.map(drop).map_err(|cause| {
             let attempts: Vec<String> = changes.iter().map(Change::to_string).collect();
             Error::new(attempts.join(", "), cause)

@@ -114,37 +114,44 @@ pub(super) fn refill(table: &Table) -> Vec<Message> {
 /// Whether what the kernel tells of a table is as it was written. What it tells besides, such as numbers,
 /// packets that were counted, and comments, is not looked at.
 pub(crate) fn is_as_it_was_written(table: &Table, told: &[Reply]) -> bool {
-    is_told_as(table, told, &table.name, &written(table))
+    let written = written(table);
+    KINDS.into_iter().all(|kind| are_alike(table, told, (&table.name, &written), &written, kind))
 }
 
 /// Whether what the kernel tells of the chains of a table is as they were written, whatever is in them.
 pub(super) fn are_its_chains(table: &Table, told: &[Reply]) -> bool {
-    are_alike(table, told, &table.name, &written(table), (NEW_CHAIN, CHAIN_NAME))
+    let written = written(table);
+    are_alike(table, told, (&table.name, &written), &written, CHAINS)
 }
 
 /// Whether the kernel tells of a table the same, of everything that was written, as of one with this
 /// name.
 pub(crate) fn is_told_as(table: &Table, told: &[Reply], name: &str, other: &[Reply]) -> bool {
-    let kinds = [(NEW_CHAIN, CHAIN_NAME), (NEW_RULE, RULE_CHAIN)];
-    kinds.into_iter().all(|kind| are_alike(table, told, name, other, kind))
+    let written = written(table);
+    KINDS.into_iter().all(|kind| are_alike(table, told, (name, other), &written, kind))
 }
+
+/// A kind of message, and the attribute in it that names the chain.
+const CHAINS: (u8, u16) = (NEW_CHAIN, CHAIN_NAME);
+const RULES: (u8, u16) = (NEW_RULE, RULE_CHAIN);
+const KINDS: [(u8, u16); 2] = [CHAINS, RULES];
 
 fn written(table: &Table) -> Vec<Reply> {
     new_content(table).map(|message| message.reply()).collect()
 }
 
-/// The same of one kind of message, and of the attribute in it that names the chain.
+/// Whether the same is told, in messages of one kind, of a table and of the one with another name, as far
+/// as it was written.
 fn are_alike(
     table: &Table,
     told: &[Reply],
-    name: &str,
-    other: &[Reply],
+    (name, other): (&str, &[Reply]),
+    written: &[Reply],
     (message, chain): (u8, u16),
 ) -> bool {
-    let written = written(table);
     let of = |name, replies| by_chain(table.family, name, message, chain, replies);
     let (told, other) = (of(&table.name, told), of(name, other));
-    let written = of(&table.name, &written);
+    let written = of(&table.name, written);
     let mut all = told.iter().zip(&other).zip(&written);
     told.len() == written.len()
         && other.len() == written.len()
