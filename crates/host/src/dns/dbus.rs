@@ -124,6 +124,12 @@ impl Bus {
         Ok(bus)
     }
 
+    /// The same, if somebody has this name now. Nobody is started, and without a bus there is none.
+    pub(super) fn connect_to(service: &str, patience: Duration) -> Option<Self> {
+        let mut bus = Self::connect_for(patience).ok()?;
+        bus.has(service).unwrap_or(false).then_some(bus)
+    }
+
     /// Whether somebody has this name now. Starts nobody.
     pub(super) fn has(&mut self, service: &str) -> Result<bool, Failure> {
         let answer = self.call(Object::BUS, "NameHasOwner", &[Value::text(service)])?;

@@ -64,7 +64,7 @@ impl Turns<Global> {
 
 /// Whether it runs now. Without a bus there is none.
 pub(super) fn runs(patience: Duration) -> bool {
-    Bus::connect_for(patience).is_ok_and(|mut bus| bus.has(SERVICE).unwrap_or(false))
+    Bus::connect_to(SERVICE, patience).is_some()
 }
 
 /// Whether it neither runs nor would know anything if it were started.

@@ -30,7 +30,7 @@ const ROOT: &str = ".";
 
 /// Whether it runs; nobody starts it. Without a bus there is none.
 pub(super) fn runs(patience: Duration) -> bool {
-    Bus::connect_for(patience).is_ok_and(|mut bus| bus.has(SERVICE).unwrap_or(false))
+    Bus::connect_to(SERVICE, patience).is_some()
 }
 
 /// Whether it has forgotten a link, since that has gone.
@@ -91,9 +91,7 @@ pub(super) fn undo(link: &str) -> io::Result<()> {
 /// The way to it, and the number of a link, if both are there.
 fn both(link: &str, patience: Duration) -> Option<(Bus, Value)> {
     let index = interface_index(link)?;
-    let mut bus = Bus::connect_for(patience).ok()?;
-    let runs = bus.has(SERVICE).unwrap_or(false);
-    runs.then(|| (bus, Value::Int(index.cast_signed())))
+    Some((Bus::connect_to(SERVICE, patience)?, Value::Int(index.cast_signed())))
 }
 
 /// Which of these servers it has read in a file that was not its own, if any: it asks them also when
