@@ -101,13 +101,7 @@ fn a_resolvconf_that_hangs_keeps_nothing_else_waiting() {
     stage.play(&format!(
         "{OPENRESOLV}{}",
         r##"
-        mv /usr/local/sbin/resolvconf /usr/local/sbin/openresolv
-        cat > /usr/local/sbin/resolvconf <<'END'
-#!/bin/bash
-[ -e /run/hang ] && exec sleep 600
-exec openresolv "$@"
-END
-        chmod 755 /usr/local/sbin/resolvconf
+        begins '[ -e /run/hang ] && exec sleep 600'
         full '' ''
         # What it generates is of that moment.
         quiet() { snapshot | grep -v ' /etc/resolv.conf$'; }
@@ -175,13 +169,7 @@ fn servers_of_a_tunnel_are_known_only_while_the_way_to_them_leads_through_it() {
     stage.play(&format!(
         "{OPENRESOLV}{}",
         r##"
-        mv /usr/local/sbin/resolvconf /usr/local/sbin/openresolv
-        cat > /usr/local/sbin/resolvconf <<'END'
-#!/bin/bash
-[ $1 = -l ] || echo "$1 $(ip -o route get 10.8.0.53)" >> /run/ways
-exec openresolv "$@"
-END
-        chmod 755 /usr/local/sbin/resolvconf
+        begins '[ $1 = -l ] || echo "$1 $(ip -o route get 10.8.0.53)" >> /run/ways'
         inside() {
             [ "$(cut -c1-2 /run/ways | tr '\n' ' ')" = "$1" ] || fail "$2: $(cat /run/ways)"
             grep -v 'dev wg0' /run/ways && fail "$2: beside the tunnel"

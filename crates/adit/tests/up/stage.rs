@@ -192,4 +192,10 @@ esac
 END
         chmod 755 /usr/local/sbin/resolvconf
         resolvconf -d
+        # From now on it does this first.
+        begins() {
+            mv /usr/local/sbin/resolvconf /usr/local/sbin/openresolv
+            printf '%s\n' '#!/bin/bash' "$1" 'exec openresolv "$@"' > /usr/local/sbin/resolvconf
+            chmod 755 /usr/local/sbin/resolvconf
+        }
 "#;

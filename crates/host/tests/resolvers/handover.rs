@@ -326,13 +326,7 @@ fn whoever_is_killed_while_it_changes_leaves_a_journal_that_tells_everything() {
         }
     }
     play(TEST, |stage| {
-        let mut machine = Changing::new(stage);
-        if !machine.take(Way::Resolved) {
-            return;
-        }
-        let resolvectl = machine.resolvectl.unwrap();
-        let before = resolvectl.of("wg0");
-        write(BY_HAND);
+        let Some((resolvectl, before)) = resolved_beside_a_file(stage) else { return };
         for number in 0..KILLS {
             let mut victim = Command::new(env::current_exe().unwrap())
                 .args(["--exact", TEST])
@@ -358,13 +352,7 @@ fn whoever_is_killed_at_any_change_leaves_a_journal_that_tells_everything() {
         return hand_over_and_back();
     }
     play(TEST, |stage| {
-        let mut machine = Changing::new(stage);
-        if !machine.take(Way::Resolved) {
-            return;
-        }
-        let resolvectl = machine.resolvectl.unwrap();
-        let before = resolvectl.of("wg0");
-        write(BY_HAND);
+        let Some((resolvectl, before)) = resolved_beside_a_file(stage) else { return };
         let mut comes_again = false;
         killed_at_every_change(TEST, |when| {
             let text = fs::read_to_string(RESOLV_CONF).unwrap();
@@ -378,6 +366,19 @@ fn whoever_is_killed_at_any_change_leaves_a_journal_that_tells_everything() {
             assert_is_told_nothing(&resolvectl, &before, when);
         });
     });
+}
+
+/// A machine on which systemd-resolved runs beside a file that somebody has written, and what it has been
+/// told of `wg0`; none where it is not here.
+fn resolved_beside_a_file(stage: &mut Stage) -> Option<(resolved::Resolvectl, String)> {
+    let mut machine = Changing::new(stage);
+    if !machine.take(Way::Resolved) {
+        return None;
+    }
+    let resolvectl = machine.resolvectl?;
+    let before = resolvectl.of("wg0");
+    write(BY_HAND);
+    Some((resolvectl, before))
 }
 
 fn assert_is_told_nothing(resolvectl: &resolved::Resolvectl, before: &str, when: &str) {
